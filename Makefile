@@ -1,0 +1,36 @@
+# make demo, make test and make check work from a fresh clone with Python >= 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-fast check format clean
+
+demo: $(READY)  ## toy world, poison, two trainings, runs/demo/report.html
+	$(BIN)/mithridate demo --out runs/demo --overwrite
+
+test: $(READY)  ## all tests, with the coverage of the package
+	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=90 \
+	  --jaxtyping-packages=mithridate,beartype.beartype
+
+test-fast: $(READY)  ## what takes seconds
+	$(BIN)/pytest -m "not slow" --jaxtyping-packages=mithridate,beartype.beartype
+
+check: $(READY)  ## what CI checks besides the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Installed anew when what is to be installed changes.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mithridate needs Python >= 3.11, got " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build dist src/*.egg-info .pytest_cache .ruff_cache .coverage

@@ -1,0 +1,270 @@
+"""What is wrong with a data set, and what to do about it; and what it holds."""
+
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes its compute functions at import, where pyright does not see them)
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mithridate.data.images import decode, read_bytes, split_place
+from mithridate.data.pairs import Pairs
+from mithridate.errors import DataError
+
+FEW_IMAGES = 10  # of a class: any rate over fewer has an interval as wide as the scale
+_NAMED = 3
+_BLOCK = 8192
+# How CLIP's tokenizer cuts before it merges: each piece is at least one token.
+_PIECES = r"(?i)'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing about a data set: what it is, with its count and some examples, and what to do about it."""
+
+    code: str
+    severity: Literal["error", "warning", "note"]
+    message: str
+    remedy: str
+
+
+def doctor(
+    pairs: Pairs,
+    *,
+    context_length: int | None = 77,
+    tokenize: Callable[[list[str]], Sequence[int]] | None = None,
+    sample: int | None = None,
+    workers: int = min(8, os.cpu_count() or 1),
+    shards: int | None = None,
+) -> tuple[Finding, ...]:
+    """Everything found, errors first. Opens every image, or `sample` of them, evenly spread.
+
+    `tokenize` gives the number of tokens of each caption, start and end token included; without it their number is
+    estimated. `workers` is how many will read the data; `shards` is counted from the places where not given.
+    """
+    findings = [
+        *_duplicate_uids(pairs),
+        *_images(pairs, sample, workers),
+        *_empty_captions(pairs),
+        *_long_captions(pairs, context_length, tokenize),
+        *_separators(pairs),
+        *_shards(pairs, workers, shards),
+        *_labels(pairs),
+        *_splits(pairs),
+        *_several_captions(pairs),
+    ]
+    order = ("error", "warning", "note")
+    return tuple(sorted(findings, key=lambda finding: order.index(finding.severity)))
+
+
+def _named(examples: Iterable[Any]) -> str:
+    shown = [str(example) for example in examples]
+    return ", ".join(shown[:_NAMED]) + (", ..." if len(shown) > _NAMED else "")
+
+
+def _uids_at(pairs: Pairs, mask: pa.ChunkedArray | np.ndarray) -> tuple[int, str]:
+    """How many pairs `mask` picks, and the first of them by name."""
+    rows = np.flatnonzero(mask if isinstance(mask, np.ndarray) else mask.to_numpy())
+    return len(rows), _named(pairs.uid.take(pa.array(rows[: _NAMED + 1])).to_pylist())
+
+
+# --- one check each ----------------------------------------------------------------------------------
+
+
+def _duplicate_uids(pairs: Pairs) -> Iterator[Finding]:
+    counts = pc.value_counts(pairs.uid)
+    twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+    if twice:
+        message = f"Uids that stand more than once: {len(twice):,} ({_named(twice)})."
+        remedy = "Make them unique, or drop the column to have new ones drawn."
+        yield Finding("duplicate-uid", "error", message, remedy)
+
+
+def _images(pairs: Pairs, sample: int | None, workers: int) -> Iterator[Finding]:
+    """Missing images, images that do not decode, and images that are the same byte for byte."""
+    places = pairs.images
+    if sample is not None and sample < len(places):
+        places = places.take(pa.array(np.linspace(0, len(places) - 1, max(sample, 1)).astype(np.int64)))
+    missing, unreadable = [], []
+    same: dict[bytes, list[str]] = defaultdict(list)
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        for start in range(0, len(places), _BLOCK):
+            block = places[start : start + _BLOCK].to_pylist()
+            for place, (content, error) in zip(block, pool.map(_examine, block)):
+                if isinstance(error, FileNotFoundError):
+                    missing.append(place)
+                elif error is not None:
+                    unreadable.append(str(error))
+                if content is not None:
+                    same[content].append(place)
+    of_all = f"of {len(places):,} opened"
+    if missing:
+        message = f"Missing images: {len(missing):,} {of_all} ({_named(missing)})."
+        remedy = "Give the folder they are in as --image-root, fetch them, or take their rows out."
+        yield Finding("missing-image", "error", message, remedy)
+    if unreadable:
+        message = f"Images that cannot be read: {len(unreadable):,} {of_all} ({_named(unreadable)})."
+        yield Finding("unreadable-image", "error", message, "Fetch them again, or take their rows out.")
+    twins = [names for names in same.values() if len(names) > 1]
+    if twins:
+        examples = _named(" = ".join(names[:2]) for names in twins)
+        message = f"Images of the same bytes as another: {sum(map(len, twins)):,} {of_all} ({examples})."
+        remedy = "Keep one of each; across splits they let a model see its test images."
+        yield Finding("duplicate-image", "warning", message, remedy)
+
+
+def _examine(place: str) -> tuple[bytes | None, Exception | None]:
+    """Hash of the bytes at `place`, and what keeps them from being an image."""
+    try:
+        raw = read_bytes(place)
+    except DataError as error:
+        return None, error.__cause__ if isinstance(error.__cause__, FileNotFoundError) else error
+    content = hashlib.blake2b(raw, digest_size=16).digest()
+    try:
+        decode(raw, place)
+    except DataError as error:
+        return content, error
+    return content, None
+
+
+def _empty_captions(pairs: Pairs) -> Iterator[Finding]:
+    empty = pc.equal(pc.utf8_trim_whitespace(pairs.text), "")
+    n, examples = _uids_at(pairs, empty)
+    if n:
+        message = f"Empty captions: {n:,} of {len(pairs):,} (pairs {examples})."
+        remedy = "Say which column holds the captions, or take these rows out."
+        yield Finding("empty-caption", "error" if n == len(pairs) else "warning", message, remedy)
+
+
+def _long_captions(
+    pairs: Pairs, context_length: int | None, tokenize: Callable[[list[str]], Sequence[int]] | None
+) -> Iterator[Finding]:
+    if context_length is None:
+        return
+    # a token has a character at least
+    rows = np.flatnonzero(pc.greater(pc.utf8_length(pairs.text), context_length - 2).to_numpy())
+    texts = pairs.text.take(pa.array(rows))
+    if tokenize is None:
+        lengths = pc.count_substring_regex(texts, _PIECES).to_numpy() + 2
+        how = "by an estimate from below (words and signs)"
+    else:
+        blocks = [texts[start : start + _BLOCK].to_pylist() for start in range(0, len(texts), _BLOCK)]
+        lengths = np.array([length for block in blocks for length in tokenize(block)], dtype=np.int64)
+        how = "by the tokenizer"
+    mask = np.zeros(len(pairs), dtype=bool)
+    mask[rows[lengths > context_length]] = True
+    n, examples = _uids_at(pairs, mask)
+    if n:
+        message = f"Captions of more than {context_length} tokens, {how}: {n:,} of {len(pairs):,} (pairs {examples})."
+        remedy = "What is beyond is cut off; shorten them, or use a model with a longer context."
+        yield Finding("long-caption", "warning", message, remedy)
+
+
+def _separators(pairs: Pairs) -> Iterator[Finding]:
+    """Captions that all hold equally many of a sign which separates columns."""
+    for mark, name in (("\t", "tab"), (";", "semicolon"), ("|", "vertical bar")):
+        span = pc.min_max(pc.count_substring(pairs.text, mark))
+        low, high = span["min"].as_py(), span["max"].as_py()
+        if len(pairs) > 1 and low == high and low:
+            message = f"All {len(pairs):,} captions hold {low:,} times a {name}, as {pairs.text[0].as_py()[:60]!r}."
+            remedy = f"If the {name} separates columns, save the table with one separator throughout."
+            yield Finding("wrong-separator", "warning", message, remedy)
+
+
+def _shards(pairs: Pairs, workers: int, shards: int | None) -> Iterator[Finding]:
+    if shards is None:
+        shards = len({path for path, offset, _ in map(split_place, pairs.images.to_pylist()) if offset is not None})
+    if 0 < shards < workers:
+        message = f"Shards: {shards} for {workers} workers; one that hands out whole shards leaves some idle."
+        remedy = f"Use {shards} workers at most, or write smaller shards."
+        yield Finding("few-shards", "warning", message, remedy)
+
+
+def _labels(pairs: Pairs) -> Iterator[Finding]:
+    known = pc.greater(pc.list_value_length(pairs.labels), 0).to_numpy()
+    if not known.any():
+        remedy = "Give a table with a label column, name it, or choose a label rule, if a method needs classes."
+        yield Finding("no-labels", "note", f"Labels: none of {len(pairs):,} pairs has one.", remedy)
+        return
+    if not known.all():
+        n, examples = _uids_at(pairs, ~known)
+        message = f"Pairs without a label: {n:,} of {len(pairs):,} ({examples})."
+        yield Finding("some-labels", "note", message, "Fine for training; methods by class leave them alone.")
+    rare = {name: n for name, n in pairs.classes.items() if n < FEW_IMAGES}
+    if rare:
+        examples = _named(f"{name}: {n}" for name, n in sorted(rare.items(), key=lambda item: item[1]))
+        message = f"Classes of fewer than {FEW_IMAGES} images: {len(rare):,} of {len(pairs.classes):,} ({examples})."
+        yield Finding("small-class", "warning", message, "Choose other classes as source, target or test.")
+
+
+def _splits(pairs: Pairs) -> Iterator[Finding]:
+    """Images that are in two splits."""
+    if pairs.split.null_count == len(pairs):
+        return
+    split = pairs.split.dictionary_encode().unify_dictionaries().combine_chunks()
+    code, kinds = split.indices.fill_null(-1).to_numpy().astype(np.int64) + 1, len(split.dictionary) + 1
+    image = np.unique(pairs.image_index * kinds + code) // kinds  # once for each split it is in
+    shared = np.unique(image[1:][image[1:] == image[:-1]])
+    if len(shared):
+        examples = _named(pairs.images.take(pa.array(shared[: _NAMED + 1])).to_pylist())
+        message = f"Images in more than one split: {len(shared):,} of {len(pairs.images):,} ({examples})."
+        yield Finding("shared-image", "warning", message, "Keep each in one split, or the test is no test.")
+
+
+def _several_captions(pairs: Pairs) -> Iterator[Finding]:
+    counts = np.bincount(pairs.image_index)
+    several = int((counts > 1).sum())
+    if several:
+        message = f"Images with several captions: {several:,} of {len(counts):,}, {counts.max()} captions at most."
+        remedy = (
+            "Nothing to do here, where recall counts any caption of an image as right; "
+            "a program that takes one caption an image sees these images as duplicates."
+        )
+        yield Finding("several-captions", "note", message, remedy)
+
+
+# --- what a data set holds ---------------------------------------------------------------------------
+
+
+def describe(pairs: Pairs) -> dict[str, Any]:
+    """Counts of pairs, images, captions, splits and classes, caption lengths in words, and where images lie."""
+    per_image = np.bincount(pairs.image_index) if len(pairs) else np.zeros(1, int)
+    words = pc.count_substring_regex(pairs.text, r"\S+").to_numpy() if len(pairs) else np.zeros(1, int)
+    # what is left before the last slash: a folder, or a shard
+    places = pc.replace_substring_regex(pairs.images, r"#\d+\+\d+$", "/")
+    folders = pc.replace_substring_regex(places, r"[/\\][^/\\]*$", "")
+    return {
+        "pairs": len(pairs),
+        "images": len(pairs.images),
+        "captions_per_image": {
+            "min": int(per_image.min()),
+            "median": float(np.median(per_image)),
+            "max": int(per_image.max()),
+        },
+        "splits": _counts(pairs.split),
+        "classes": pairs.classes,
+        "unlabelled_pairs": int(pc.sum(pc.equal(pc.list_value_length(pairs.labels), 0)).as_py() or 0),
+        "caption_words": {
+            "median": float(np.median(words)),
+            "95%": float(np.percentile(words, 95)),
+            "max": int(words.max()),
+        },
+        "sources": _counts(folders, most=20),
+        "source_count": len(folders.unique()),
+    }
+
+
+def _counts(column: pa.Array | pa.ChunkedArray, most: int | None = None) -> dict[str, int]:
+    """How often each value stands in `column`, most frequent first."""
+    counted = [(entry["values"].as_py() or "", entry["counts"].as_py()) for entry in pc.value_counts(column)]
+    return dict(sorted(counted, key=lambda item: (-item[1], item[0]))[:most])

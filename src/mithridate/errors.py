@@ -1,0 +1,25 @@
+"""What a user can cause. The command line prints these as one sentence and exits with code 1."""
+
+
+class MithridateError(Exception):
+    """Base of all errors that name a wrong input: what was expected, what came, what to do."""
+
+
+class DataError(MithridateError):
+    """A data set cannot be read as it is."""
+
+
+class AttackError(MithridateError):
+    """An attack cannot be planned on these pairs."""
+
+
+class EncoderError(MithridateError):
+    """A model cannot be loaded, or does not fit what it is used with."""
+
+
+class EvaluationError(MithridateError):
+    """A measurement is not defined on this input."""
+
+
+class OutputError(MithridateError):
+    """A folder exists already, or cannot be written."""
