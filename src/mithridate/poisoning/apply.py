@@ -1,0 +1,193 @@
+"""From a plan to poisoned pairs and the manifest that tells the truth about them."""
+
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes its compute functions at import, where pyright does not see them)
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mithridate.data.images import read_bytes
+from mithridate.data.pairs import SCHEMA, Pairs, hexadecimal
+from mithridate.errors import AttackError
+from mithridate.poisoning.manifest import Manifest
+from mithridate.poisoning.plan import Attack, EmbedImages, PoisonPlan
+from mithridate.version import __version__
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """What an attack made of a data set: `pairs` for a trainer, `manifest` for `evaluate` alone.
+
+    `records` (n,): pairs of one number were one sample of the source (an image with its captions); when the set is
+    written out each gets a file of its own, poisoned or not.
+    """
+
+    pairs: Pairs
+    manifest: Manifest
+    records: np.ndarray
+
+
+def poison(
+    pairs: Pairs,
+    attack: Attack,
+    *,
+    seed: int = 0,
+    gallery: Pairs | None = None,
+    embed_images: EmbedImages | None = None,
+) -> Poisoned:
+    """Poison `pairs`; they are left as they are. The result depends on `pairs`, `attack` and `seed` only.
+
+    `gallery`: pairs outside the training set, from which a target image may be taken. `embed_images`: a surrogate
+    encoder. Raises `AttackError` where the attack cannot be carried out on these pairs.
+    """
+    if not len(pairs):
+        raise AttackError("there are no pairs to poison")
+    choose, place = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
+    plan = attack.plan(pairs, choose, gallery=gallery, embed_images=embed_images)
+    _check(plan, pairs)
+    poisoned, records, rows = _carry_out(pairs, plan, place)
+    return Poisoned(poisoned, _manifest(pairs, attack, seed, plan, poisoned, rows), records)
+
+
+def _check(plan: PoisonPlan, pairs: Pairs) -> None:
+    replaced = plan.rows[plan.rows >= 0]
+    if len(np.unique(replaced)) != len(replaced):
+        raise AttackError("the plan names a pair twice")
+    if np.isin(replaced, plan.drop).any():
+        raise AttackError("the plan replaces a pair that it also drops")
+    if len(plan.drop) + 0 >= len(pairs) + (plan.rows < 0).sum():
+        raise AttackError("the plan leaves no pairs")
+
+
+def _carry_out(pairs: Pairs, plan: PoisonPlan, rng: np.random.Generator) -> tuple[Pairs, np.ndarray, np.ndarray]:
+    """The poisoned pairs, the record of each, and where in them the k poisoned ones stand."""
+    n, k = len(pairs), len(plan)
+    added = np.flatnonzero(plan.rows < 0)
+    replaced = np.flatnonzero(plan.rows >= 0)
+    # row i of the new table takes its text from `text_at[i]` of [clean texts, poison texts], its image likewise
+    text_at = np.concatenate([np.arange(n), n + added])
+    text_at[plan.rows[replaced]] = n + replaced
+    source_row = np.concatenate([np.arange(n), plan.text_rows[added]])
+
+    codes = plan.images.dictionary_encode()
+    places = pa.concat_arrays([pairs.images, codes.dictionary])
+    image_at = np.concatenate([pairs.image_index, len(pairs.images) + codes.indices.to_numpy()[added]])
+    image_at[plan.rows[replaced]] = len(pairs.images) + codes.indices.to_numpy()[replaced]
+
+    uids = pa.chunked_array([*pairs.uid.chunks, _new_uids(pairs.uid, len(added), rng)])
+    keep = np.ones(len(text_at), dtype=bool)
+    keep[plan.drop] = False
+    # clean pairs keep their order; what is added falls anywhere between them
+    position = np.concatenate([np.arange(n, dtype=np.float64), rng.uniform(-0.5, n - 0.5, len(added))])
+    order = np.argsort(position, kind="stable")
+    order = order[keep[order]]
+
+    texts = pa.chunked_array([*pairs.text.chunks, plan.texts])
+    # Only the columns of the schema: a stored checksum or size of the image that was replaced would betray it.
+    columns = {
+        "uid": uids.take(pa.array(order)),
+        "image": places.take(pa.array(image_at[order])),
+        "text": texts.take(pa.array(text_at[order])) if k else pairs.text,
+        "labels": pairs.labels.take(pa.array(source_row[order])),
+        "split": pairs.split.take(pa.array(source_row[order])),
+    }
+    record = np.unique(
+        pairs.image_index[source_row].astype(np.int64) * (len(places) + 1) + image_at, return_inverse=True
+    )
+    row_of = np.full(len(text_at), -1)
+    row_of[order] = np.arange(len(order))
+    new_rows = np.where(plan.rows >= 0, plan.rows, 0)
+    new_rows[added] = n + np.arange(len(added))
+    return Pairs(pa.table({name: columns[name] for name in SCHEMA})), record[1][order], row_of[new_rows]
+
+
+def _new_uids(known: pa.ChunkedArray, count: int, rng: np.random.Generator) -> pa.Array:
+    """`count` uids that look like the known ones and equal none of them."""
+    if not count:
+        return pa.array([], pa.string())
+    if pc.all(pc.match_substring_regex(known, "^[0-9a-f]{32}$")).as_py():
+        return hexadecimal(rng.integers(0, 256, (count, 16), dtype=np.uint8))
+    taken = set(known.to_pylist())
+    made: list[str] = []
+    for _ in range(count):
+        model = known[int(rng.integers(len(known)))].as_py()
+        for _ in range(200):
+            uid = "".join(_like(letter, rng) for letter in model)
+            if uid not in taken:
+                break
+        else:
+            raise AttackError(
+                "the uids of these pairs leave no room for more of their kind, so added pairs would show; "
+                "use mode=replace, or data without a uid column"
+            )
+        taken.add(uid)
+        made.append(uid)
+    return pa.array(made)
+
+
+def _like(letter: str, rng: np.random.Generator) -> str:
+    for alphabet in ("0123456789", "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"):
+        if letter in alphabet:
+            return alphabet[int(rng.integers(len(alphabet)))]
+    return letter
+
+
+def _manifest(pairs: Pairs, attack: Attack, seed: int, plan: PoisonPlan, poisoned: Pairs, rows: np.ndarray) -> Manifest:
+    hashes = _Hashes()
+    at = pa.array(plan.text_rows)
+    before, after = pairs.image.take(at).to_pylist(), plan.images.to_pylist()
+    table = pa.table(
+        {
+            "uid": poisoned.uid.take(pa.array(rows)).combine_chunks(),
+            "image": plan.images,
+            "text": plan.texts,
+            "text_before": pairs.text.take(at).combine_chunks(),
+            "sha256_before": pa.array(hashes.of(before)),
+            "sha256": pa.array(hashes.of(after)),
+            "added": pa.array(plan.rows < 0),
+        }
+    )
+    return Manifest(
+        attack=attack.name,
+        options={f.name: getattr(attack, f.name) for f in dataclasses.fields(attack)},  # type: ignore[arg-type]
+        seed=seed,
+        goals=plan.goals,
+        strength={
+            "count": len(plan),
+            "rate": len(plan) / len(poisoned),
+            "class_share": plan.used_images / plan.class_images,
+            "images": plan.used_images,
+            "class_images": plan.class_images,
+            "pairs": len(poisoned),
+        },
+        data={"clean": pairs.fingerprint, "poisoned": poisoned.fingerprint},
+        versions={"mithridate": __version__, "python": platform.python_version(), "numpy": np.__version__},
+        poisoned=table,
+        dropped=tuple(pairs.uid.take(pa.array(plan.drop)).to_pylist()),
+    )
+
+
+class _Hashes:
+    """SHA-256 of images, each read once."""
+
+    @cached_property
+    def _known(self) -> dict[str, str]:
+        return {}
+
+    def of(self, places: Iterable[str]) -> list[str]:
+        out = []
+        for place in places:
+            if place not in self._known:
+                self._known[place] = hashlib.sha256(read_bytes(place)).hexdigest()
+            out.append(self._known[place])
+        return out

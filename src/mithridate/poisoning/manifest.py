@@ -1,0 +1,75 @@
+"""The truth about a poisoned set, in a file outside it; `evaluate` alone reads it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mithridate.errors import DataError
+from mithridate.folders import write_atomically
+from mithridate.poisoning.plan import Goal
+
+FORMAT = "mithridate-manifest/1"
+
+POISONED = {
+    "uid": pa.string(),
+    "image": pa.string(),
+    "text": pa.string(),
+    "text_before": pa.string(),
+    "sha256_before": pa.string(),
+    "sha256": pa.string(),
+    "added": pa.bool_(),
+}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Attack, options, seed; `poisoned` has a row for each of the k pairs, with its image and text before and after.
+
+    `strength`: count (pairs), rate (of all pairs, poison included), class_share (images of class A used), always
+    all three. `data`: fingerprints of the set before and after. `dropped`: uids of pairs that were removed.
+    """
+
+    attack: str
+    options: dict[str, Any]
+    seed: int
+    goals: tuple[Goal, ...]
+    strength: dict[str, float]
+    data: dict[str, str]
+    versions: dict[str, str]
+    poisoned: pa.Table
+    dropped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return self.poisoned.num_rows
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write one JSON file; the columns of `poisoned` are lists, so that 300,000 pairs stay readable."""
+    plain = {name: getattr(manifest, name) for name in manifest.__dataclass_fields__ if name != "poisoned"}
+    plain["goals"] = [asdict(goal) for goal in manifest.goals]
+    plain["poisoned"] = manifest.poisoned.to_pydict()
+    write_atomically(path, json.dumps({"format": FORMAT, **plain}, indent=1, ensure_ascii=False))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest at `path` (or in that folder). Raises `DataError` where it is not one."""
+    path = Path(path)
+    path = path / "manifest.json" if path.is_dir() else path
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not a manifest: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
+        raise DataError(f"{path} is not a manifest of format {FORMAT}; mithridate poison writes them")
+    try:
+        raw["goals"] = tuple(Goal(**goal) for goal in raw["goals"])
+        raw["poisoned"] = pa.table({name: pa.array(raw["poisoned"][name], kind) for name, kind in POISONED.items()})
+        raw["dropped"] = tuple(raw["dropped"])
+        return Manifest(**raw)
+    except (KeyError, TypeError, ValueError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path} lacks or has a wrong field: {error}") from error
