@@ -1,0 +1,153 @@
+"""Embed a data set: whole batches from the image cache, each distinct image and caption once."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from mithridate.data.cache import ImageSource, cache_folder, open_images
+from mithridate.data.pairs import Pairs
+from mithridate.encoder.embeddings import Embeddings
+from mithridate.encoder.encoder import Encoder
+from mithridate.errors import DataError, OutputError
+
+Progress = Callable[[str, int, int], None]  # what, done, of how many
+
+
+def _silent(_what: str, _done: int, _total: int) -> None: ...
+
+
+def image_source(
+    encoder: Encoder,
+    places: pa.Array,
+    *,
+    cache: Path | str | None = "default",
+    limit: int | None = None,
+    progress: Progress = _silent,
+) -> ImageSource:
+    """The images at `places` (m,) as this encoder takes them. `cache` None decodes at every use."""
+    return open_images(
+        places,
+        encoder.to_pixels,
+        shape=(*encoder.image_size, 3),
+        recipe=encoder.recipe,
+        folder=cache_folder() if cache == "default" else None if cache is None else Path(cache),
+        limit=limit,
+        progress=lambda done, total: progress("decoding images", done, total),
+    )
+
+
+def tokenise(
+    encoder: Encoder, texts: pa.ChunkedArray | pa.Array, *, cache: Path | str | None = "default"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids of the distinct captions (t, context_length), and which of them each pair has: (n,).
+
+    16 bits an id where the vocabulary allows. Over-long captions are cut and keep their end token: it is what the
+    text tower pools.
+    """
+    if isinstance(texts, pa.Array):
+        texts = pa.chunked_array([texts])
+    codes = texts.fill_null("").dictionary_encode().unify_dictionaries().combine_chunks()
+    index = codes.indices.to_numpy(zero_copy_only=False)
+    distinct: list[str] = codes.dictionary.to_pylist()
+    path = None
+    if cache is not None:
+        folder = cache_folder() if cache == "default" else Path(cache)
+        digest = hashlib.blake2b(digest_size=12)
+        digest.update(json.dumps([encoder.config["model_cfg"]["text_cfg"], len(distinct)], sort_keys=True).encode())
+        for text in distinct:
+            digest.update(text.encode(errors="surrogatepass") + b"\0")
+        path = folder / f"tokens-{digest.hexdigest()}.npy"
+        if path.is_file():
+            return np.load(path, mmap_mode="r"), index
+    vocabulary = int(encoder.config["model_cfg"]["text_cfg"].get("vocab_size", 49408))
+    tokens = np.empty((len(distinct), encoder.context_length), dtype=np.uint16 if vocabulary <= 2**16 else np.int32)
+    for start in range(0, len(distinct), 4096):
+        tokens[start : start + 4096] = encoder.tokenizer(distinct[start : start + 4096]).numpy()
+    if path is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}")
+            with temporary.open("wb") as file:
+                np.save(file, tokens)
+            temporary.rename(path)
+        except OSError as error:
+            raise OutputError(f"cannot write the token cache {path}: {error.strerror or error}") from error
+    return tokens, index
+
+
+def embed_images(
+    encoder: Encoder, source: ImageSource, count: int, *, batch_size: int = 256, progress: Progress = _silent
+) -> np.ndarray:
+    """Unit-length embeddings of the `count` images of `source`: (count, d) float32."""
+
+    def encode(rows: np.ndarray) -> Tensor:
+        return encoder.encode_image(torch.from_numpy(source.gather(rows)))
+
+    return _in_batches(encoder, count, batch_size, encode, "embedding images", progress)
+
+
+def embed_tokens(
+    encoder: Encoder, tokens: np.ndarray, *, batch_size: int = 512, progress: Progress = _silent
+) -> np.ndarray:
+    """Unit-length embeddings of token ids (t, context_length): (t, d) float32."""
+    # captions of one length in one batch: what a batch costs is decided by its longest
+    order = np.argsort(tokens.argmax(axis=1), kind="stable")
+
+    def encode(rows: np.ndarray) -> Tensor:
+        return encoder.encode_tokens(torch.from_numpy(tokens[order[rows]].astype(np.int64)))
+
+    out = _in_batches(encoder, len(tokens), batch_size, encode, "embedding captions", progress)
+    back = np.empty_like(out)
+    back[order] = out
+    return back
+
+
+def _in_batches(encoder: Encoder, count, batch_size, encode, what: str, progress: Progress) -> np.ndarray:
+    if encoder.model.training:
+        raise DataError("the encoder is in training mode; call encoder.model.eval() before embedding")
+    out: np.ndarray | None = None
+    with torch.no_grad():
+        for rows in _batches(count, batch_size):
+            block = encode(rows).float().cpu().numpy()
+            out = np.empty((count, block.shape[1]), np.float32) if out is None else out
+            out[rows] = block
+            progress(what, int(rows[-1]) + 1, count)
+    return out if out is not None else np.empty((0, 1), np.float32)
+
+
+def _batches(count: int, size: int) -> Iterator[np.ndarray]:
+    for start in range(0, count, size):
+        yield np.arange(start, min(start + size, count))
+
+
+def embed(
+    encoder: Encoder,
+    pairs: Pairs,
+    *,
+    cache: Path | str | None = "default",
+    cache_limit: int | None = None,
+    progress: Progress = _silent,
+) -> Embeddings:
+    """Embed all pairs. Each distinct image and each distinct caption is computed once.
+
+    Raises `DataError` where an image does not decode: a gallery with a hole would change every rank.
+    """
+    if not len(pairs):
+        raise DataError("there are no pairs to embed")
+    source = image_source(encoder, pairs.images, cache=cache, limit=cache_limit, progress=progress)
+    if source.bad:
+        reasons = list(source.bad.values())
+        raise DataError(
+            f"{len(reasons)} of {len(pairs.images)} images do not decode ({'; '.join(reasons[:3])}); "
+            "remove them or fetch them again (mithridate data doctor lists them)"
+        )
+    image = embed_images(encoder, source, len(pairs.images), progress=progress)
+    tokens, index = tokenise(encoder, pairs.text, cache=cache)
+    text = embed_tokens(encoder, tokens, progress=progress)
+    return Embeddings(pairs.uid, image, pairs.image_index, text[index], encoder.name)

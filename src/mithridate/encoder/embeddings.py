@@ -1,0 +1,100 @@
+"""A data set seen by one encoder, in memory and in clip-retrieval's layout on disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mithridate.data.pairs import Pairs
+from mithridate.errors import DataError
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """n pairs over m distinct images. Rows of both arrays have unit length.
+
+    `uid` (n,), `image` (m, d) float32, `image_index` (n,) which image each pair has, `text` (n, d) float32;
+    `encoder` names what made them.
+    """
+
+    uid: pa.ChunkedArray
+    image: np.ndarray
+    image_index: np.ndarray
+    text: np.ndarray
+    encoder: str
+
+    def __post_init__(self) -> None:
+        n = len(self.uid)
+        if len(self.text) != n or len(self.image_index) != n:
+            raise DataError(
+                f"embeddings need a row for each of the {n} pairs, got {len(self.text)} texts and "
+                f"{len(self.image_index)} images"
+            )
+        for name, rows in (("image", self.image), ("text", self.text)):
+            wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+            if len(wrong):
+                raise DataError(
+                    f"{len(wrong)} {name} embeddings are not finite (rows {', '.join(map(str, wrong[:5]))}); "
+                    "the model diverged, or the file is damaged"
+                )
+
+    def __len__(self) -> int:
+        return len(self.uid)
+
+    def similarity(self) -> np.ndarray:
+        """Cosine similarity of each pair: (n,) float32."""
+        return np.einsum("nd,nd->n", self.image[self.image_index], self.text)
+
+
+def write_embeddings(embeddings: Embeddings, pairs: Pairs, folder: Path) -> None:
+    """Write into `folder` (it exists): `img_emb/`, `text_emb/`, `metadata/` as clip-retrieval lays them out."""
+    for name in ("img_emb", "text_emb", "metadata"):
+        (folder / name).mkdir()
+    np.save(folder / "img_emb" / "img_emb_0.npy", embeddings.image[embeddings.image_index])
+    np.save(folder / "text_emb" / "text_emb_0.npy", embeddings.text)
+    table = pairs.table.rename_columns(
+        [{"image": "image_path", "text": "caption"}.get(name, name) for name in pairs.table.column_names]
+    )
+    pq.write_table(table, folder / "metadata" / "metadata_0.parquet")
+    (folder / "encoder.json").write_text(json.dumps({"encoder": embeddings.encoder}), encoding="utf-8")
+
+
+def read_embeddings(folder: Path) -> Embeddings:
+    """Embeddings in clip-retrieval's layout, ours or another's; rows of one `image_path` become one image.
+
+    Raises `DataError` where a part is missing or the parts do not fit together.
+    """
+    folder = Path(folder)
+    parts = []
+    for name, pattern in (("img_emb", "*.npy"), ("text_emb", "*.npy"), ("metadata", "*.parquet")):
+        files = sorted((folder / name).glob(pattern), key=lambda path: (len(path.name), path.name))
+        if not files:
+            raise DataError(f"{folder} has no {name}/{pattern}; expected clip-retrieval's layout (mithridate embed)")
+        parts.append(files)
+    image, text = (
+        np.concatenate([np.load(path, allow_pickle=False) for path in files]).astype(np.float32) for files in parts[:2]
+    )
+    table = pa.concat_tables([pq.read_table(path) for path in parts[2]], promote_options="default")
+    if len(image) != len(text) or len(image) != table.num_rows:
+        raise DataError(
+            f"{folder}: {len(image)} image and {len(text)} text embeddings for {table.num_rows} rows of metadata"
+        )
+    key = "image_path" if "image_path" in table.column_names else None
+    places = table[key] if key else pa.chunked_array([pa.array(np.arange(len(image)).astype(str))])
+    codes = places.dictionary_encode().unify_dictionaries().combine_chunks()
+    index = codes.indices.to_numpy(zero_copy_only=False)
+    first = np.unique(index, return_index=True)[1]
+    uid = table["uid"] if "uid" in table.column_names else pa.chunked_array([np.arange(len(image)).astype(str)])
+    named = folder / "encoder.json"
+    encoder = json.loads(named.read_text(encoding="utf-8"))["encoder"] if named.is_file() else "unknown"
+    return Embeddings(uid, _unit(image[first]), index, _unit(text), encoder)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    # half-precision files are off by 1e-3
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,183 @@
+"""Image-text encoders: any open_clip model with its preprocessing and tokenizer, as one value."""
+
+import copy
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from jaxtyping import Float, Int, UInt8
+from open_clip.transform import MaybeToTensor
+from open_clip.transformer import QuickGELU
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision.transforms import Compose, Normalize
+
+from mithridate.encoder.towers import text_embedding
+from mithridate.errors import EncoderError
+
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+
+# our tiny models become names that open_clip itself knows
+TINY_MODELS = Path(__file__).parent / "configs"
+open_clip.add_model_config(TINY_MODELS)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Model, preprocessing and tokenizer: (b, 3, h, w) -> (b, d) and b strings -> (b, d), unit length."""
+
+    model: nn.Module
+    tokenizer: Callable[[Sequence[str]], Tensor]
+    config: dict[str, Any]  # what open_clip_config.json holds: model_cfg, preprocess_cfg
+    name: str
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        size = self.config["preprocess_cfg"]["size"]
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    @property
+    def recipe(self) -> str:
+        """Name of the preprocessing up to uint8: encoders with one recipe share one image cache."""
+        cfg = self.config["preprocess_cfg"]
+        return json.dumps({key: cfg[key] for key in ("size", "interpolation", "resize_mode", "fill_color")})
+
+    def to_pixels(self, image: Image.Image) -> np.ndarray:
+        """An RGB image resized and cropped for this encoder: (h, w, 3) uint8, open_clip's own transform."""
+        return np.asarray(_resize(self.recipe)(image))
+
+    def normalise(self, pixels: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
+        """Whole batches of uint8 pixels as the model takes them; the result lies channels-last in memory."""
+        cfg = self.config["preprocess_cfg"]
+        scale = pixels.new_tensor([1 / (255 * s) for s in cfg["std"]], dtype=torch.float32)
+        shift = pixels.new_tensor([m / s for m, s in zip(cfg["mean"], cfg["std"])], dtype=torch.float32)
+        return (pixels.float() * scale - shift).permute(0, 3, 1, 2)
+
+    @property
+    def context_length(self) -> int:
+        return int(self.config["model_cfg"]["text_cfg"].get("context_length", 77))
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def encode_image(self, pixels: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b d"]:
+        """Unit-length embeddings of pixels made by `to_pixels`."""
+        features = self.model.encode_image(self.normalise(pixels.to(self.device)))  # type: ignore[operator]
+        return nn.functional.normalize(features.float(), dim=-1)
+
+    def encode_tokens(self, tokens: Int[Tensor, "b length"]) -> Float[Tensor, "b d"]:
+        """Unit-length embeddings of tokenised captions; padding is not computed where that is exact."""
+        return nn.functional.normalize(text_embedding(self.model, tokens.to(self.device)).float(), dim=-1)
+
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
+        """Unit-length embeddings of captions; over-long ones are cut and keep their end token."""
+        return self.encode_tokens(self.tokenizer(list(texts)))
+
+    def copy(self) -> "Encoder":
+        """The same encoder with weights of its own."""
+        return Encoder(copy.deepcopy(self.model), self.tokenizer, self.config, self.name)
+
+
+@lru_cache(maxsize=8)
+def _resize(recipe: str) -> Callable[[Image.Image], Image.Image]:
+    cfg = json.loads(recipe)
+    whole: Any = open_clip.image_transform(cfg.pop("size"), is_train=False, **cfg)
+    # the part that works on PIL images: what follows (to tensor, normalise) we do on whole batches
+    return Compose([step for step in whole.transforms if not isinstance(step, Normalize | MaybeToTensor)])
+
+
+def load_encoder(name: str, *, pretrained: str | None = None, seed: int = 0) -> Encoder:
+    """Any open_clip model, in eval mode.
+
+    `name`: an open_clip model (`ViT-B-32`, with `pretrained` a tag or a checkpoint file), one of ours
+    (`mithridate-tiny`, ...), `local-dir:FOLDER` or the folder itself, `hf-hub:ORG/REPO`.
+    Without weights the model is drawn from `seed`. Raises `EncoderError`.
+    """
+    name = _with_schema(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            with _quiet():
+                model = open_clip.create_model(name, pretrained=pretrained, weights_only=True)
+                tokenizer: Any = open_clip.get_tokenizer(name)
+        except (RuntimeError, ValueError, OSError, KeyError, AttributeError, ImportError) as error:
+            raise EncoderError(_explain(name, pretrained, error)) from error
+    preprocess = open_clip.get_model_preprocess_cfg(model)
+    model_cfg = _model_config(name)
+    if any(isinstance(module, QuickGELU) for module in model.modules()):
+        model_cfg["quick_gelu"] = True  # some pretrained tags imply it; the weights are wrong without
+    for tower, key in (("vision_cfg", "timm_model_pretrained"), ("text_cfg", "hf_model_pretrained")):
+        if key in model_cfg.get(tower, {}) or key == "timm_model_pretrained":
+            model_cfg[tower][key] = False  # all weights are in the checkpoint
+    label = f"{name}/{pretrained}" if pretrained else name
+    config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
+    return Encoder(model.float().eval(), tokenizer, config, label)
+
+
+def _with_schema(name: str) -> str:
+    if ":" not in name and (Path(name) / CONFIG).is_file():
+        return f"local-dir:{name}"
+    if ":" not in name and (Path(name) / "model" / CONFIG).is_file():  # what `mithridate train` writes
+        return f"local-dir:{Path(name) / 'model'}"
+    return name
+
+
+def _model_config(name: str) -> dict[str, Any]:
+    schema, _, rest = name.rpartition(":")
+    if schema == "local-dir":
+        config = json.loads((Path(rest) / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
+    elif schema == "hf-hub":
+        config = open_clip.factory._get_hf_config(rest)["model_cfg"]
+    else:
+        config = open_clip.get_model_config(name.replace("/", "-")) or {}
+    return copy.deepcopy(config)
+
+
+def _explain(name: str, pretrained: str | None, error: Exception) -> str:
+    import difflib
+
+    known = open_clip.list_models()
+    if ":" not in name and name.replace("/", "-") not in known:
+        if os.sep in name or name.startswith("."):
+            return f"{name} is not a folder with {CONFIG}; expected a model's name, local-dir:FOLDER or hf-hub:ORG/REPO"
+        near = difflib.get_close_matches(name, known, n=3) or ["mithridate-tiny", "ViT-B-32", "RN50"]
+        return f"no open_clip model is called {name!r}; nearest: {', '.join(near)}"
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"cannot load {name}{f' with pretrained={pretrained}' if pretrained else ''}: {first}"
+
+
+def save_encoder(encoder: Encoder, folder: Path) -> None:
+    """Write `folder` (it exists) in open_clip's release layout: `local-dir:FOLDER` loads it anywhere.
+
+    Weights are safetensors: no code runs when they are loaded.
+    """
+    config = copy.deepcopy(encoder.config)
+    keep = ("size", "mean", "std", "interpolation", "resize_mode")
+    config["preprocess_cfg"] = {key: config["preprocess_cfg"][key] for key in keep}
+    (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in encoder.model.state_dict().items()}
+    try:
+        save_file(state, folder / WEIGHTS)
+    except Exception as error:  # safetensors wraps what the disk says in a type of its own
+        raise OSError(getattr(error, "errno", None) or 28, str(error), str(folder / WEIGHTS)) from error
+
+
+class _quiet:
+    """open_clip logs to the root logger, also what is no concern (`No pretrained weights loaded`)."""
+
+    def __enter__(self) -> None:
+        self.level = logging.getLogger().level
+        logging.getLogger().setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger().setLevel(self.level)

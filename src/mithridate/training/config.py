@@ -1,0 +1,67 @@
+"""How a model is trained: a recipe as one value."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mithridate.errors import MithridateError
+
+Freeze = Literal["image", "text", "image-trunk", "text-trunk"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The defaults fine-tune as mmPoison does (section 5.1; lr schedule per step)."""
+
+    epochs: int = 10
+    """Passes over all pairs; each caption is a pair of its own."""
+    batch_size: int = 128
+    """Pairs in a step, over all processes; an incomplete last batch is left out."""
+    lr: float = 1e-5
+    """Peak learning rate of AdamW."""
+    min_lr: float = 1e-6
+    """Where the cosine ends."""
+    warmup: int = 0
+    """Steps of linear warm-up."""
+    weight_decay: float = 0.2
+    """Not applied to biases, norms and the logit scale."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's; the published code sets (0.9, 0.98) and never applies it."""
+    eps: float = 1e-8
+    """AdamW's."""
+    freeze: tuple[Freeze, ...] = ()
+    """`image`, `text`: every parameter of that tower and its statistics; `-trunk`: all but its projection."""
+    freeze_logit_scale: bool = False
+    """Keep the temperature as it is."""
+    augment: Literal["none", "crop"] = "none"
+    """`crop`: random resized crops of 90-100 % of the area, as in the published code."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 where the GPU or the processor multiplies it. Embeddings for measuring are always float32."""
+    seed: int = 0
+    """Of the data order and of every draw."""
+    max_bad: float = 0.01
+    """Largest share of images that may fail to decode; they are left out, counted and named."""
+    save_epochs: bool = False
+    """Keep the model after each epoch, in `epochs/`."""
+    checkpoint_every: int = 200
+    """Steps between states from which a killed run goes on."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 1), ("batch_size", 2), ("warmup", 0), ("checkpoint_every", 1)):
+            if getattr(self, name) < low:
+                raise MithridateError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        for name in ("lr", "min_lr", "weight_decay", "max_bad"):
+            if not getattr(self, name) >= 0:
+                raise MithridateError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.min_lr > self.lr:
+            raise MithridateError(f"min_lr must not exceed lr, got {self.min_lr} and {self.lr}; lower --min-lr")
+        for tower in ("image", "text"):
+            if tower in self.freeze and f"{tower}-trunk" in self.freeze:
+                raise MithridateError(f"freeze names both {tower} and {tower}-trunk; give one")
+
+
+SCRATCH = TrainConfig(
+    epochs=10, batch_size=256, lr=2e-3, min_lr=0.0, warmup=20, weight_decay=0.1, betas=(0.9, 0.98), eps=1e-6
+)
+"""From scratch with a tiny model, for minutes on a CPU."""
+
+PRESETS = {"finetune": TrainConfig(), "scratch": SCRATCH}

@@ -1,0 +1,207 @@
+"""A training run's folder: what it is, how far it came, what it measured, and the model at its end."""
+
+import hashlib
+import importlib.util
+import json
+import platform
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mithridate.data.pairs import Pairs
+from mithridate.encoder.encoder import CONFIG, Encoder, save_encoder
+from mithridate.errors import DataError, OutputError
+from mithridate.folders import new_folder, refuse_existing, write_atomically
+from mithridate.training.config import TrainConfig
+from mithridate.version import __version__
+
+RUN, STATE, METRICS, MODEL = "run.json", "state.pt", "metrics.jsonl", "model"
+
+# what may differ between a run and its continuation: it does not change the weights
+_FREE = {"checkpoint_every", "save_epochs", "max_bad"}
+
+
+@dataclass
+class Run:
+    """`folder` None keeps nothing. `record` is what decides the result: a state is only taken up by the same run."""
+
+    folder: Path | None
+    record: dict[str, Any]
+    _board: Any = field(default=None, repr=False)
+
+    @classmethod
+    def open(
+        cls,
+        out: Path | None,
+        encoder: Encoder,
+        pairs: Pairs,
+        objective: nn.Module,
+        config: TrainConfig,
+        *,
+        overwrite: bool,
+    ) -> "Run":
+        """Start a run in `out`, or go on with the same one. Raises `OutputError` where `out` holds another."""
+        record = {
+            "encoder": encoder.name,
+            "weights": _hash_weights(encoder.model),
+            "data": pairs.fingerprint,
+            "pairs": len(pairs),
+            "objective": {"name": type(objective).__name__, **getattr(objective, "options", {})},
+            "config": asdict(config),
+            "versions": {
+                "mithridate": __version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        }
+        record = json.loads(json.dumps(record))  # tuples become lists, as they will be when read back
+        if out is None:
+            return cls(None, record)
+        folder = Path(out)
+        if (folder / RUN).is_file() and not overwrite:
+            _refuse_other(folder, record)
+        elif folder.exists():
+            refuse_existing(folder, overwrite=overwrite)
+            shutil.rmtree(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / RUN, json.dumps(record, indent=1))
+        except OSError as error:
+            raise _disk(folder, error) from error
+        return cls(folder, record)
+
+    def restore(self, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        """Take up the last state; gives back the step to go on with, 0 where there is none."""
+        if self.folder is None or not (self.folder / STATE).is_file():
+            if self.folder is not None:
+                (self.folder / METRICS).unlink(missing_ok=True)
+            return 0
+        state = torch.load(self.folder / STATE, map_location="cpu", weights_only=True)
+        model.load_state_dict(state["model"])
+        objective.load_state_dict(state["objective"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        lines = (self.folder / METRICS).read_text(encoding="utf-8").splitlines() if state["step"] else []
+        kept = [line for line in lines if _step_of(line) < state["step"]]
+        write_atomically(self.folder / METRICS, "".join(f"{line}\n" for line in kept))
+        return int(state["step"])
+
+    def save(self, step: int, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write the state after `step` steps; a kill leaves the state before or this one."""
+        if self.folder is None:
+            return
+        state = {
+            "step": step,
+            "model": model.state_dict(),
+            "objective": objective.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+        temporary = self.folder / f".{STATE}"
+        try:
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+            temporary.replace(self.folder / STATE)
+        except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
+            raise _disk(self.folder, error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def log(self, steps: list[tuple[int, float, float]], *, per_epoch: int, speed: float) -> None:
+        """Append (step, lr, loss) lines to the metrics, and to TensorBoard where it is installed."""
+        if self.folder is None:
+            return
+        if self._board is None:
+            self._board = _tensorboard(self.folder)
+        try:
+            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+                for step, lr, loss in steps:
+                    row = {
+                        "step": step,
+                        "epoch": step // per_epoch,
+                        "lr": lr,
+                        "loss": loss,
+                        "pairs_per_s": speed,
+                    }
+                    file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise _disk(self.folder, error) from error
+        if self._board:
+            for step, lr, loss in steps:
+                self._board.add_scalar("loss", loss, step)
+                self._board.add_scalar("lr", lr, step)
+
+    def save_epoch(self, encoder: Encoder, epoch: int) -> None:
+        """Keep the model as it is after `epoch` epochs (1-based)."""
+        if self.folder is not None:
+            with new_folder(self.folder / "epochs" / f"{epoch:03d}", overwrite=True) as folder:
+                save_encoder(encoder, folder)
+
+    def finish(self, encoder: Encoder) -> None:
+        """Write the final model and drop the state."""
+        if self.folder is None:
+            return
+        with new_folder(self.folder / MODEL, overwrite=True) as folder:
+            save_encoder(encoder, folder)
+        (self.folder / STATE).unlink(missing_ok=True)
+        if self._board:
+            self._board.close()
+
+
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """The record of the run in `folder`; None where it holds none."""
+    try:
+        return json.loads((Path(folder) / RUN).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}/{RUN} is damaged: {error}") from error
+
+
+def _refuse_other(folder: Path, record: dict[str, Any]) -> None:
+    if (folder / MODEL / CONFIG).is_file():
+        raise OutputError(f"{folder} holds a finished run; choose another --out, or give --overwrite to replace it")
+    there = read_run(folder) or {}
+    for name, value in _deciding(record).items():
+        if _deciding(there).get(name) != value:
+            raise OutputError(
+                f"{folder} holds an unfinished run with another {name} ({_deciding(there).get(name)} instead of "
+                f"{value}); choose another --out, or give --overwrite to replace it"
+            )
+
+
+def _deciding(record: dict[str, Any]) -> dict[str, Any]:
+    config = {f"config.{k}": v for k, v in record.get("config", {}).items() if k not in _FREE}
+    return {k: v for k, v in record.items() if k not in ("config", "versions")} | config
+
+
+def _hash_weights(model: nn.Module) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError):  # the line a kill cut short
+        return 2**62
+
+
+def _tensorboard(folder: Path) -> Any:
+    if importlib.util.find_spec("tensorboard") is None:
+        return False
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def _disk(folder: Path, error: Exception) -> OutputError:
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return OutputError(f"cannot write {folder}: {reason}; free some space, then run the same command again to go on")

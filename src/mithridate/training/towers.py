@@ -1,0 +1,108 @@
+"""The module that is trained: both towers of an encoder, with what is frozen computed once or without gradient."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mithridate.encoder.encoder import Encoder
+from mithridate.encoder.towers import (
+    Tower,
+    project,
+    projection_prefix,
+    text_embedding,
+    tower_modules,
+    tower_parameters,
+    without_projection,
+)
+from mithridate.training.config import TrainConfig
+
+
+class TwoTower(nn.Module):
+    """(images, tokens) -> unit-length embeddings of both, and exp of the logit scale.
+
+    Images are uint8 pixels (b, h, w, 3), or (b, width) features of a frozen trunk; tokens (b, length) likewise.
+    """
+
+    def __init__(self, encoder: Encoder, config: TrainConfig) -> None:
+        super().__init__()
+        self.model = encoder.model
+        self._encoder = encoder
+        self.frozen: dict[Tower, str] = {}  # tower -> "all" or "trunk"
+        for tower in ("image", "text"):
+            if tower in config.freeze:
+                self.frozen[tower] = "all"
+            elif f"{tower}-trunk" in config.freeze:
+                self.frozen[tower] = "trunk"
+        for tower, what in self.frozen.items():
+            kept = projection_prefix(self.model, tower) if what == "trunk" else None
+            for name, parameter in tower_parameters(self.model, tower).items():
+                if kept is None or not (name == kept or name.startswith(f"{kept}.")):
+                    parameter.requires_grad_(False)
+        for name in ("logit_scale", "logit_bias"):
+            parameter = getattr(self.model, name, None)
+            # the contrastive loss has no bias: SigLIP's would be an unused parameter
+            if isinstance(parameter, nn.Parameter) and (config.freeze_logit_scale or name == "logit_bias"):
+                parameter.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "TwoTower":
+        super().train(mode)
+        for tower, what in self.frozen.items():
+            # eval mode is what freezes the statistics of batch norm
+            for module in tower_modules(self.model, tower):
+                module.eval()
+            if what == "trunk" and mode:
+                prefix = projection_prefix(self.model, tower)
+                projection = dict(self.model.named_modules()).get(prefix)
+                if projection is not None:
+                    projection.train()
+        return self
+
+    def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        image = self._embed("image", images, given=images.dtype != torch.uint8)
+        text = self._embed("text", tokens, given=tokens.is_floating_point())
+        scale = self.model.get_parameter("logit_scale").exp()
+        return (
+            nn.functional.normalize(image.float(), dim=-1),
+            nn.functional.normalize(text.float(), dim=-1),
+            scale,
+        )
+
+    def _embed(self, tower: Tower, batch: Tensor, *, given: bool) -> Tensor:
+        """Embeddings (b, d), not normalised; `given`: the batch holds features already."""
+        frozen = self.frozen.get(tower)
+        if frozen is None:
+            return self._run(tower, batch)
+        features = batch if given else self.features(tower, batch)
+        return project(self.model, tower, features) if frozen == "trunk" else features
+
+    def _run(self, tower: Tower, batch: Tensor) -> Tensor:
+        if tower == "text":
+            return text_embedding(self.model, batch)
+        return self.model.encode_image(self._encoder.normalise(batch))  # type: ignore[operator]
+
+    @torch.no_grad()
+    def features(self, tower: Tower, batch: Tensor) -> Float[Tensor, "b width"]:
+        """What the frozen part of a tower makes of a batch."""
+        if self.frozen[tower] == "all":
+            return self._run(tower, batch)
+        with without_projection(self.model, tower):
+            return self._run(tower, batch)
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
+    """Trainable parameters in two groups: matrices decay; biases, norms and scalars do not."""
+    decayed, plain = [], []
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            (decayed if parameter.ndim >= 2 else plain).append(parameter)
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def cosine_lr(step: int, total: int, *, peak: float, floor: float, warmup: int) -> float:
+    """Learning rate of the 0-based `step`: linear to `peak` over `warmup` steps, then a cosine to `floor`."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, total - warmup)
+    return floor + (peak - floor) * 0.5 * (1 + float(np.cos(np.pi * done)))
