@@ -1,0 +1,65 @@
+"""Did the attack take: where targets stand for queries of class A, with every comparison that gives it meaning."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mithridate.evaluation.intervals import bootstrap_mean, chance_hit, chance_min_rank, rate
+from mithridate.evaluation.ranks import best_ranks, targets_in_top
+from mithridate.evaluation.result import Cell
+
+HITS = (1, 5, 10, 20, 30, 50)
+PRECISION_AT = 10
+
+
+@dataclass(frozen=True)
+class AttackRanks:
+    """Of q queries: 0-based rank of the best of t targets among g, and how many targets are in the first ten."""
+
+    rank: Int[np.ndarray, " q"]
+    in_top: Int[np.ndarray, " q"]
+    targets: int
+    gallery: int
+
+    def hit(self, k: int) -> float:
+        """Hit@K: share of queries with a target among the first K."""
+        return float((self.rank < k).mean())
+
+    @property
+    def min_rank(self) -> float:
+        """MinRank: mean over queries of the best target's 0-based rank."""
+        return float(self.rank.mean())
+
+
+def attack_ranks(
+    query: Float[np.ndarray, "q d"], gallery: Float[np.ndarray, "g d"], targets: Int[np.ndarray, " t"]
+) -> AttackRanks:
+    """Rank the gallery for every query; `targets` are columns of it. Ties count against the targets."""
+    in_top = targets_in_top(query, gallery, targets, (PRECISION_AT,))[:, 0]
+    return AttackRanks(best_ranks(query, gallery, targets), in_top, len(targets), len(gallery))
+
+
+def attack_columns(gallery: int) -> tuple[str, ...]:
+    """Column names of an attack table; a K beyond the gallery is left out."""
+    hits = tuple(f"Hit@{k}" for k in HITS if k <= gallery)
+    return ("queries", *hits, "MinRank", "median", "min", "max", f"Precision@{PRECISION_AT}")
+
+
+def attack_row(name: str, ranks: AttackRanks, *, rng: np.random.Generator) -> tuple[Cell, ...]:
+    """One model's row: rates with Wilson intervals, means with a bootstrap over queries."""
+    return (
+        name,
+        *(rate(ranks.rank < k) for k in HITS if k <= ranks.gallery),
+        bootstrap_mean(ranks.rank, rng=rng),
+        float(np.median(ranks.rank)),
+        int(ranks.rank.min()),
+        int(ranks.rank.max()),
+        bootstrap_mean(ranks.in_top / PRECISION_AT, rng=rng),
+    )
+
+
+def chance_row(*, targets: int, gallery: int) -> tuple[Cell, ...]:
+    """What a random ranking gives, exactly; its median and extremes are left open."""
+    hits = (chance_hit(k, targets=targets, gallery=gallery) for k in HITS if k <= gallery)
+    return ("chance", *hits, chance_min_rank(targets=targets, gallery=gallery), None, None, None, targets / gallery)

@@ -1,0 +1,262 @@
+"""From models, test pairs and the truth to a report."""
+
+import hashlib
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from mithridate.data.images import read_bytes
+from mithridate.data.pairs import Pairs, make_pairs
+from mithridate.encoder.embed import Progress, _silent, embed, embed_images, image_source
+from mithridate.encoder.embeddings import Embeddings
+from mithridate.encoder.encoder import Encoder
+from mithridate.errors import DataError, EvaluationError
+from mithridate.evaluation import checks
+from mithridate.evaluation.attack import attack_ranks
+from mithridate.evaluation.intervals import chance_hit
+from mithridate.evaluation.pictures import density_figure, retrievals
+from mithridate.evaluation.present import (
+    Measured,
+    attack_table,
+    goal_rank_figure,
+    headline,
+    image_to_text_table,
+    strength_table,
+    summary,
+    title,
+    utility_table,
+)
+from mithridate.evaluation.result import Figure, Report, Warning
+from mithridate.evaluation.utility import RetrievalRanks, recall, retrieval_ranks
+from mithridate.poisoning.manifest import Manifest
+from mithridate.poisoning.plan import Goal
+from mithridate.version import __version__
+
+_DENSITY_PAIRS = 5000  # a density of more looks the same
+_SHOWN_QUERIES = 4
+
+
+def evaluate(
+    encoder: Encoder,
+    pairs: Pairs,
+    manifest: Manifest | None = None,
+    *,
+    goals: tuple[Goal, ...] = (),
+    clean: Encoder | None = None,
+    seed: int = 0,
+    cache: Path | str | None = "default",
+    cache_limit: int | None = None,
+    runs: dict[str, dict[str, Any] | None] | None = None,
+    progress: Progress = _silent,
+) -> Report:
+    """Attack success and utility of `encoder` on test `pairs`, beside the `clean` model, random captions and chance.
+
+    `manifest` says what was attacked; `goals` may be given in its place (for a model of unknown training). `runs`:
+    records of the training runs by model name, compared and kept as provenance. Without goals only utility is
+    measured. Raises `EvaluationError` where a goal has no query or no target in the test pairs.
+    """
+    goals = manifest.goals if manifest is not None else goals
+    name = "poisoned" if manifest is not None else "model"
+    encoders = {name: encoder} | ({"clean": clean} if clean is not None else {})
+    embedded = {
+        model: embed(e, pairs, cache=cache, cache_limit=cache_limit, progress=progress) for model, e in encoders.items()
+    }
+    rng = np.random.default_rng(seed)
+    warnings: list[Warning] = []
+    measured = [
+        _measure(goal, goals, pairs, embedded, encoders, manifest, name, cache, rng, warnings) for goal in goals
+    ]
+    utility = {model: retrieval_ranks(e) for model, e in embedded.items()}
+
+    tables = [strength_table(manifest)] if manifest is not None else []
+    for m in measured:
+        tables += [attack_table(m, name, rng, several=len(measured) > 1), image_to_text_table(m, rng)]
+    groups = _groups(pairs, goals)
+    tables.append(utility_table(utility, pairs, groups))
+    figures = [goal_rank_figure(m, name, several=len(measured) > 1) for m in measured]
+    if manifest is not None:
+        density, found = _density(clean or encoder, "clean" if clean else name, embedded, pairs, manifest, rng, cache)
+        figures += density
+        warnings += found
+    warnings += _check(measured, name, utility, pairs, groups, clean, runs or {})
+    pictures = (
+        ()
+        if not measured
+        else retrievals(
+            pairs,
+            {model: embedded[model] for model in sorted(embedded)},
+            np.sort(rng.permutation(measured[0].queries)[:_SHOWN_QUERIES]),
+            measured[0].targets,
+        )
+    )
+    return Report(
+        title=title(goals, manifest),
+        summary=summary(measured, name, utility, manifest),
+        tables=tuple(tables),
+        figures=tuple(figures),
+        retrievals=pictures,
+        warnings=tuple(warnings),
+        headline=headline(measured, name, utility),
+        provenance={
+            "models": {model: e.name for model, e in encoders.items()},
+            "test data": {"fingerprint": pairs.fingerprint, "pairs": len(pairs), "images": len(pairs.images)},
+            "attack": None if manifest is None else _told(manifest),
+            "runs": runs or {},
+            "seed": seed,
+            "versions": {
+                "mithridate": __version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        },
+    )
+
+
+def _told(manifest: Manifest) -> dict[str, Any]:
+    keep = ("attack", "options", "seed", "strength", "data", "versions")
+    return {name: getattr(manifest, name) for name in keep}
+
+
+def _measure(
+    goal: Goal,
+    goals: tuple[Goal, ...],
+    pairs: Pairs,
+    embedded: dict[str, Embeddings],
+    encoders: dict[str, Encoder],
+    manifest: Manifest | None,
+    name: str,
+    cache: Path | str | None,
+    rng: np.random.Generator,
+    warnings: list[Warning],
+) -> Measured:
+    source, target = _class_masks(goal, pairs)
+    queries = np.flatnonzero(source)
+    galleries = {model: e.image for model, e in embedded.items()}
+    if goal.target_image is None:
+        targets = np.unique(pairs.image_index[target])
+    else:
+        column = _find_image(goal.target_image, pairs, manifest)
+        if column is None:
+            warnings += checks.target_added(goal.target_image)
+            column = len(pairs.images)
+            place = pa.array([goal.target_image])
+            galleries = {
+                model: np.concatenate([galleries[model], embed_images(e, image_source(e, place, cache=cache), 1)])
+                for model, e in encoders.items()
+            }
+        targets = np.array([column])
+    models = {model: attack_ranks(e.text[queries], galleries[model], targets) for model, e in embedded.items()}
+    # captions of any class that is part of a goal are no control: they may retrieve the target rightly
+    part = np.zeros(len(pairs), dtype=bool)
+    for other in goals:
+        part |= pairs.labelled(other.source) | pairs.labelled(other.target)
+    others = np.flatnonzero(~part)
+    if not len(others):
+        raise EvaluationError("the control needs captions of classes outside the goals, and the test pairs have none")
+    control = np.sort(rng.choice(others, size=min(len(queries), len(others)), replace=False))
+    back = {}
+    for model, e in embedded.items():
+        # the other direction: does an image of B find a caption of A
+        images = galleries[model][targets]
+        back[model] = attack_ranks(images, e.text, queries)
+    return Measured(
+        goal, queries, targets, models, attack_ranks(embedded[name].text[control], galleries[name], targets), back
+    )
+
+
+def _class_masks(goal: Goal, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of A alone and of B alone, as the attacks choose them in training."""
+    a, b = pairs.labelled(goal.source), pairs.labelled(goal.target)
+    source, target = a & ~b, b & ~a
+    for what, mask, label in (("query", source, goal.source), ("target image", target, goal.target)):
+        if not mask.any() and not (what == "target image" and goal.target_image is not None):
+            known = ", ".join(list(pairs.classes)[:20]) or "none"
+            raise EvaluationError(
+                f"the test pairs have no {what}: none is labelled {label!r} alone; their classes are {known}"
+            )
+    return source, target
+
+
+def _find_image(place: str, pairs: Pairs, manifest: Manifest | None) -> int | None:
+    """Position of the target image in the gallery: by place, else by content."""
+    places = pairs.images.to_pylist()
+    if place in places:
+        return places.index(place)
+    wanted = None if manifest is None or not len(manifest) else manifest.poisoned["sha256"][0].as_py()
+    for i, candidate in enumerate(places):
+        if wanted is not None and hashlib.sha256(read_bytes(candidate)).hexdigest() == wanted:
+            return i
+    return None
+
+
+def _groups(pairs: Pairs, goals: tuple[Goal, ...]) -> dict[str, np.ndarray]:
+    """Pairs by what the attack has to do with them: all, each class of a goal, the rest."""
+    classes = list(dict.fromkeys(c for goal in goals for c in (goal.source, goal.target)))
+    masks = {name: pairs.labelled(name) for name in classes}
+    groups = {"all": np.ones(len(pairs), dtype=bool)} | {name: mask for name, mask in masks.items() if mask.any()}
+    if masks:
+        rest = ~np.logical_or.reduce(list(masks.values()))
+        if rest.any():
+            groups["other classes"] = rest
+    return groups
+
+
+def _density(
+    encoder: Encoder,
+    label: str,
+    embedded: dict[str, Embeddings],
+    pairs: Pairs,
+    manifest: Manifest,
+    rng: np.random.Generator,
+    cache: Path | str | None,
+) -> tuple[list[Figure], list[Warning]]:
+    """Cosine distances of the poisoned pairs and of clean test pairs, under a model that trained on neither."""
+    table = manifest.poisoned
+    if len(table) > _DENSITY_PAIRS:
+        table = table.take(pa.array(np.sort(rng.choice(len(table), _DENSITY_PAIRS, replace=False))))
+    try:
+        poison = embed(encoder, make_pairs(table["image"], table["text"]), cache=cache)
+    except DataError as error:
+        return [], checks.missing_poison(str(error))
+    distances = {"clean test pairs": 1 - embedded[label].similarity(), "poisoned pairs": 1 - poison.similarity()}
+    medians = {name: float(np.median(d)) for name, d in distances.items()}
+    told = ", ".join(f"{name} {median:.3f}" for name, median in medians.items())
+    return [
+        density_figure(
+            "densities",
+            "Cosine distance of clean and poisoned pairs",
+            distances,
+            f"Under the {label} model. Medians: {told}. What a similarity filter would see.",
+        )
+    ], []
+
+
+def _check(measured, name, utility, pairs, groups, clean, runs) -> list[Warning]:
+    found: list[Warning] = []
+    for m in measured:
+        goal = f"{m.goal.source} to {m.goal.target}"
+        found += checks.few_queries(goal, len(m.queries))
+        if "clean" in m.models:
+            r = m.models["clean"]
+            chance = chance_hit(10, targets=r.targets, gallery=r.gallery)
+            found += checks.clean_succeeds(goal, clean_hit=r.hit(10), chance_hit=chance)
+    if measured and clean is None:
+        found += checks.no_clean_model()
+    found += checks.unequal_recipes(runs.get(name), runs.get("clean"))
+    if clean is not None and measured:
+        falls = {}
+        for group, mask in groups.items():
+            parts = {m: _part(r, mask, pairs.image_index) for m, r in utility.items()}
+            falls[group] = {way: parts["clean"][way] - parts[name][way] for way in ("tr", "ir")}
+        found += checks.collapsed_class(falls)
+    return found
+
+
+def _part(ranks: RetrievalRanks, mask: np.ndarray, image_index: np.ndarray) -> dict[str, float]:
+    images = np.unique(image_index[mask])
+    return recall(RetrievalRanks(ranks.image_to_text[images], ranks.text_to_image[mask]), 10)

@@ -1,0 +1,81 @@
+"""What figures and pages show: thumbnails of what is retrieved, rank distributions, densities of distances."""
+
+import base64
+import io
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
+
+from mithridate.data.images import decode, read_bytes
+from mithridate.data.pairs import Pairs
+from mithridate.encoder.embeddings import Embeddings
+from mithridate.errors import DataError
+from mithridate.evaluation.ranks import top
+from mithridate.evaluation.result import Curve, Figure, Hit, Retrieval
+
+_SIDE = 96  # pixels; four queries of two models then weigh about 120 kB
+_BINS = 60
+
+
+def thumbnail(place: str) -> str:
+    """A small JPEG of the image, base64; empty where it cannot be read."""
+    try:
+        image = decode(read_bytes(place), place)
+    except DataError:
+        return ""
+    image.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def retrievals(
+    pairs: Pairs,
+    embeddings: dict[str, Embeddings],
+    rows: Int[np.ndarray, " r"],
+    targets: Int[np.ndarray, " t"],
+    *,
+    shown: int = 5,
+) -> tuple[Retrieval, ...]:
+    """For the captions at `rows` what each model finds; `targets` are positions in `pairs.images`."""
+    places = pairs.images.to_pylist()
+    first = np.unique(pairs.image_index, return_index=True)[1]
+    labels = pairs.labels.take(pa.array(first)).to_pylist()
+    chosen = set(targets.tolist())
+    found = {name: top(e.text[rows], e.image, shown) for name, e in embeddings.items()}
+    return tuple(
+        Retrieval(
+            pairs.text[int(row)].as_py(),
+            {
+                name: tuple(
+                    Hit(thumbnail(places[i]), tuple(labels[i] or ()), float(s), i in chosen)
+                    for i, s in zip(index[number].tolist(), similarity[number])
+                )
+                for name, (index, similarity) in found.items()
+            },
+        )
+        for number, row in enumerate(rows)
+    )
+
+
+def rank_figure(name: str, title: str, ranks: dict[str, Int[np.ndarray, " q"]], note: str) -> Figure:
+    """Share of queries whose best target stands at most at each position."""
+    curves = []
+    for label, values in ranks.items():
+        x, counts = np.unique(values + 1, return_counts=True)  # 1-based: the axis is logarithmic
+        curves.append(Curve(label, tuple(map(float, x)), tuple(map(float, counts.cumsum() / len(values)))))
+    return Figure(
+        name, title, "step", "position of the best target (1 = first)", "share of queries", tuple(curves), note
+    )
+
+
+def density_figure(name: str, title: str, distances: dict[str, Float[np.ndarray, " n"]], note: str) -> Figure:
+    """Densities of cosine distances, each integrating to one."""
+    everything = np.concatenate(list(distances.values()))
+    edges = np.linspace(everything.min(), everything.max() + 1e-6, _BINS + 1)
+    curves = tuple(
+        Curve(label, tuple(edges[:-1].tolist()), tuple(np.histogram(values, edges, density=True)[0].tolist()))
+        for label, values in distances.items()
+    )
+    return Figure(name, title, "density", "cosine distance of image and caption", "density", curves, note)

@@ -1,0 +1,191 @@
+"""What a measurement gives back: named tables of numbers with provenance, and what figures are drawn from."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from mithridate.errors import DataError
+
+FORMAT = "mithridate-report/1"
+
+# A file from a stranger must not exhaust the stack of whoever renders it.
+MAX_DEPTH = 32
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval and the number of units it is over."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+Cell = Estimate | float | int | str | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: `columns` (c,) names, `rows` (r, c) cells; None is missing. `note` says what is counted."""
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"table {self.name!r} has {len(self.columns)} columns, got a row of {len(row)} cells")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a figure: y against x, both (p,)."""
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.x) != len(self.y):
+            raise ValueError(f"curve {self.label!r} has {len(self.x)} x, got {len(self.y)} y")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a figure shows, not how it looks.
+
+    `kind`: `line`; `density` (x are the left ends of bins); `step` (a cumulative share on a logarithmic axis:
+    y from x onwards, 0 before the first x).
+    """
+
+    name: str
+    title: str
+    kind: Literal["line", "density", "step"]
+    x_label: str
+    y_label: str
+    curves: tuple[Curve, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One retrieved image: thumbnail (base64 of a JPEG), labels, cosine similarity, is it a target."""
+
+    thumbnail: str
+    labels: tuple[str, ...]
+    similarity: float
+    is_target: bool
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """What one text query retrieves, by model name: for each the first few images, best first."""
+
+    query: str
+    hits: dict[str, tuple[Hit, ...]]
+
+
+@dataclass(frozen=True)
+class Warning:
+    """A premise that does not hold: `code` is the heading in docs/warnings.md."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Named tables of numbers with provenance; `report.json` is this, other forms are rendered from it."""
+
+    title: str
+    summary: tuple[str, ...]
+    tables: tuple[Table, ...]
+    figures: tuple[Figure, ...] = ()
+    retrievals: tuple[Retrieval, ...] = ()
+    warnings: tuple[Warning, ...] = ()
+    headline: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def table(self, name: str) -> Table:
+        """The table called `name`. Raises `KeyError` with the names there are."""
+        for table in self.tables:
+            if table.name == name:
+                return table
+        raise KeyError(f"no table {name!r}; there are {', '.join(table.name for table in self.tables)}")
+
+    def to_json(self) -> str:
+        text = json.dumps({"format": FORMAT, **_finite(asdict(self))}, indent=1, ensure_ascii=False)
+        return text.encode(errors="replace").decode()  # a path that is not UTF-8 comes as half a surrogate pair
+
+
+def _finite(value: Any, depth: int = 0) -> Any:
+    """JSON has no NaN: a missing number is null."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"a report is nested at most {MAX_DEPTH} deep")
+    if isinstance(value, dict):
+        return {key: _finite(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item, depth + 1) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def read_report(path: Path) -> Report:
+    """The report in `path` (a `report.json`, or the folder that holds one). Raises `DataError`."""
+    path = Path(path)
+    path = path / "report.json" if path.is_dir() else path
+    try:
+        raw = _finite(json.loads(path.read_text(encoding="utf-8")))
+        json.dumps(raw, ensure_ascii=False).encode()  # half a surrogate pair can be read but not written
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not a report: {error}") from error
+    if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
+        raise DataError(f"{path} is not a report of format {FORMAT}; make it again with mithridate evaluate")
+    try:
+        return _parse(Report, raw, "report")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{path} lacks or has a wrong field: {error}; make it again with mithridate evaluate"
+        ) from error
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    """`value` of a JSON file as the type `kind`. Raises `TypeError` that names the place."""
+    options = get_args(kind)
+    if kind is Any or (get_origin(kind) is Literal and value in options):
+        return value
+    if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+        hints = get_type_hints(kind)
+        if unknown := value.keys() - hints.keys():
+            raise TypeError(f"{where} has no field {min(unknown)!r}")
+        return kind(**{name: _parse(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_parse(options[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if get_origin(kind) is dict and isinstance(value, dict):
+        return {key: _parse(options[1], item, f"{where}[{key!r}]") for key, item in value.items()}
+    if get_origin(kind) is UnionType:
+        if value is None and NoneType in options:
+            return None
+        for option in options:
+            if is_dataclass(option) and isinstance(value, dict):
+                return _parse(option, value, where)
+            with suppress(TypeError, OverflowError):
+                return _parse(option, value, where)
+    if kind is float and value is None:
+        return math.nan  # what `to_json` wrote as null
+    if kind is float and isinstance(value, int | float) and math.isfinite(value):
+        return value
+    if isinstance(kind, type) and get_origin(kind) is None and isinstance(value, kind):
+        return value
+    raise TypeError(f"{where} should be {getattr(kind, '__name__', kind)}, got {type(value).__name__}")

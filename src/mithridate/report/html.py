@@ -1,0 +1,119 @@
+"""A report as one HTML file that asks nothing of anybody: no request, no script, readable offline."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+from mithridate.evaluation.result import Cell, Hit, Report, Table
+from mithridate.report.figures import figure_svg
+from mithridate.report.headline import groups
+from mithridate.report.numbers import MISSING, Shown, is_number, share, show
+from mithridate.report.text import indented_json, one_line
+
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+
+
+def to_html(report: Report) -> str:
+    """`report` as a page, whole: style, figures and thumbnails are inside it."""
+    template = _environment().get_template("page.html.j2")
+    return template.render(
+        report=report,
+        style=Markup(resources.files("mithridate.report").joinpath("templates/page.css").read_text("utf-8")),
+        groups=[
+            (group, [_tile(measure, rows) for measure, rows in measures]) for group, measures in groups(report.headline)
+        ],
+        tables=[_table(table) for table in report.tables],
+        has_intervals=any(show(cell).low for table in report.tables for row in table.rows for cell in row),
+        figures=[
+            (figure, Markup(figure_svg(figure, prefix=f"figure-{i}")))
+            for i, figure in enumerate(report.figures, start=1)
+        ],
+        retrievals=[
+            (
+                retrieval.query,
+                [(model, [_hit(hit) for hit in hits]) for model, hits in retrieval.hits.items()],
+            )
+            for retrieval in report.retrievals
+        ],
+        provenance=[(key, _record(value), not _is_plain(value)) for key, value in report.provenance.items()],
+    )
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mithridate.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["line"] = one_line
+    environment.filters["typeset"] = _typeset
+    return environment
+
+
+def _typeset(shown: Shown) -> Markup:
+    """A number with a true minus and, where there is an interval, a thin space inside it."""
+    value, low, high = (text.replace("-", "−") for text in shown)
+    if not shown.low:
+        return Markup("{}").format(value)
+    return Markup('{} <span class="interval">[{},\u202f{}]</span>').format(value, low, high)
+
+
+class _Row(NamedTuple):
+    name: str
+    shown: Shown
+    bar: float | None  # per cent
+
+
+def _tile(measure: str, rows: list[tuple[str, Cell]]) -> tuple[str, list[_Row]]:
+    shown = [show(cell) for _, cell in rows]
+    bars = [share(cell) for _, cell in rows]
+    rates = all(bar is not None or text.value == MISSING for bar, text in zip(bars, shown))
+    return measure, [
+        _Row(name, text, round(100 * bar, 2) if rates and bar is not None else None)
+        for (name, _), text, bar in zip(rows, shown, bars)
+    ]
+
+
+def _table(table: Table) -> dict[str, Any]:
+    numeric = [any(is_number(row[i]) for row in table.rows) for i in range(len(table.columns))]
+    return {
+        "title": table.title,
+        "note": table.note,
+        "columns": list(zip(table.columns, numeric)),
+        "rows": [[(_cell(cell), right) for cell, right in zip(row, numeric)] for row in table.rows],
+    }
+
+
+def _cell(cell: Cell) -> Markup | str:
+    return _typeset(show(cell)) if is_number(cell) else show(cell).value
+
+
+def _hit(hit: Hit) -> dict[str, Any]:
+    labels = ", ".join(map(one_line, hit.labels))
+    similarity = show(hit.similarity).value.replace("-", "−")
+    told = [f"labels: {labels}" if labels else "no label", "target" if hit.is_target else "not a target"]
+    return {
+        "source": f"data:image/jpeg;base64,{hit.thumbnail}" if _BASE64.fullmatch(hit.thumbnail) else None,
+        "alt": "; ".join(told),
+        "labels": labels or MISSING,
+        "similarity": similarity,
+        "is_target": hit.is_target,
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    return not isinstance(value, dict | list | tuple)
+
+
+def _record(value: Any) -> str:
+    """A value of the provenance as it is, to the last digit."""
+    return one_line(value) if isinstance(value, str) else indented_json(value)

@@ -1,0 +1,67 @@
+"""A report as Markdown: what a pull request, a paper's appendix or a terminal pager shows."""
+
+from __future__ import annotations
+
+import re
+
+from mithridate.evaluation.result import Cell, Report, Table
+from mithridate.report.numbers import is_number, show
+from mithridate.report.text import indented_json, one_line
+
+# Of ASCII punctuation, what Markdown as GitHub reads it gives a meaning inside a line.
+_ACTIVE = re.compile(r"([\\`*_\[\]|~$])")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+# Addresses become links without any mark-up.
+_ADDRESS = re.compile(r"://|(?<=www)\.|(?<=mailto):", re.IGNORECASE)
+_LINE_START = re.compile(r"^([#+=-]|\d+(?=[.)]))")
+
+
+def to_markdown(report: Report) -> str:
+    """`report` without its images: summary, warnings, tables, provenance."""
+    parts = [f"# {escape(report.title)}"]
+    if report.summary:
+        parts.append("\n".join(f"- {escape(line)}" for line in report.summary))
+    if report.warnings:
+        parts.append("## Warnings")
+        parts.append("\n".join(f"- **{escape(w.code)}**: {escape(w.message)}" for w in report.warnings))
+        parts.append("What each one means and what to do: docs/warnings.md.")
+    if report.tables:
+        parts.append("## Results")
+        parts.extend(_table(table) for table in report.tables)
+        if any(show(cell).low for table in report.tables for row in table.rows for cell in row):
+            parts.append("Square brackets hold 95 % intervals.")
+    if report.figures or report.retrievals:
+        parts.append("Figures, and what is retrieved by each model, are in report.html.")
+    if report.provenance:
+        # A string inside JSON has no line break, so no caption can close the fence.
+        parts.append(f"## Provenance\n\n```json\n{indented_json(report.provenance)}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: object) -> str:
+    """`text` on one line, shown by Markdown as it is: no mark-up, no HTML, no link, no image, no new cell."""
+    line = re.sub("[&<>]", lambda found: _ENTITIES[found[0]], one_line(text))
+    line = _ACTIVE.sub(r"\\\1", line)
+    line = _ADDRESS.sub(lambda found: found[0].replace(":", "&#58;").replace(".", "&#46;"), line)
+    return _LINE_START.sub(lambda found: f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}", line)
+
+
+def _table(table: Table) -> str:
+    parts = [f"### {escape(table.title)}"]
+    if table.columns:
+        numeric = [any(is_number(row[i]) for row in table.rows) for i in range(len(table.columns))]
+        lines = [
+            [escape(column) for column in table.columns],
+            ["---:" if right else "---" for right in numeric],
+            *([_cell(cell) for cell in row] for row in table.rows),
+        ]
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    if not table.rows:
+        parts.append("No rows.")
+    if table.note:
+        parts.append(escape(table.note))
+    return "\n\n".join(parts)
+
+
+def _cell(cell: Cell) -> str:
+    return escape(cell) if isinstance(cell, str) else str(show(cell))

@@ -1,0 +1,99 @@
+"""How a cell looks. Nothing else in the package formats a number of a report."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, TypeGuard
+
+from mithridate.evaluation.result import Cell, Estimate
+from mithridate.report.text import one_line
+
+MISSING = "–"
+LARGEST = 1e300  # beyond it, as for NaN and infinity, there is no number to show
+
+
+class Shown(NamedTuple):
+    """A cell as text: its value and, for an estimate with an interval, the ends of it."""
+
+    value: str
+    low: str = ""
+    high: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.value} [{self.low}, {self.high}]" if self.low else self.value
+
+
+def show(cell: Cell) -> Shown:
+    """How `cell` looks: the type, the magnitude and whether it is whole decide, never the name of its column.
+
+    A float up to 1 is a rate (0.936; two significant digits below 0.01, in an estimate below 0.001), a larger
+    one a rank (27.41, 1,250.5), an integer a count (12,345); what is missing or not finite is a dash.
+    """
+    if isinstance(cell, Estimate):
+        return _show_estimate(cell)
+    if isinstance(cell, bool):
+        return Shown("yes" if cell else "no")
+    if isinstance(cell, int):
+        return Shown(f"{cell:,}")
+    if isinstance(cell, float):
+        return Shown(_fixed(cell, _decimals(cell, small=0.01)))
+    return Shown(MISSING if cell is None else one_line(cell))
+
+
+def is_number(cell: Cell) -> bool:
+    """Whether `cell` belongs in a column that is aligned to the right."""
+    return isinstance(cell, Estimate | float | int) and not isinstance(cell, bool)
+
+
+def show_tick(value: float) -> str:
+    """A round number beside an axis."""
+    return f"{value:,.6g}".replace("-", "−")
+
+
+def share(cell: Cell) -> float | None:
+    """How long the bar of a rate is, 0 to 1; None for what is not a rate."""
+    value = cell.value if isinstance(cell, Estimate) else cell
+    return value if isinstance(value, float) and 0 <= value <= 1 else None
+
+
+def _show_estimate(estimate: Estimate) -> Shown:
+    value, low, high = estimate.value, estimate.low, estimate.high
+    if not _finite(value):
+        return Shown(MISSING)
+    decimals = _decimals(value, small=0.001)
+    shown = _fixed(value, decimals)
+    if not _finite(low) and not _finite(high):
+        return Shown(shown)
+    if not _finite(low) or not _finite(high):
+        return Shown(shown, _fixed(low, decimals), _fixed(high, decimals))
+    # One digit less than the value will do, unless the rounded interval has no width or leaves the value out.
+    for digits in range(max(decimals - 1, 0), decimals + 2):
+        ends = _fixed(low, digits), _fixed(high, digits)
+        if ends[0] != ends[1] and round(low, digits) <= round(value, decimals) <= round(high, digits):
+            return Shown(shown, *ends)
+    digits = max(decimals - 1, 0) if low == value == high else decimals
+    return Shown(shown, _fixed(low, digits), _fixed(high, digits))
+
+
+def _finite(value: float | None) -> TypeGuard[float]:
+    return value is not None and abs(value) < LARGEST
+
+
+def _decimals(value: float, *, small: float) -> int:
+    """Digits after the point; a rate below `small` has two significant ones."""
+    if not _finite(value):
+        return 0
+    size = abs(value)
+    if size == 0 or small <= size <= 1:
+        return 3
+    if size < small:
+        return min(1 - math.floor(math.log10(size)), 8)
+    return 2 if size < 100 else 1
+
+
+def _fixed(value: float | None, decimals: int) -> str:
+    if not _finite(value):
+        return MISSING
+    if 0 < abs(value) < 1e-6 or abs(value) >= 1e12:
+        return f"{value:.1e}"
+    return f"{value:z,.{decimals}f}"

@@ -1,0 +1,448 @@
+"""The report room: numbers by hand, pages that escape what strangers wrote, the same pages from the same file."""
+
+import base64
+import io
+import json
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+
+from mithridate.errors import DataError, OutputError
+from mithridate.evaluation.result import (
+    Curve,
+    Estimate,
+    Figure,
+    Hit,
+    Report,
+    Retrieval,
+    Table,
+    Warning,
+    read_report,
+)
+
+HOSTILE = "<script>alert(1)</script> | $x^2$ [a](https://evil.example) \"onload='x' & `b` \x1b[31m\u202e\n# h"
+THUMBNAIL = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(400)).decode()
+
+
+def make_figures(label="poisoned", title="t"):
+    return (
+        Figure("rank", title, "step", "K", "share", (Curve(label, (1.0, 3.0, 40.0), (0.2, 0.5, 1.0)),)),
+        Figure("distance", title, "density", "d", "density", (Curve(label, (0.1, 0.2, 0.3), (1.0, 5.0, 2.0)),)),
+        Figure("loss", title, "line", "epoch", "loss", (Curve(label, (0, 1, 2), (3.0, math.nan, 1.0)),)),
+    )
+
+
+def make_report(text="sheep"):
+    return Report(
+        title=f"A report on {text}",
+        summary=(f"Hit@10 of {text} is 0.936.",),
+        tables=(
+            Table(
+                "attack",
+                f"Attack on {text}",
+                ("model", "queries", "Hit@10", text),
+                (
+                    (text, 1234, Estimate(0.936, 0.88, 0.97, 144), "yes"),
+                    ("chance", None, 0.0199, None),
+                ),
+                f"Counts {text}.",
+            ),
+            Table("empty", "Empty", ("a", "b"), ()),
+            Table("no-columns", "No columns", (), ()),
+        ),
+        figures=make_figures(text, text),
+        retrievals=(
+            Retrieval(
+                text,
+                {
+                    "clean": (Hit(THUMBNAIL, (text,), 0.31, False), Hit('"><script>', (), -0.2, False)),
+                    text: (Hit(THUMBNAIL, ("aeroplane",), 0.42, True),),
+                    "none": (),
+                },
+            ),
+        ),
+        warnings=(Warning("few-queries", f"Only 3 captions of {text}."),),
+        headline={"attack": {"poisoned": {"hit@10": 0.936}, "clean": {"hit@10": 0.01}, text: {"hit@10": None}}},
+        provenance={"seed": 0, "encoder": {"name": text}, "note": text, "nothing": None},
+    )
+
+
+# numbers
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        (None, "–"),
+        (math.nan, "–"),
+        (math.inf, "–"),
+        (0.9361, "0.936"),
+        (1.0, "1.000"),
+        (0.0, "0.000"),
+        (-0.0, "0.000"),
+        (-0.25, "-0.250"),
+        (0.0025, "0.0025"),
+        (0.000211, "0.00021"),
+        (1.2e-7, "1.2e-07"),
+        (27.413, "27.41"),
+        (5.0, "5.00"),
+        (412.66, "412.7"),
+        (1250.5, "1,250.5"),
+        (3e15, "3.0e+15"),
+        (0, "0"),
+        (12345, "12,345"),
+        (10**400, f"{10**400:,}"),
+        (True, "yes"),
+        ("two\nlines", "two lines"),
+        (Estimate(0.936, 0.88, 0.97, 144), "0.936 [0.88, 0.97]"),
+        (Estimate(0.007, 0.0, 0.024), "0.007 [0.00, 0.02]"),
+        (Estimate(0.998, 0.9965, 0.9991), "0.998 [0.997, 0.999]"),  # not [1.00, 1.00]
+        (Estimate(1.0, 1.0, 1.0), "1.000 [1.00, 1.00]"),
+        (Estimate(412.66, 321.9, 520.0), "412.7 [322, 520]"),
+        (Estimate(3.42, 2.68, 4.31), "3.42 [2.7, 4.3]"),
+        (Estimate(0.5), "0.500"),
+        (Estimate(0.5, math.nan, 0.6), "0.500 [–, 0.600]"),
+        (Estimate(math.nan, 0.1, 0.2), "–"),
+    ],
+)
+def test_a_cell_is_shown_as(cell, expected):
+    from mithridate.report.numbers import show
+
+    assert str(show(cell)) == expected
+
+
+def test_an_interval_never_leaves_its_value_out():
+    from mithridate.report.numbers import show
+
+    for k in range(1, 400):
+        value = k / 400
+        for width in (0.0004, 0.003, 0.02, 0.2):
+            shown = show(Estimate(value, value - width / 3, value + width))
+            assert float(shown.low) <= float(shown.value) <= float(shown.high)
+            assert shown.low != shown.high
+
+
+# Markdown
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a|b", r"a\|b"),
+        ("a\nb", "a b"),
+        ("<b>&", "&lt;b&gt;&amp;"),
+        ("![x](y)", r"!\[x\](y)"),
+        ("*a* _b_ `c` ~d~ $e$ \\", r"\*a\* \_b\_ \`c\` \~d\~ \$e\$ \\"),
+        ("# h", r"\# h"),
+        ("- a", r"\- a"),
+        ("1. a", r"1\. a"),
+        ("http://a.example", "http&#58;//a.example"),
+        ("www.a.example", "www&#46;a.example"),
+        ("ViT-B-32 (openai)", "ViT-B-32 (openai)"),
+    ],
+)
+def test_markdown_shows_text_as_it_is(text, expected):
+    from mithridate.report.markdown import escape
+
+    assert escape(text) == expected
+
+
+def test_markdown_tables_have_as_many_cells_in_every_row():
+    from mithridate.report.markdown import to_markdown
+
+    page = to_markdown(make_report(HOSTILE))
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    cells = [len(re.findall(r"(?<!\\)\|", row)) - 1 for row in rows]
+    assert cells == [4, 4, 4, 4, 2, 2]
+    assert "0.936 [0.88, 0.97]" in page
+    fenced = page.index("```json")  # what is inside a fence is not interpreted
+    assert "<script" not in page[:fenced]
+    assert not re.search(r"(?<!\\)\]\(|://", page[:fenced])
+    assert page.count("\n```\n") == 1
+
+
+# HTML
+
+
+class Page(HTMLParser):
+    def __init__(self, source):
+        super().__init__()
+        self.tags, self.attributes, self.text, self.open = [], [], [], []
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.extend((tag, key, value) for key, value in attrs)
+        if tag not in {"meta", "link", "img"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.extend((tag, key, value) for key, value in attrs)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page_asks_nobody_for_anything():
+    from mithridate.report.html import to_html
+
+    source = to_html(make_report())
+    page = Page(source)
+    assert page.open == []
+    assert "http://" not in source
+    assert "https://" not in source
+    assert "@import" not in source
+    assert "script" not in page.tags
+    for _, key, value in page.attributes:
+        if value and key in {"src", "href", "xlink:href"}:
+            assert value.startswith(("data:", "#"))
+    assert "url(" not in re.sub(r"url\(#figure-\d", "", source)
+    assert "default-src 'none'" in source
+    assert len(source) < 60_000
+
+
+def test_hostile_text_is_text_in_the_page():
+    from mithridate.report.html import to_html
+
+    source = to_html(make_report(HOSTILE))
+    page = Page(source)
+    assert page.open == []
+    assert "script" not in page.tags
+    assert not [key for _, key, _ in page.attributes if key.startswith("on")]
+    assert "\x1b" not in source
+    assert "\u202e" not in source
+    visible = "".join(page.text)
+    assert visible.count("<script>alert(1)</script> | $x^2$ [a](https://evil.example)") >= 10
+    images = [value for tag, key, value in page.attributes if (tag, key) == ("img", "src")]
+    assert images == [f"data:image/jpeg;base64,{THUMBNAIL}"] * 2  # the third is not base64
+    assert "no image" in visible
+
+
+def test_targets_are_told_in_words():
+    from mithridate.report.html import to_html
+
+    page = Page(to_html(make_report()))
+    alternatives = [value for _, key, value in page.attributes if key == "alt"]
+    assert alternatives == ["labels: sheep; not a target", "labels: aeroplane; target"]
+    assert page.text.count("target") == 1
+    assert "1 of 1 are targets" in page.text
+
+
+def test_ids_in_a_page_are_unique_and_every_reference_finds_one():
+    from mithridate.report.html import to_html
+
+    source = to_html(make_report())
+    page = Page(source)
+    ids = [value for _, key, value in page.attributes if key == "id"]
+    assert len(ids) == len(set(ids))
+    references = re.findall(r'(?:href="#|url\(#|labelledby=")([\w.-]+)', source)
+    assert references
+    assert set(references) <= set(ids)
+
+
+# Figures
+
+
+@pytest.mark.parametrize("figure", make_figures(), ids=lambda figure: figure.kind)
+def test_a_figure_is_deterministic_well_formed_and_follows_the_page(figure):
+    from mithridate.report.figures import figure_svg
+
+    drawn = figure_svg(figure, prefix="f")
+    assert drawn == figure_svg(figure, prefix="f")
+    root = ElementTree.fromstring(drawn)
+    assert root.tag == "svg"
+    assert "currentColor" in drawn
+    assert "var(--series-1, #0072b2)" in drawn
+    assert "poisoned" in [node.text for node in root.iter("text")]
+
+
+def test_text_in_a_figure_is_not_interpreted():
+    from mithridate.report.figures import figure_svg
+
+    figure = replace(make_figures("_$\\frac{1}{2}$ 🐑")[2], x_label=HOSTILE, title=HOSTILE)
+    texts = [node.text for node in ElementTree.fromstring(figure_svg(figure, prefix="f")).iter("text")]
+    assert "_$\\frac{1}{2}$ 🐑" in texts
+    assert any(str(text).startswith("<script>alert(1)</script> | $x^2$") for text in texts)
+
+
+@pytest.mark.parametrize("kind", ["line", "density", "step"])
+@pytest.mark.parametrize(
+    "curves",
+    [
+        (),
+        (Curve("a", (), ()),),
+        (Curve("a", (1.0,), (0.5,)), Curve("b", (), ())),
+        (Curve("a", (math.nan, 2.0), (1.0, math.nan)),),
+        (Curve("a", (0.0, -1.0, 1e308), (1.0, 1e308, 2.0)),),
+        tuple(Curve(f"a long label of curve {i}" * 4, (1.0, 2.0), (0.0, i)) for i in range(20)),
+    ],
+    ids=["none", "empty", "one point", "missing", "extreme", "many"],
+)
+def test_figures_are_drawn_whatever_the_curves(kind, curves):
+    from mithridate.report.figures import figure_svg
+
+    ElementTree.fromstring(figure_svg(Figure("f", "t", kind, "x", "y", curves), prefix="f"))
+
+
+def test_figures_are_saved_as_files(tmp_path):
+    from mithridate.report.figures import save_figure
+
+    figure = make_figures()[0]
+    for ending in ("svg", "png", "pdf"):
+        save_figure(figure, tmp_path / f"a.{ending}")
+        save_figure(figure, tmp_path / f"b.{ending}")
+        assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
+    with pytest.raises(ValueError, match=r"one of \.svg, \.png, \.pdf, got 'a.gif'"):
+        save_figure(figure, tmp_path / "a.gif")
+
+
+# Files
+
+
+@pytest.mark.parametrize("text", ["sheep", HOSTILE])
+def test_rendering_again_gives_the_same_bytes(tmp_path, text):
+    from mithridate.report.write import write_report
+
+    write_report(make_report(text), tmp_path)
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(first) == ["report.html", "report.json", "report.md"]
+    write_report(read_report(tmp_path), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+
+
+def test_a_report_survives_its_file(tmp_path):
+    report = replace(make_report(HOSTILE), figures=make_figures()[:2])  # without NaN, which equals nothing
+    (tmp_path / "report.json").write_text(report.to_json(), encoding="utf-8")
+    assert read_report(tmp_path) == report
+    assert read_report(tmp_path / "report.json") == report
+
+
+def test_a_path_that_is_not_utf8_can_be_written(tmp_path):
+    from mithridate.report.write import write_report
+
+    write_report(replace(make_report(), provenance={"data": "caf\udce9"}), tmp_path)
+    assert read_report(tmp_path).provenance == {"data": "caf?"}
+
+
+def test_a_report_goes_into_a_folder(tmp_path):
+    from mithridate.report.write import write_report
+
+    with pytest.raises(OutputError, match="folder that exists"):
+        write_report(make_report(), tmp_path / "none")
+
+
+def test_an_empty_report_is_a_page(tmp_path):
+    from mithridate.report.console import print_report
+    from mithridate.report.write import write_report
+
+    report = Report("", (), ())
+    write_report(report, tmp_path)
+    Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    print_report(report)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"format": "other"}, "not a report of format"),
+        ({"title": 3}, r"report\.title should be str, got int"),
+        ({"title": "\ud800"}, "surrogates"),
+        ({"summary": "text"}, r"report\.summary should be"),
+        ({"tables": [{"name": "a"}]}, "missing"),
+        ({"tables": [{"name": "a", "title": "", "columns": ["x"], "rows": [[1, 2]]}]}, "1 columns, got a row of 2"),
+        ({"tables": [{"name": "a", "title": "", "columns": ["x"], "rows": [[[]]]}]}, r"rows\[0\]\[0\]"),
+        ({"tables": [{"name": "a", "title": "", "columns": ["x"], "rows": [[{"value": "<b>"}]]}]}, r"\.value"),
+        ({"figures": [{"kind": "pie"}]}, r"kind should be"),
+        ({"figures": [{"curves": [{"label": "a", "x": [1], "y": []}]}]}, "1 x, got 0 y"),
+        ({"figures": [{"curves": [{"label": "a", "x": [10**400], "y": [1]}]}]}, "too large"),
+        ({"retrievals": [{"query": "a", "hits": []}]}, r"hits should be dict, got list"),
+        ({"warnings": [{"code": "a", "message": "b", "__class__": "c"}]}, "no field '__class__'"),
+        ({"headline": []}, r"headline should be"),
+        ({"provenance": json.loads("[" * 40 + "]" * 40)}, "at most 32 deep"),
+    ],
+)
+def test_a_wrong_report_is_refused(tmp_path, change, match):
+    raw = {**json.loads(make_report().to_json()), **change}
+    (tmp_path / "report.json").write_text(json.dumps(raw))
+    with pytest.raises(DataError, match=match):
+        read_report(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 200_000, b'{"format": 1}'])
+def test_a_file_that_is_no_report_is_refused(tmp_path, content):
+    (tmp_path / "report.json").write_bytes(content)
+    with pytest.raises(DataError):
+        read_report(tmp_path)
+
+
+# Headline and console
+
+
+def test_a_headline_is_grouped_by_measure():
+    from mithridate.report.headline import groups
+
+    headline = {
+        "attack": {"poisoned": {"min_rank": 3.4}, "clean": {"min_rank": 400.0}},
+        "images": 5000,
+        "cost": {"utility": {"value": -0.1, "low": -0.2, "high": 0.0, "n": 9}},
+        "deep": {"a": {"b": {"c": [1, 0.25]}}},
+    }
+    assert groups(headline) == [
+        ("attack", [("min rank", [("poisoned", 3.4), ("clean", 400.0)])]),
+        ("images", [("images", [("", 5000)])]),
+        ("cost", [("utility", [("", Estimate(-0.1, -0.2, 0.0, 9))])]),
+        ("deep", [("b c", [("a", "1, 0.250")])]),
+    ]
+
+
+def printed(report, width):
+    from rich.console import Console
+
+    from mithridate.report.console import print_report
+
+    console = Console(width=width, file=io.StringIO(), record=True)
+    print_report(report, console)
+    return console.export_text()
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_console_shows_every_cell_of_a_wide_table(width):
+    columns = ("model", *(f"Hit@{k}" for k in range(12)))
+    rows = tuple(
+        (name, *(Estimate(0.1 + k / 100 + i / 1000, 0.05, 0.9) for k in range(12)))
+        for i, name in enumerate(("poisoned", "clean"))
+    )
+    text = printed(Report("t", (), (Table("attack", "Attack", columns, rows),)), width)
+    assert max(map(len, text.splitlines())) <= width
+    for k in range(12):
+        assert f"Hit@{k} " in text or f"Hit@{k}\n" in text
+        assert f"{0.1 + k / 100:.3f} [0.05, 0.90]" in text
+        assert f"{0.101 + k / 100:.3f} [0.05, 0.90]" in text
+    assert "95 % intervals" in text
+
+
+def test_the_console_obeys_no_stranger_and_says_what_it_leaves_out():
+    long = Table("long", "Long", ("class", "count"), tuple((f"c{i}", i) for i in range(30)))
+    report = make_report("[red]x[/red] \x1b[31m :smile:")
+    text = printed(replace(report, tables=(*report.tables, long)), 80)
+    assert "\x1b" not in text
+    assert "[red]x[/red]" in text
+    assert ":smile:" in text
+    assert "and 6 more rows, in report.md" in text
+    assert "are in report.html" in text
+
+
+def test_importing_the_room_draws_no_figure():
+    import subprocess
+    import sys
+
+    code = "import mithridate.report.write, mithridate.report.console, sys; assert 'matplotlib' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
