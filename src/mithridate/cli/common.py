@@ -1,0 +1,138 @@
+"""What several commands share: how data are named, how progress is shown, how results are printed."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mithridate.data.pairs import Pairs
+from mithridate.data.read import read_pairs
+from mithridate.errors import MithridateError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How the pairs are read."""
+
+    split: str | None = None
+    """Only the pairs of this split (train, val, test)."""
+    image_root: Path | None = None
+    """Where relative image paths start; by default the table's folder."""
+    caption_field: str | None = None
+    """Column or json field with the captions, where it has an unusual name."""
+    label_field: str | None = None
+    """Column or json field with the classes, where it has an unusual name."""
+    label_rule: Literal["random-instance", "largest-object", "named-in-caption"] = "random-instance"
+    """How COCO's instances become a class."""
+    exclude_coco: bool = False
+    """Leave out Visual Genome images that are COCO images."""
+
+    def read(self, path: str, *, split: str | None = None) -> Pairs:
+        """The pairs at `path`; `split` takes the place of the option's."""
+        return read_pairs(
+            path,
+            split=split or self.split,
+            image_root=self.image_root,
+            caption_field=self.caption_field,
+            label_field=self.label_field,
+            label_rule=self.label_rule,
+            exclude_coco=self.exclude_coco,
+        )
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """Where decoded images are kept."""
+
+    cache: Path | None = None
+    """Folder of the image and token cache; by default $MITHRIDATE_CACHE or ~/.cache/mithridate."""
+    cache_limit: float | None = None
+    """GiB of images to cache at most; a larger set is decoded at every use, with the same result."""
+
+    @property
+    def folder(self) -> Path | str:
+        return self.cache or "default"
+
+    @property
+    def limit(self) -> int | None:
+        return None if self.cache_limit is None else int(self.cache_limit * 2**30)
+
+
+def parse(kind: Callable[..., T], argv: Sequence[str], *, prog: str, default: T | None = None) -> T:
+    """`argv` as a value of the dataclass `kind`; tyro prints help and complaints, and exits with 2."""
+    extra: dict[str, Any] = {} if default is None else {"default": default}
+    return tyro.cli(kind, args=list(argv), prog=f"mithridate {prog}", **extra)
+
+
+def emit(value: dict[str, Any], *, as_json: bool) -> None:
+    """Print a result as `name: value` lines, or as one JSON object on the last line."""
+    if as_json:
+        print(json.dumps(value, ensure_ascii=False), flush=True)
+        return
+    for name, item in value.items():
+        print(f"{name}: {item if not isinstance(item, dict) else json.dumps(item, ensure_ascii=False)}")
+
+
+class Display:
+    """Progress bars on standard error: one a stage; training shows pairs/s and time left."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, Any] = {}
+
+    def stage(self, what: str, done: int, total: int) -> None:
+        task = self._task(what, total)
+        self._bars.update(task, completed=done, total=total)
+
+    def training(self, what: str) -> Callable[[int, int, int], None]:
+        """For `train(on_step=...)`."""
+        start: list[float] = []
+
+        def on_step(step: int, total: int, batch_size: int) -> None:
+            import time
+
+            if not start:
+                start.extend([time.perf_counter(), step])
+            seconds = time.perf_counter() - start[0]
+            speed = f"{(step - start[1]) * batch_size / seconds:,.0f} pairs/s" if seconds > 1 else ""
+            self._bars.update(self._task(what, total), completed=step, total=total, speed=speed)
+
+        return on_step
+
+    def _task(self, what: str, total: int) -> Any:
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total, speed="")
+        return self._tasks[what]
+
+
+@contextmanager
+def display(*, quiet: bool = False) -> Iterator[Display]:
+    """Progress on standard error, so that standard output holds results alone."""
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[speed]}"),
+        console=Console(file=sys.stderr),
+        disable=quiet,
+    )
+    with bars:
+        yield Display(bars)
+
+
+def pick(registry: dict[str, T], name: str, what: str) -> T:
+    """The entry `name`; a `MithridateError` lists the names there are."""
+    if name not in registry:
+        raise MithridateError(f"no {what} is called {name!r}; expected one of {', '.join(registry)}")
+    return registry[name]

@@ -1,0 +1,132 @@
+"""`mithridate data`: describe, doctor, convert, toy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import OmitArgPrefixes, Positional
+
+from mithridate.cli.common import ReadOptions, display, emit, parse, pick
+from mithridate.errors import DataError
+
+
+@dataclass(frozen=True)
+class Describe:
+    """What is in a data set: pairs, images, splits, classes, caption lengths."""
+
+    data: Positional[str]
+    """A table, tar shards, an annotation file, or a folder."""
+    read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    json: bool = False
+    """One JSON object on the last line."""
+
+    def run(self) -> None:
+        from mithridate.data.doctor import describe
+
+        emit(describe(self.read.read(self.data)), as_json=self.json)
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """What is wrong with a data set, and what to do about it. Exits with 1 where something is an error."""
+
+    data: Positional[str]
+    """A table, tar shards, an annotation file, or a folder."""
+    read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    context_length: int = 77
+    """Tokens the text tower takes."""
+    sample: int | None = None
+    """Decode only this many images."""
+    json: bool = False
+    """One JSON object on the last line."""
+
+    def run(self) -> None:
+        from dataclasses import asdict
+
+        from mithridate.data.doctor import doctor
+
+        findings = doctor(self.read.read(self.data), context_length=self.context_length, sample=self.sample)
+        if self.json:
+            emit({"findings": [asdict(finding) for finding in findings]}, as_json=True)
+        else:
+            for finding in findings:
+                print(f"{finding.severity}: {finding.message}\n  do: {finding.remedy}")
+            if not findings:
+                print("nothing to complain about")
+        errors = sum(finding.severity == "error" for finding in findings)
+        if errors:
+            raise DataError(f"{self.data} has {errors} error{'s' if errors > 1 else ''}, named above")
+
+
+@dataclass(frozen=True)
+class Convert:
+    """The same pairs in another layout. Images are copied byte by byte, never encoded again."""
+
+    data: Positional[str]
+    """A table, tar shards, an annotation file, or a folder."""
+    out: Path
+    """Folder to write."""
+    to: Literal["table", "webdataset", "parquet", "imagefolder"] = "webdataset"
+    """`parquet` is a table that points at the images where they are."""
+    read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    overwrite: bool = False
+    """Replace what is in the output folder."""
+    json: bool = False
+    """One JSON object on the last line."""
+
+    def run(self) -> None:
+        from mithridate.data.write import convert
+        from mithridate.folders import refuse_existing
+
+        refuse_existing(self.out, overwrite=self.overwrite)
+        pairs = self.read.read(self.data)
+        convert(pairs, self.out, to=self.to, overwrite=self.overwrite)
+        emit({"out": str(self.out), "pairs": len(pairs), "images": len(pairs.images)}, as_json=self.json)
+
+
+@dataclass(frozen=True)
+class Toy:
+    """The toy world: pictures drawn by code, with five captions each."""
+
+    out: Path
+    """Folder to write."""
+    train: int = 6000
+    """Pictures of the split train."""
+    test: int = 540
+    """Pictures of the split test."""
+    seed: int = 0
+    """Another seed is another world."""
+    size: int = 64
+    """Pixels a side."""
+    overwrite: bool = False
+    """Replace what is in the output folder."""
+    json: bool = False
+    """One JSON object on the last line."""
+
+    def run(self) -> None:
+        from mithridate.data.toy_world import write_toy_world
+
+        with display(quiet=self.json) as show:
+            write_toy_world(
+                self.out,
+                train=self.train,
+                test=self.test,
+                seed=self.seed,
+                size=self.size,
+                overwrite=self.overwrite,
+                progress=lambda done, total: show.stage("drawing", done, total),
+            )
+        emit({"out": str(self.out), "train": self.train, "test": self.test}, as_json=self.json)
+
+
+COMMANDS = {"describe": Describe, "doctor": Doctor, "convert": Convert, "toy": Toy}
+
+
+def run(argv: Sequence[str]) -> None:
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: mithridate data COMMAND ...\n")
+        for name, command in COMMANDS.items():
+            print(f"  {name:<9} {(command.__doc__ or '').splitlines()[0]}")
+        return
+    parse(pick(COMMANDS, argv[0], "data command"), argv[1:], prog=f"data {argv[0]}").run()

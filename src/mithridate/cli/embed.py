@@ -1,0 +1,55 @@
+"""`mithridate embed DATA --encoder E --out DIR`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tyro.conf import OmitArgPrefixes, Positional
+
+from mithridate.cli.common import CacheOptions, ReadOptions, display, emit, parse
+from mithridate.encoder.embed import embed
+from mithridate.encoder.embeddings import write_embeddings
+from mithridate.encoder.encoder import load_encoder
+from mithridate.folders import new_folder, refuse_existing
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Embed a data set, in clip-retrieval's layout."""
+
+    data: Positional[str]
+    """The pairs: a table, tar shards, an annotation file, or a folder."""
+    encoder: str
+    """An open_clip model, mithridate-tiny, local-dir:FOLDER, hf-hub:ORG/REPO, or a run's folder."""
+    out: Path
+    """Folder to write."""
+    pretrained: str | None = None
+    """Its pretrained tag or checkpoint file."""
+    read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    overwrite: bool = False
+    """Replace what is in the output folder."""
+    json: bool = False
+    """One JSON object on the last line."""
+
+    def run(self) -> None:
+        refuse_existing(self.out, overwrite=self.overwrite)
+        pairs = self.read.read(self.data)
+        encoder = load_encoder(self.encoder, pretrained=self.pretrained)
+        with display(quiet=self.json) as show:
+            embedded = embed(encoder, pairs, cache=self.cache.folder, cache_limit=self.cache.limit, progress=show.stage)
+        with new_folder(self.out, overwrite=self.overwrite) as folder:
+            write_embeddings(embedded, pairs, folder)
+        emit(
+            {
+                "out": str(self.out),
+                "pairs": len(embedded),
+                "images": len(embedded.image),
+                "width": embedded.text.shape[1],
+            },
+            as_json=self.json,
+        )
+
+
+def run(argv: Sequence[str]) -> None:
+    parse(Embed, argv, prog="embed").run()

@@ -1,0 +1,75 @@
+"""`mithridate evaluate RUN DATA --out DIR`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tyro.conf import OmitArgPrefixes, Positional
+
+from mithridate.cli.common import CacheOptions, ReadOptions, display, emit, parse
+from mithridate.encoder.encoder import load_encoder
+from mithridate.evaluation.evaluate import evaluate
+from mithridate.folders import new_folder, refuse_existing
+from mithridate.poisoning.manifest import read_manifest
+from mithridate.poisoning.plan import Goal
+from mithridate.report.console import print_report
+from mithridate.report.write import write_report
+from mithridate.training.run import read_run
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Attack success and utility of a model on test pairs: report.json, report.md and report.html."""
+
+    run_folder: Positional[str]
+    """The model: a run's folder, or anything that names an encoder."""
+    data: Positional[str]
+    """Test pairs: a table, tar shards, an annotation file, or a folder."""
+    out: Path
+    """Folder to write."""
+    manifest: Path | None = None
+    """What was attacked: the manifest that mithridate poison wrote."""
+    goal: tuple[str, ...] = ()
+    """In place of a manifest: SOURCE:TARGET, one or more."""
+    clean: str | None = None
+    """The same model trained without poison: a run's folder, or anything that names an encoder."""
+    pretrained: str | None = None
+    """Pretrained tag or checkpoint file of the model."""
+    seed: int = 0
+    """Of the random captions, the bootstrap and the queries shown."""
+    read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    overwrite: bool = False
+    """Replace what is in the output folder."""
+    json: bool = False
+    """One JSON object on the last line."""
+
+    def run(self) -> None:
+        refuse_existing(self.out, overwrite=self.overwrite)
+        manifest = None if self.manifest is None else read_manifest(self.manifest)
+        pairs = self.read.read(self.data)
+        name = "poisoned" if manifest else "model"
+        with display(quiet=self.json) as show:
+            report = evaluate(
+                load_encoder(self.run_folder, pretrained=self.pretrained),
+                pairs,
+                manifest,
+                goals=tuple(Goal.parse(text) for text in self.goal),
+                clean=None if self.clean is None else load_encoder(self.clean),
+                seed=self.seed,
+                cache=self.cache.folder,
+                cache_limit=self.cache.limit,
+                runs={name: read_run(Path(self.run_folder)), "clean": read_run(Path(self.clean or ""))},
+                progress=show.stage,
+            )
+        with new_folder(self.out, overwrite=self.overwrite) as folder:
+            write_report(report, folder)
+        if self.json:
+            emit(report.headline, as_json=True)
+        else:
+            print_report(report)
+            print(f"{self.out / 'report.html'}")
+
+
+def run(argv: Sequence[str]) -> None:
+    parse(Evaluate, argv, prog="evaluate").run()

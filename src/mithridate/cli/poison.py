@@ -1,0 +1,96 @@
+"""`mithridate poison ATTACK DATA --out DIR`: a poisoned set in DIR/data, the truth in DIR/manifest.json."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from tyro.conf import OmitArgPrefixes, Positional
+
+from mithridate.cli.common import CacheOptions, ReadOptions, display, emit, parse, pick
+from mithridate.data.write import write_table, write_webdataset
+from mithridate.folders import new_folder, refuse_existing
+from mithridate.poisoning.apply import poison
+from mithridate.poisoning.manifest import write_manifest
+from mithridate.poisoning.plan import EmbedImages
+from mithridate.poisoning.registry import ATTACKS
+
+A = TypeVar("A")
+
+
+@dataclass(frozen=True)
+class Poison(Generic[A]):
+    """Poison a data set. The set is written to OUT/data, the truth about it to OUT/manifest.json."""
+
+    data: Positional[str]
+    """The clean pairs: a table, tar shards, an annotation file, or a folder."""
+    out: Path
+    """Folder to write."""
+    attack: OmitArgPrefixes[A]
+    format: Literal["overlay", "table", "webdataset"] = "overlay"
+    """`overlay`: a table that points at the clean images; the others hold copies, every sample under a new name."""
+    seed: int = 0
+    """Of every draw."""
+    gallery: str | None = None
+    """Pairs outside the training set that a target image is taken from; by default DATA itself."""
+    gallery_split: str | None = None
+    """Split of the gallery."""
+    surrogate: str | None = None
+    """Encoder that an attack measures with: a model's name, local-dir:FOLDER, a run's folder."""
+    surrogate_pretrained: str | None = None
+    """Its pretrained tag or checkpoint file."""
+    read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    overwrite: bool = False
+    """Replace what is in the output folder."""
+    json: bool = False
+    """One JSON object on the last line."""
+
+    def run(self) -> None:
+        refuse_existing(self.out, overwrite=self.overwrite)
+        pairs = self.read.read(self.data)
+        gallery = None
+        if self.gallery or self.gallery_split:
+            gallery = self.read.read(self.gallery or self.data, split=self.gallery_split)
+        poisoned = poison(pairs, self.attack, seed=self.seed, gallery=gallery, embed_images=self._surrogate())  # type: ignore[arg-type]
+        with new_folder(self.out, overwrite=self.overwrite) as folder:
+            data = folder / "data"
+            data.mkdir()
+            if self.format == "webdataset":
+                write_webdataset(poisoned.pairs, data, records=poisoned.records)
+            else:
+                copied = self.format == "table"
+                records = poisoned.records if copied else None
+                write_table(poisoned.pairs, data, copy_images=copied, records=records)
+            write_manifest(poisoned.manifest, folder / "manifest.json")
+        strength = poisoned.manifest.strength
+        shown = strength if self.json else {k: f"{v:.6g}" for k, v in strength.items()}
+        emit({"out": str(self.out), "attack": poisoned.manifest.attack, **shown}, as_json=self.json)
+
+    def _surrogate(self) -> EmbedImages | None:
+        if self.surrogate is None:
+            return None
+        from mithridate.encoder.embed import embed_images, image_source
+        from mithridate.encoder.encoder import load_encoder
+
+        encoder = load_encoder(self.surrogate, pretrained=self.surrogate_pretrained)
+
+        def embedded(places: pa.Array) -> np.ndarray:
+            with display(quiet=self.json) as show:
+                source = image_source(
+                    encoder, places, cache=self.cache.folder, limit=self.cache.limit, progress=show.stage
+                )
+                return embed_images(encoder, source, len(places), progress=show.stage)
+
+        return embedded
+
+
+def run(argv: Sequence[str]) -> None:
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: mithridate poison ATTACK DATA --out DIR ...\n")
+        for name, attack in ATTACKS.items():
+            print(f"  {name:<13} {(attack.__doc__ or '').splitlines()[0]}")
+        return
+    parse(Poison[pick(ATTACKS, argv[0], "attack")], argv[1:], prog=f"poison {argv[0]}").run()

@@ -1,0 +1,86 @@
+"""`mithridate train DATA --out DIR`."""
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import OmitArgPrefixes, Positional
+
+from mithridate.cli.common import CacheOptions, ReadOptions, display, emit, parse, pick
+from mithridate.encoder.encoder import load_encoder
+from mithridate.training.config import PRESETS, TrainConfig
+from mithridate.training.loop import train
+from mithridate.training.registry import OBJECTIVES
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an encoder on pairs. Killed and started again, the same command goes on to the same weights."""
+
+    data: Positional[str]
+    """The pairs: a table, tar shards, an annotation file, a folder, or what mithridate poison wrote."""
+    out: Path
+    """Folder to write: run.json, metrics.jsonl, model/ (open_clip's layout)."""
+    encoder: str = "mithridate-tiny"
+    """What to start from: an open_clip model, mithridate-tiny, local-dir:FOLDER, hf-hub:ORG/REPO, a run's folder."""
+    pretrained: str | None = None
+    """Its pretrained tag or checkpoint file."""
+    preset: Literal["finetune", "scratch"] | None = None
+    """Defaults of the options below; by default `scratch` where the encoder has no weights, else `finetune`."""
+    config: OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+    objective: str = "clip"
+    """What is minimised."""
+    read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    overwrite: bool = False
+    """Replace what is in the output folder."""
+    json: bool = False
+    """One JSON object on the last line."""
+
+    def run(self) -> None:
+        objective = pick(OBJECTIVES, self.objective, "objective")()
+        pairs = self.read.read(self.data)
+        start = load_encoder(self.encoder, pretrained=self.pretrained, seed=self.config.seed)
+        clock = time.perf_counter()
+        with display(quiet=self.json) as show:
+            trained = train(
+                start,
+                pairs,
+                objective=objective,
+                config=self.config,
+                out=self.out,
+                overwrite=self.overwrite,
+                cache=self.cache.folder,
+                cache_limit=self.cache.limit,
+                progress=show.stage,
+                on_step=show.training("training"),
+            )
+        parameters = sum(p.numel() for p in trained.model.parameters())
+        seconds = round(time.perf_counter() - clock, 1)
+        emit(
+            {"out": str(self.out), "pairs": len(pairs), "parameters": parameters, "seconds": seconds}, as_json=self.json
+        )
+
+
+def run(argv: Sequence[str]) -> None:
+    # which defaults hold is decided by options that are read before the others
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--encoder", "--pretrained", "--preset"):
+        first.add_argument(name)
+    known, _ = first.parse_known_args(list(argv))
+    bare = known.pretrained is None and ":" not in (known.encoder or "") and not Path(known.encoder or "x").is_dir()
+    preset = known.preset if known.preset in PRESETS else "scratch" if bare else "finetune"
+    default = Train(data="", out=Path(), config=PRESETS[preset])
+    parse(Train, argv, prog="train", default=_required(default)).run()
+
+
+def _required(default: Train) -> Train:
+    """The default with its positional and `--out` left to be given."""
+    import dataclasses
+
+    import tyro
+
+    return dataclasses.replace(default, data=tyro.MISSING, out=tyro.MISSING)
