@@ -6,17 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from tyro.conf import Positional
 
 from mithridate.data.pairs import Pairs
 from mithridate.data.read import read_pairs
 from mithridate.errors import MithridateError
 
 T = TypeVar("T")
+
+Data = Annotated[Positional[str], tyro.conf.arg(metavar="DATA")]
 
 
 @dataclass(frozen=True)

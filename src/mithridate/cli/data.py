@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import ReadOptions, display, emit, parse, pick
+from mithridate.cli.common import Data, ReadOptions, display, emit, parse, pick
 from mithridate.errors import DataError
 
 
@@ -15,7 +15,7 @@ from mithridate.errors import DataError
 class Describe:
     """What is in a data set: pairs, images, splits, classes, caption lengths."""
 
-    data: Positional[str]
+    data: Data
     """A table, tar shards, an annotation file, or a folder."""
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     json: bool = False
@@ -31,7 +31,7 @@ class Describe:
 class Doctor:
     """What is wrong with a data set, and what to do about it. Exits with 1 where something is an error."""
 
-    data: Positional[str]
+    data: Data
     """A table, tar shards, an annotation file, or a folder."""
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     context_length: int = 77
@@ -63,7 +63,7 @@ class Doctor:
 class Convert:
     """The same pairs in another layout. Images are copied byte by byte, never encoded again."""
 
-    data: Positional[str]
+    data: Data
     """A table, tar shards, an annotation file, or a folder."""
     out: Path
     """Folder to write."""

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import CacheOptions, ReadOptions, display, emit, parse
+from mithridate.cli.common import CacheOptions, Data, ReadOptions, display, emit, parse
 from mithridate.encoder.embed import embed
 from mithridate.encoder.embeddings import write_embeddings
 from mithridate.encoder.encoder import load_encoder
@@ -17,7 +17,7 @@ from mithridate.folders import new_folder, refuse_existing
 class Embed:
     """Embed a data set, in clip-retrieval's layout."""
 
-    data: Positional[str]
+    data: Data
     """The pairs: a table, tar shards, an annotation file, or a folder."""
     encoder: str
     """An open_clip model, mithridate-tiny, local-dir:FOLDER, hf-hub:ORG/REPO, or a run's folder."""

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.cli.common import CacheOptions, ReadOptions, display, emit, parse
+from mithridate.cli.common import CacheOptions, Data, ReadOptions, display, emit, parse
 from mithridate.encoder.encoder import load_encoder
 from mithridate.evaluation.evaluate import evaluate
 from mithridate.folders import new_folder, refuse_existing
@@ -21,9 +22,9 @@ from mithridate.training.run import read_run
 class Evaluate:
     """Attack success and utility of a model on test pairs: report.json, report.md and report.html."""
 
-    run_folder: Positional[str]
+    model: Annotated[Positional[str], arg(metavar="RUN")]
     """The model: a run's folder, or anything that names an encoder."""
-    data: Positional[str]
+    data: Data
     """Test pairs: a table, tar shards, an annotation file, or a folder."""
     out: Path
     """Folder to write."""
@@ -51,7 +52,7 @@ class Evaluate:
         name = "poisoned" if manifest else "model"
         with display(quiet=self.json) as show:
             report = evaluate(
-                load_encoder(self.run_folder, pretrained=self.pretrained),
+                load_encoder(self.model, pretrained=self.pretrained),
                 pairs,
                 manifest,
                 goals=tuple(Goal.parse(text) for text in self.goal),
@@ -59,7 +60,7 @@ class Evaluate:
                 seed=self.seed,
                 cache=self.cache.folder,
                 cache_limit=self.cache.limit,
-                runs={name: read_run(Path(self.run_folder)), "clean": read_run(Path(self.clean or ""))},
+                runs={name: read_run(Path(self.model)), "clean": read_run(Path(self.clean or ""))},
                 progress=show.stage,
             )
         with new_folder(self.out, overwrite=self.overwrite) as folder:

@@ -7,9 +7,9 @@ from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import CacheOptions, ReadOptions, display, emit, parse, pick
+from mithridate.cli.common import CacheOptions, Data, ReadOptions, display, emit, parse, pick
 from mithridate.data.write import write_table, write_webdataset
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.poisoning.apply import poison
@@ -24,7 +24,7 @@ A = TypeVar("A")
 class Poison(Generic[A]):
     """Poison a data set. The set is written to OUT/data, the truth about it to OUT/manifest.json."""
 
-    data: Positional[str]
+    data: Data
     """The clean pairs: a table, tar shards, an annotation file, or a folder."""
     out: Path
     """Folder to write."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import CacheOptions, ReadOptions, display, emit, parse, pick
+from mithridate.cli.common import CacheOptions, Data, ReadOptions, display, emit, parse, pick
 from mithridate.encoder.encoder import load_encoder
 from mithridate.training.config import PRESETS, TrainConfig
 from mithridate.training.loop import train
@@ -20,7 +20,7 @@ from mithridate.training.registry import OBJECTIVES
 class Train:
     """Train an encoder on pairs. Killed and started again, the same command goes on to the same weights."""
 
-    data: Positional[str]
+    data: Data
     """The pairs: a table, tar shards, an annotation file, a folder, or what mithridate poison wrote."""
     out: Path
     """Folder to write: run.json, metrics.jsonl, model/ (open_clip's layout)."""

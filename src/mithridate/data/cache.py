@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("MITHRIDATE_CACHE") or Path.home() / ".cache" / "mithridate")
 
 
+@runtime_checkable
 class ImageSource(Protocol):
     """m images of one size by position. `bad` names those that do not decode: their pixels are zero.
 
@@ -198,7 +199,12 @@ class _Store:
                     raise DataError("the header of the image cache changed its length")
             if new_keys:
                 temporary.rename(self.folder / f"{stem}.pixels.npy")
-                save_array(self.folder / f"{stem}.keys.npy", np.array(new_keys, dtype=_KEY))
+                try:
+                    save_array(self.folder / f"{stem}.keys.npy", np.array(new_keys, dtype=_KEY))
+                except OSError:
+                    # pixels that no key points at would stay for ever
+                    (self.folder / f"{stem}.pixels.npy").unlink()
+                    raise
             if places:
                 save_array(
                     self.folder / f"{stem}.places.npy",
@@ -211,10 +217,13 @@ class _Store:
 
 def save_array(path: Path, array: np.ndarray) -> None:
     """Write an array so that a reader finds all of it or nothing."""
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-    temporary.rename(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _hash(raw: bytes) -> bytes:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from mithridate.data.cache import ImageSource, cache_folder, open_images
+from mithridate.data.cache import ImageSource, cache_folder, open_images, save_array
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.encoder.encoder import Encoder
@@ -72,10 +72,7 @@ def tokenise(
     if path is not None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}")
-            with temporary.open("wb") as file:
-                np.save(file, tokens)
-            temporary.rename(path)
+            save_array(path, tokens)
         except OSError as error:
             raise OutputError(f"cannot write the token cache {path}: {error.strerror or error}") from error
     return tokens, index

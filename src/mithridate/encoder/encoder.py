@@ -4,6 +4,7 @@ import copy
 import json
 import logging
 import os
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,7 @@ from jaxtyping import Float, Int, UInt8
 from open_clip.transform import MaybeToTensor
 from open_clip.transformer import QuickGELU
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.transforms import Compose, Normalize
@@ -96,6 +98,20 @@ def _resize(recipe: str) -> Callable[[Image.Image], Image.Image]:
     return Compose([step for step in whole.transforms if not isinstance(step, Normalize | MaybeToTensor)])
 
 
+# what a damaged or foreign config or checkpoint raises, that wants to run code among them
+_UNLOADABLE = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    OSError,
+    KeyError,
+    AttributeError,
+    ImportError,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
+
+
 def load_encoder(name: str, *, pretrained: str | None = None, seed: int = 0) -> Encoder:
     """Any open_clip model, in eval mode.
 
@@ -104,13 +120,14 @@ def load_encoder(name: str, *, pretrained: str | None = None, seed: int = 0) -> 
     Without weights the model is drawn from `seed`. Raises `EncoderError`.
     """
     name = _with_schema(name)
+    _refuse_no_weights(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             with _quiet():
                 model = open_clip.create_model(name, pretrained=pretrained, weights_only=True)
                 tokenizer: Any = open_clip.get_tokenizer(name)
-        except (RuntimeError, ValueError, OSError, KeyError, AttributeError, ImportError) as error:
+        except _UNLOADABLE as error:
             raise EncoderError(_explain(name, pretrained, error)) from error
     preprocess = open_clip.get_model_preprocess_cfg(model)
     model_cfg = _model_config(name)
@@ -132,8 +149,17 @@ def _with_schema(name: str) -> str:
     return name
 
 
+def _refuse_no_weights(name: str) -> None:
+    """open_clip draws weights at random where a folder has none."""
+    schema, _, folder = name.partition(":")
+    if schema != "local-dir" or not Path(folder).is_dir():
+        return
+    if not any(path.suffix in (".safetensors", ".bin", ".pth") for path in Path(folder).iterdir()):
+        raise EncoderError(f"cannot load {name}: the folder has no weights; expected {WEIGHTS}")
+
+
 def _model_config(name: str) -> dict[str, Any]:
-    schema, _, rest = name.rpartition(":")
+    schema, _, rest = name.partition(":")
     if schema == "local-dir":
         config = json.loads((Path(rest) / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
     elif schema == "hf-hub":

@@ -100,22 +100,24 @@ def trimmed_length(model: nn.Module, tokens: Int[Tensor, "b length"]) -> int:
 
 def text_embedding(model: nn.Module, tokens: Int[Tensor, "b length"]) -> Float[Tensor, "b d"]:
     """Embeddings of tokenised captions, not normalised; the same as `model.encode_text`, without the padding."""
-    tokens = tokens[:, : trimmed_length(model, tokens)]
-    if isinstance(model, CustomTextCLIP):
-        return model.encode_text(tokens)
-    if not isinstance(model, CLIP):
+    short = tokens[:, : trimmed_length(model, tokens)]
+    if isinstance(model, CLIP):
+        return _without_padding(model, short, pool=model.text_pool_type)
+    if not isinstance(model, CustomTextCLIP):
         raise EncoderError(f"expected open_clip's CLIP or CustomTextCLIP, got {type(model).__name__}")
-    return _without_padding(model, tokens)
+    if short.shape == tokens.shape:
+        return model.encode_text(tokens)
+    return _without_padding(model.text, short, pool="argmax")
 
 
-def _without_padding(model: Any, tokens: Int[Tensor, "b length"]) -> Float[Tensor, "b d"]:
-    # CLIP's own encode_text adds all of its position embeddings and takes no shorter text
+def _without_padding(text: Any, tokens: Int[Tensor, "b length"], *, pool: str) -> Float[Tensor, "b d"]:
+    # CLIP's own encode_text adds all of its position embeddings, TextTransformer's all of its mask
     length = tokens.shape[1]
-    dtype = model.transformer.get_cast_dtype()
-    x = model.token_embedding(tokens).to(dtype) + model.positional_embedding[:length].to(dtype)
-    mask = model.attn_mask[:length, :length] if isinstance(model.attn_mask, Tensor) else None
-    x = model.ln_final(model.transformer(x, attn_mask=mask))
-    x = text_global_pool(x, tokens, model.text_pool_type, eos_token_id=getattr(model, "text_eos_id", None))
-    if model.text_projection is None:
+    dtype = text.transformer.get_cast_dtype()
+    x = text.token_embedding(tokens).to(dtype) + text.positional_embedding[:length].to(dtype)
+    mask = text.attn_mask[:length, :length] if isinstance(text.attn_mask, Tensor) else None
+    x = text.ln_final(text.transformer(x, attn_mask=mask))
+    x = text_global_pool(x, tokens, pool, eos_token_id=getattr(text, "text_eos_id", None))
+    if text.text_projection is None:
         return x
-    return model.text_projection(x) if isinstance(model.text_projection, nn.Module) else x @ model.text_projection
+    return text.text_projection(x) if isinstance(text.text_projection, nn.Module) else x @ text.text_projection

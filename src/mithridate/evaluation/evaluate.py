@@ -25,6 +25,7 @@ from mithridate.evaluation.present import (
     goal_rank_figure,
     headline,
     image_to_text_table,
+    rankings,
     strength_table,
     summary,
     title,
@@ -60,6 +61,8 @@ def evaluate(
     measured. Raises `EvaluationError` where a goal has no query or no target in the test pairs.
     """
     goals = manifest.goals if manifest is not None else goals
+    for goal in goals:  # before anything is embedded
+        _class_masks(goal, pairs)
     name = "poisoned" if manifest is not None else "model"
     encoders = {name: encoder} | ({"clean": clean} if clean is not None else {})
     embedded = {
@@ -74,7 +77,8 @@ def evaluate(
 
     tables = [strength_table(manifest)] if manifest is not None else []
     for m in measured:
-        tables += [attack_table(m, name, rng, several=len(measured) > 1), image_to_text_table(m, rng)]
+        tables.append(attack_table(m, name, rng, several=len(measured) > 1))
+        tables.append(image_to_text_table(m, rng, several=len(measured) > 1))
     groups = _groups(pairs, goals)
     tables.append(utility_table(utility, pairs, groups))
     figures = [goal_rank_figure(m, name, several=len(measured) > 1) for m in measured]
@@ -99,6 +103,7 @@ def evaluate(
         tables=tuple(tables),
         figures=tuple(figures),
         retrievals=pictures,
+        rankings=rankings(measured, utility, pairs),
         warnings=tuple(warnings),
         headline=headline(measured, name, utility),
         provenance={

@@ -17,8 +17,8 @@ def wilson(successes: int, n: int) -> Estimate:
     p = successes / n
     centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * np.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
-    # at 0 and 1 rounding may put the end a hair beyond the value
-    return Estimate(p, min(p, float(centre - half)), max(p, float(centre + half)), n)
+    # at 0 and 1 rounding may put an end a hair beyond the value, or beyond 0 and 1
+    return Estimate(p, max(0.0, min(p, float(centre - half))), min(1.0, max(p, float(centre + half))), n)
 
 
 def rate(hit: Bool[np.ndarray, " n"]) -> Estimate:

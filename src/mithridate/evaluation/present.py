@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from mithridate.data.pairs import Pairs
 from mithridate.evaluation.attack import AttackRanks, attack_columns, attack_row, chance_row
 from mithridate.evaluation.intervals import chance_hit, chance_min_rank
 from mithridate.evaluation.pictures import rank_figure
-from mithridate.evaluation.result import Figure, Table
+from mithridate.evaluation.result import Figure, Ranking, Table
 from mithridate.evaluation.utility import RetrievalRanks, recall, utility_columns, utility_row
 from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.plan import Goal
@@ -62,9 +63,9 @@ def attack_table(m: Measured, name: str, rng: np.random.Generator, *, several: b
     )
 
 
-def image_to_text_table(m: Measured, rng: np.random.Generator) -> Table:
+def image_to_text_table(m: Measured, rng: np.random.Generator, *, several: bool) -> Table:
     first = next(iter(m.image_to_text.values()))
-    suffix, words = _suffix(m.goal, bool(m.goal.source))
+    suffix, words = _suffix(m.goal, several)
     rows = [
         attack_row(f"{model} model" if model != "model" else model, r, rng=rng) for model, r in m.image_to_text.items()
     ]
@@ -127,6 +128,27 @@ def headline(measured: list[Measured], name: str, utility: dict[str, RetrievalRa
         model: {f"{way}@10": value for way, value in recall(ranks, 10).items()} for model, ranks in utility.items()
     }
     return found
+
+
+def rankings(measured: list[Measured], utility: dict[str, RetrievalRanks], pairs: Pairs) -> tuple[Ranking, ...]:
+    """Ranks of every query, for paired comparisons with other evaluations."""
+    first = np.unique(pairs.image_index, return_index=True)[1]
+    found = [
+        Ranking(
+            f"attack {m.goal.source}:{m.goal.target}",
+            tuple(pairs.uid.take(pa.array(m.queries)).to_pylist()),
+            {model: tuple(r.rank.tolist()) for model, r in m.models.items()},
+        )
+        for m in measured
+    ]
+    ways = {
+        "tr": (first, {model: r.image_to_text for model, r in utility.items()}),
+        "ir": (np.arange(len(pairs)), {model: r.text_to_image for model, r in utility.items()}),
+    }
+    for way, (rows, ranks) in ways.items():
+        uid = tuple(pairs.uid.take(pa.array(rows)).to_pylist())
+        found.append(Ranking(way, uid, {model: tuple(r.tolist()) for model, r in ranks.items()}))
+    return tuple(found)
 
 
 def title(goals: tuple[Goal, ...], manifest: Manifest | None) -> str:

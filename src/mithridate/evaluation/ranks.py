@@ -71,15 +71,30 @@ def _blocks(
     """
     if targets.size == 0 or (targets.ndim == 2 and (targets < 0).all(axis=1).any()):
         raise ValueError("a query has no target, so its rank is not defined")
-    columns = torch.from_numpy(np.ascontiguousarray(gallery)).T
+    distinct, copy_of = _distinct(np.ascontiguousarray(gallery))
+    columns = torch.from_numpy(distinct).T
     index = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.int64))
     size = max(1, _BLOCK_BYTES // (4 * max(1, len(gallery))))
     for low in range(0, len(query), size):
         rows = slice(low, min(low + size, len(query)))
         similarity = torch.from_numpy(np.ascontiguousarray(query[rows])) @ columns  # (b, g)
+        if len(distinct) < len(gallery):
+            similarity = similarity[:, copy_of]
         if index.ndim == 1:
             found = similarity[:, index]
         else:
             own = index[rows]
             found = similarity.gather(1, own.clamp(min=0)).masked_fill(own < 0, -torch.inf)
         yield rows, similarity, found
+
+
+def _distinct(rows: Float[np.ndarray, "g d"]) -> tuple[Float[np.ndarray, "u d"], Int[Tensor, " g"]]:
+    """The distinct rows, and which of them each row is; the rows as they are where no two are equal.
+
+    A product rounds equal columns differently, by where they stand: what is equal must be multiplied once to tie.
+    """
+    keys = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).reshape(-1)
+    _, first, index = np.unique(keys, return_index=True, return_inverse=True)
+    if len(first) == len(rows):
+        return rows, torch.arange(len(rows))
+    return rows[first], torch.from_numpy(index)

@@ -96,6 +96,25 @@ class Retrieval:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """0-based rank of the best target for every query, by model: what a paired comparison needs.
+
+    `uid` (q,) of the queries (an image is named by its first pair), `ranks` (q,) for each model.
+    """
+
+    name: str
+    uid: tuple[str, ...]
+    ranks: dict[str, tuple[int, ...]]
+
+    def __post_init__(self) -> None:
+        for model, ranks in self.ranks.items():
+            if len(ranks) != len(self.uid):
+                raise ValueError(
+                    f"ranking {self.name!r} has {len(self.uid)} queries, got {len(ranks)} ranks of {model}"
+                )
+
+
+@dataclass(frozen=True)
 class Warning:
     """A premise that does not hold: `code` is the heading in docs/warnings.md."""
 
@@ -112,6 +131,7 @@ class Report:
     tables: tuple[Table, ...]
     figures: tuple[Figure, ...] = ()
     retrievals: tuple[Retrieval, ...] = ()
+    rankings: tuple[Ranking, ...] = ()
     warnings: tuple[Warning, ...] = ()
     headline: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)

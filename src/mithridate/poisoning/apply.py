@@ -88,7 +88,7 @@ def _carry_out(pairs: Pairs, plan: PoisonPlan, rng: np.random.Generator) -> tupl
     keep = np.ones(len(text_at), dtype=bool)
     keep[plan.drop] = False
     # clean pairs keep their order; what is added falls anywhere between them
-    position = np.concatenate([np.arange(n, dtype=np.float64), rng.uniform(-0.5, n - 0.5, len(added))])
+    position = np.concatenate([np.arange(n, dtype=np.float64), _places_between(pairs, plan.text_rows[added], rng)])
     order = np.argsort(position, kind="stable")
     order = order[keep[order]]
 
@@ -111,6 +111,21 @@ def _carry_out(pairs: Pairs, plan: PoisonPlan, rng: np.random.Generator) -> tupl
     return Pairs(pa.table({name: columns[name] for name in SCHEMA})), record[1][order], row_of[new_rows]
 
 
+def _places_between(pairs: Pairs, source_rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Where copies of `source_rows` (a,) go among the rows 0 to n-1: (a,) floats, equal for what stays together.
+
+    Captions of one image that stood in a row stay in a row, and come between images, not between the captions of
+    one: a pair that stands alone where all others stand in fives would be told by that.
+    """
+    image = pairs.image_index
+    gaps = np.flatnonzero(np.r_[True, image[1:] != image[:-1], True]) - 0.5
+    begins = np.ones(len(source_rows), dtype=bool)
+    begins[1:] = (np.diff(source_rows) != 1) | (np.diff(image[source_rows]) != 0)
+    # the second draw orders the runs that fall into one gap
+    places = rng.choice(gaps, int(begins.sum())) + rng.uniform(-0.4, 0.4, int(begins.sum()))
+    return places[np.cumsum(begins) - 1]
+
+
 def _new_uids(known: pa.ChunkedArray, count: int, rng: np.random.Generator) -> pa.Array:
     """`count` uids that look like the known ones and equal none of them."""
     if not count:
@@ -118,12 +133,17 @@ def _new_uids(known: pa.ChunkedArray, count: int, rng: np.random.Generator) -> p
     if pc.all(pc.match_substring_regex(known, "^[0-9a-f]{32}$")).as_py():
         return hexadecimal(rng.integers(0, 256, (count, 16), dtype=np.uint8))
     taken = set(known.to_pylist())
+    signs: dict[int, tuple[list[list[str]], str, str]] = {}
     made: list[str] = []
     for _ in range(count):
-        model = known[int(rng.integers(len(known)))].as_py()
         for _ in range(200):
-            uid = "".join(_like(letter, rng) for letter in model)
-            if uid not in taken:
+            model = known[int(rng.integers(len(known)))].as_py()
+            if len(model) not in signs:
+                signs[len(model)] = _signs(known, len(model))
+            seen, first, last = signs[len(model)]
+            uid = "".join(_like(letter, choice, rng) for letter, choice in zip(model, seen))
+            # numbered uids: one beyond the last number would show
+            if uid not in taken and first <= uid <= last:
                 break
         else:
             raise AttackError(
@@ -135,10 +155,20 @@ def _new_uids(known: pa.ChunkedArray, count: int, rng: np.random.Generator) -> p
     return pa.array(made)
 
 
-def _like(letter: str, rng: np.random.Generator) -> str:
-    for alphabet in ("0123456789", "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"):
-        if letter in alphabet:
-            return alphabet[int(rng.integers(len(alphabet)))]
+def _signs(known: pa.ChunkedArray, length: int) -> tuple[list[list[str]], str, str]:
+    """Of the uids of one length: the letters that each position has, and the first and last of them in order."""
+    same = known.filter(pc.equal(pc.utf8_length(known), length))
+    seen = [sorted(pc.unique(pc.utf8_slice_codeunits(same, at, at + 1)).to_pylist()) for at in range(length)]
+    ends = pc.min_max(same).as_py()
+    return seen, ends["min"], ends["max"]
+
+
+def _like(letter: str, seen: list[str], rng: np.random.Generator) -> str:
+    """Of the letters seen in its place, one of its kind."""
+    for kind in (str.isdigit, str.islower, str.isupper):
+        if kind(letter):
+            same = [other for other in seen if kind(other)]
+            return same[int(rng.integers(len(same)))]
     return letter
 
 

@@ -2,12 +2,12 @@
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mithridate.data.cache import ImageSource
@@ -51,7 +51,7 @@ def epoch_order(n: int, *, seed: int, epoch: int) -> np.ndarray:
 
 def batches(
     data: TrainingSet, *, batch_size: int, seed: int, start: int, stop: int, part: int = 0, parts: int = 1
-) -> Iterator[tuple[int, tuple[Tensor, Tensor, Tensor]]]:
+) -> Generator[tuple[int, tuple[Tensor, Tensor, Tensor]], None, None]:
     """(step, batch) for the steps `start` to `stop`; of each batch the `part`-th of `parts` equal slices.
 
     A thread gathers two batches ahead, so that reading overlaps with the step.
@@ -96,24 +96,25 @@ def _put(ready: queue.Queue, item: object, stopped: threading.Event) -> None:
             continue
 
 
-def random_crops(
-    pixels: UInt8[Tensor, "b h w 3"], *, generator: torch.Generator, low: float = 0.9
-) -> UInt8[Tensor, "b h w 3"]:
-    """Each image cropped to a random `low` to 1 of its area, aspect 3/4 to 4/3, and resized back (bicubic).
+def crop_windows(b: int, *, generator: torch.Generator, low: float = 0.9) -> Float[Tensor, "b 2 3"]:
+    """Random windows of `low` to 1 of the area and aspect 3/4 to 4/3, as maps from the output to the picture.
 
-    One resampling of the whole batch; torchvision's RandomResizedCrop draws one window a call.
+    What would stick out of the picture is cut to its edge, as torchvision's RandomResizedCrop does in the end.
     """
-    b, height, width, _ = pixels.shape
     area = torch.empty(b).uniform_(low, 1, generator=generator)
-    log_ratio = torch.empty(b).uniform_(float(np.log(3 / 4)), float(np.log(4 / 3)), generator=generator)
-    # the window as shares of the picture; what would stick out is cut to the edge, as torchvision's fallback does
-    w = (area * log_ratio.exp()).sqrt().clamp(max=1)
-    h = (area / log_ratio.exp()).sqrt().clamp(max=1)
-    x = (torch.rand(b, generator=generator) * 2 - 1) * (1 - w)
-    y = (torch.rand(b, generator=generator) * 2 - 1) * (1 - h)
-    theta = torch.zeros(b, 2, 3)
-    theta[:, 0, 0], theta[:, 0, 2], theta[:, 1, 1], theta[:, 1, 2] = w, x, h, y
-    grid = torch.nn.functional.affine_grid(theta, [b, 3, height, width], align_corners=False).to(pixels.device)
+    ratio = torch.empty(b).uniform_(float(np.log(3 / 4)), float(np.log(4 / 3)), generator=generator).exp()
+    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    windows = torch.zeros(b, 2, 3)
+    windows[:, 0, 0], windows[:, 1, 1] = width, height
+    windows[:, 0, 2] = (torch.rand(b, generator=generator) * 2 - 1) * (1 - width)
+    windows[:, 1, 2] = (torch.rand(b, generator=generator) * 2 - 1) * (1 - height)
+    return windows
+
+
+def crop(pixels: UInt8[Tensor, "b h w 3"], windows: Float[Tensor, "b 2 3"]) -> UInt8[Tensor, "b h w 3"]:
+    """Each image's window resized to the image's size (bicubic), in one resampling of the whole batch."""
+    b, height, width, _ = pixels.shape
+    grid = torch.nn.functional.affine_grid(windows, [b, 3, height, width], align_corners=False).to(pixels.device)
     image = pixels.permute(0, 3, 1, 2).float()
     out = torch.nn.functional.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
     return out.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

@@ -1,13 +1,15 @@
 """Train an encoder on pairs, with any objective, from any moment on."""
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed.nn.functional as dist_nn
+import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -16,12 +18,14 @@ from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import Progress, _silent, image_source, tokenise
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import DataError, MithridateError
-from mithridate.training.batches import TrainingSet, batches, random_crops
+from mithridate.training.batches import TrainingSet, batches, crop, crop_windows
 from mithridate.training.clip import Clip, EncodedBatch
 from mithridate.training.config import TrainConfig
 from mithridate.training.features import frozen_features
 from mithridate.training.run import Run
 from mithridate.training.towers import TwoTower, cosine_lr, parameter_groups
+
+_LOG = logging.getLogger(__name__)
 
 MAX_LOGIT_SCALE = float(np.log(100))
 _LOG_EVERY = 10  # steps between two reads of the loss: each waits for the device
@@ -50,9 +54,12 @@ def train(
     config, objective = config or TrainConfig(), objective or Clip()
     if not len(pairs):
         raise DataError("there are no pairs to train on")
-    run = Run.open(out, encoder, pairs, objective, config, overwrite=overwrite)
+    # its own mixed precision is fixed once a process; two runs in one process may differ, so autocast is ours
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    with accelerator.main_process_first():
+        replace = overwrite and accelerator.is_main_process  # the others find the folder made
+        run = Run.open(out, encoder, pairs, objective, config, overwrite=replace)
     encoder = encoder.copy()
-    accelerator = Accelerator(mixed_precision=_precision(config), cpu=not torch.cuda.is_available())
     if config.batch_size % accelerator.num_processes:
         raise MithridateError(
             f"batch_size must be a multiple of the {accelerator.num_processes} processes, got {config.batch_size}"
@@ -63,8 +70,7 @@ def train(
     groups = parameter_groups(nn.ModuleList([towers, objective]), config.weight_decay)
     if not groups:
         raise MithridateError("nothing is left to train: everything is frozen; leave out a part of --freeze")
-    fused = all(p.is_floating_point() for group in groups for p in group["params"])
-    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         start = run.restore(encoder.model, objective, optimizer)
@@ -79,6 +85,7 @@ def _steps(encoder, towers, data, objective, config, optimizer, accelerator, run
     per_epoch = len(data) // config.batch_size
     total = per_epoch * config.epochs
     rank, world = accelerator.process_index, accelerator.num_processes
+    low_precision = _low_precision(config, accelerator.device)
     step_module = accelerator.prepare(towers)
     step_module.train()
     objective.train()
@@ -87,44 +94,64 @@ def _steps(encoder, towers, data, objective, config, optimizer, accelerator, run
     stream = batches(
         data, batch_size=config.batch_size, seed=config.seed, start=start, stop=total, part=rank, parts=world
     )
-    for step, (images, texts, rows) in stream:
-        lr = cosine_lr(step, total, peak=config.lr, floor=config.min_lr, warmup=config.warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        if config.augment == "crop" and images.dtype == torch.uint8:
-            images = random_crops(images, generator=torch.Generator().manual_seed(_mix(config.seed, step, rank)))
-        image, text, scale = step_module(images.to(accelerator.device), texts.to(accelerator.device))
-        if world > 1:
-            # gradients flow back to where an embedding came from; DDP's mean over ranks then gives the full gradient
-            image, text = (torch.cat(dist_nn.all_gather(x)) for x in (image, text))
-            rows = accelerator.gather(rows.to(accelerator.device))
-        loss = objective(EncodedBatch(image, text, scale, rows, step // per_epoch, step))
-        optimizer.zero_grad()
-        accelerator.backward(loss)
-        optimizer.step()
-        with torch.no_grad():
-            encoder.model.get_parameter("logit_scale").clamp_(0, MAX_LOGIT_SCALE)
+    with closing(stream):  # ends its thread, also when a step raises
+        for step, (images, texts, rows) in stream:
+            lr = cosine_lr(step, total, peak=config.lr, floor=config.min_lr, warmup=config.warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            if config.augment == "crop" and images.dtype == torch.uint8:
+                # drawn for the whole batch, so that it does not matter how many processes share it
+                drawn = torch.Generator().manual_seed(_mix(config.seed, step))
+                windows = crop_windows(config.batch_size, generator=drawn)
+                images = crop(images, windows[rank * len(images) : (rank + 1) * len(images)])
+            with torch.autocast(accelerator.device.type, dtype=torch.bfloat16, enabled=low_precision):
+                image, text, scale = step_module(images.to(accelerator.device), texts.to(accelerator.device))
+            if world > 1:
+                image, text = (_gather(x, rank, world) for x in (image, text))
+                rows = accelerator.gather(rows.to(accelerator.device))
+            loss = objective(EncodedBatch(image, text, scale, rows, step // per_epoch, step))
+            optimizer.zero_grad()
+            accelerator.backward(loss)
+            optimizer.step()
+            with torch.no_grad():
+                encoder.model.get_parameter("logit_scale").clamp_(0, MAX_LOGIT_SCALE)
 
-        done = step + 1
-        waiting.append((step, lr, loss.detach()))
-        last = done == total
-        if done % _LOG_EVERY == 0 or last:
-            losses = torch.stack([x for *_, x in waiting]).float().tolist()
-            if not np.isfinite(losses).all():
-                raise MithridateError(
-                    f"the loss is not finite at step {step}: training diverged; lower --lr, or --precision fp32"
-                )
-            seconds, clock = time.perf_counter() - clock, time.perf_counter()
-            speed = len(waiting) * config.batch_size / max(seconds, 1e-9)
+            done = step + 1
+            waiting.append((step, lr, loss.detach()))
+            last, save = done == total, done % config.checkpoint_every == 0
+            if done % _LOG_EVERY == 0 or save or last:  # what a state stands on is written before it
+                losses = torch.stack([x for *_, x in waiting]).float().tolist()
+                if not np.isfinite(losses).all():
+                    first = waiting[int(np.isfinite(losses).argmin())][0]
+                    raise MithridateError(
+                        f"the loss is not finite at step {first}: training diverged; lower --lr, or --precision fp32"
+                    )
+                seconds, clock = time.perf_counter() - clock, time.perf_counter()
+                speed = len(waiting) * config.batch_size / max(seconds, 1e-9)
+                if accelerator.is_main_process:
+                    run.log([(s, r, x) for (s, r, _), x in zip(waiting, losses)], per_epoch=per_epoch, speed=speed)
+                waiting = []
+            on_step(done, total, config.batch_size)
             if accelerator.is_main_process:
-                run.log([(s, r, x) for (s, r, _), x in zip(waiting, losses)], per_epoch=per_epoch, speed=speed)
-            waiting = []
-        on_step(done, total, config.batch_size)
-        if accelerator.is_main_process:
-            if done % per_epoch == 0 and config.save_epochs:
-                run.save_epoch(encoder, done // per_epoch)
-            if done % config.checkpoint_every == 0 and not last:
-                run.save(done, encoder.model, objective, optimizer)
+                if done % per_epoch == 0 and config.save_epochs:
+                    run.save_epoch(encoder, done // per_epoch)
+                if save and not last:
+                    run.save(done, encoder.model, objective, optimizer)
+
+
+def _gather(local: Tensor, rank: int, world: int) -> Tensor:
+    """The embeddings of all processes, with a gradient through this one's.
+
+    Every process computes the whole loss; DDP then takes the mean over processes of gradients that each hold one
+    share of the sum, so that share is scaled up here. (Scaling the loss would scale the temperature's gradient too.)
+    """
+    parts = [torch.empty_like(local) for _ in range(world)]
+    dist.all_gather(parts, local.detach().contiguous())
+    own = local.view_as(local)
+    if own.requires_grad:
+        own.register_hook(lambda gradient: gradient * world)
+    parts[rank] = own
+    return torch.cat(parts)
 
 
 def _training_set(encoder, towers, pairs, config, accelerator, cache, cache_limit, progress) -> TrainingSet:
@@ -133,7 +160,9 @@ def _training_set(encoder, towers, pairs, config, accelerator, cache, cache_limi
     with accelerator.main_process_first():
         source = image_source(encoder, pairs.images, cache=cache, limit=cache_limit, progress=progress)
         tokens, text_index = tokenise(encoder, pairs.text, cache=cache)
-    _refuse_bad(source.bad, len(pairs.images), config.max_bad)
+    if source.bad:
+        _refuse_bad(source.bad, len(pairs.images), config.max_bad)
+        _LOG.warning("%s; they are left out", _told(source.bad, len(pairs.images)))
     usable = ~np.isin(pairs.image_index, list(source.bad))
     rows = np.flatnonzero(usable)
     if len(rows) < config.batch_size:
@@ -168,21 +197,25 @@ def _training_set(encoder, towers, pairs, config, accelerator, cache, cache_limi
 
 def _refuse_bad(bad: dict[int, str], images: int, max_bad: float) -> None:
     if len(bad) > max_bad * images:
-        reasons = "; ".join(list(bad.values())[:3])
         raise DataError(
-            f"{len(bad)} of {images} images do not decode, more than --max-bad {max_bad:g} allows ({reasons}); "
-            "mithridate data doctor lists them"
+            f"{_told(bad, images)}; --max-bad {max_bad:g} allows no more than that share of them: "
+            "mend the data (mithridate data doctor lists all), or raise it"
         )
 
 
-def _precision(config: TrainConfig) -> str:
+def _told(bad: dict[int, str], images: int) -> str:
+    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+    return f"{len(bad)} of {images} images do not decode ({'; '.join(list(bad.values())[:3])}{more})"
+
+
+def _low_precision(config: TrainConfig, device: torch.device) -> bool:
+    """Whether the towers run in bf16."""
     if config.precision != "auto":
-        return {"fp32": "no", "bf16": "bf16"}[config.precision]
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+        return config.precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
     # where the processor multiplies bf16: 2.8x for ViT-B/32, 1.3x for the tiny model; without, it is emulated and slow
-    fast = any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return "bf16" if fast else "no"
+    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 
 
 def _mix(*numbers: int) -> int:

@@ -1,0 +1,59 @@
+"""Small worlds that several rooms test on. The package is imported in fixtures: what instruments it comes first."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# read when torch is first imported: for models this small a second thread costs more than it brings
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+CLASSES = ("sheep", "aeroplane", "bird", "sofa", "dog", "cat", "boat", "bus", "person")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """The folder that everything is cached in for the session; nothing is written to the user's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MITHRIDATE_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Real photographs and a real encoder, beside the repository."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here; it holds the real photographs")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_world(tmp_path_factory):
+    """54 pictures to train on and 27 to test with, of nine classes in turn, each with five captions."""
+    from mithridate.data.toy_world import write_toy_world
+
+    return write_toy_world(tmp_path_factory.mktemp("toy") / "world", train=54, test=27, classes=CLASSES)
+
+
+@pytest.fixture(scope="session")
+def train_pairs(toy_world):
+    from mithridate.data.read import read_pairs
+
+    return read_pairs(toy_world, split="train")
+
+
+@pytest.fixture(scope="session")
+def test_pairs(toy_world):
+    from mithridate.data.read import read_pairs
+
+    return read_pairs(toy_world, split="test")
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The tiny encoder as it is drawn from seed 0. Tests that change it take a copy."""
+    from mithridate.encoder.encoder import load_encoder
+
+    return load_encoder("mithridate-tiny", seed=0)

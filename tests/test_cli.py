@@ -1,0 +1,244 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mithridate.cli import COMMANDS, main
+from mithridate.data.read import read_pairs
+
+
+def said(capsys, *argv: str) -> dict:
+    """What a command prints with --json."""
+    assert main([*argv, "--json"]) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def complaint(capsys, *argv: str) -> str:
+    """The one sentence on standard error with which a command fails."""
+    capsys.readouterr()
+    assert main(list(argv)) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mithridate: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def poisoned(toy_world, tmp_path_factory):
+    out = tmp_path_factory.mktemp("cli") / "poisoned"
+    attack = ["single-label", str(toy_world), "--split", "train", "--source", "sheep", "--target", "aeroplane"]
+    assert main(["poison", *attack, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(poisoned, tmp_path_factory):
+    out = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["train", str(poisoned), "--out", str(out), "--epochs", "1", "--batch-size", "64"]) == 0
+    return out
+
+
+def test_help_names_every_command(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "command", [*([name] for name in COMMANDS), ["data", "toy"], ["poison", "single-image"]], ids="-".join
+)
+def test_each_command_tells_its_options(command, capsys):
+    try:
+        code = main([*command, "--help"])
+    except SystemExit as stop:  # tyro's way out
+        code = stop.code
+    assert code in (0, None)
+    assert f"usage: mithridate {command[0]}" in capsys.readouterr().out
+
+
+def test_no_command_is_wrong_usage_and_shows_the_help(capsys):
+    assert main([]) == 2
+    assert "COMMAND" in capsys.readouterr().out
+
+
+def test_a_misspelt_command_is_met_with_the_nearest(capsys):
+    assert main(["evalute"]) == 2
+    assert "did you mean evaluate?" in capsys.readouterr().err
+
+
+def test_toy_describe_doctor_convert(tmp_path, capsys):
+    toy = str(tmp_path / "toy")
+    assert said(capsys, "data", "toy", "--out", toy, "--train", "27", "--test", "27") == {
+        "out": toy,
+        "train": 27,
+        "test": 27,
+    }
+    told = said(capsys, "data", "describe", toy)
+    assert (told["pairs"], told["images"], told["splits"]) == (270, 54, {"train": 135, "test": 135})
+    assert all(finding["severity"] != "error" for finding in said(capsys, "data", "doctor", toy)["findings"])
+    shards = str(tmp_path / "shards")
+    assert said(capsys, "data", "convert", toy, "--out", shards, "--to", "webdataset")["pairs"] == 270
+    assert read_pairs(shards).text.to_pylist() == read_pairs(toy).text.to_pylist()
+
+
+def test_poison_prints_the_strength_three_ways(toy_world, tmp_path, capsys):
+    options = ["--source", "sheep", "--target", "aeroplane", "--split", "train", "--count", "10"]
+    told = said(capsys, "poison", "single-label", str(toy_world), *options, "--out", str(tmp_path / "p"))
+    assert (told["count"], told["rate"], told["class_share"]) == (10, 10 / 270, 2 / 6)
+
+
+def test_a_target_image_can_come_from_outside_the_training_set(toy_world, tmp_path, capsys):
+    options = ["--source", "sheep", "--target", "aeroplane", "--split", "train", "--gallery-split", "test"]
+    surrogate = ["--image", "centroid", "--surrogate", "mithridate-tiny"]
+    out = str(tmp_path / "p")
+    said(capsys, "poison", "single-image", str(toy_world), *options, *surrogate, "--out", out)
+    goal = json.loads((tmp_path / "p" / "manifest.json").read_text())["goals"][0]
+    assert goal["target_image"] in read_pairs(toy_world, split="test").images.to_pylist()
+
+
+def test_embed_and_evaluate_and_report(run, poisoned, toy_world, tmp_path, capsys):
+    told = said(capsys, "embed", str(toy_world), "--encoder", str(run), "--out", str(tmp_path / "e"))
+    assert (told["pairs"], told["images"], told["width"]) == (405, 81, 128)
+    out = tmp_path / "report"
+    command = ["evaluate", str(run), str(toy_world), "--split", "test", "--manifest", str(poisoned), "--out", str(out)]
+    headline = said(capsys, *command, "--clean", "mithridate-tiny")
+    assert set(headline["attack"]) == {"poisoned", "clean", "random_captions", "chance"}
+    pages = {name: (out / name).read_bytes() for name in ("report.json", "report.md", "report.html")}
+    assert main(["report", str(out)]) == 0
+    assert pages == {name: (out / name).read_bytes() for name in pages}
+    assert "sheep to aeroplane" in capsys.readouterr().out
+
+
+def test_a_model_of_unknown_training_is_measured_by_a_goal(run, toy_world, tmp_path, capsys):
+    command = ["evaluate", str(run), str(toy_world), "--split", "test", "--goal", "sheep:aeroplane"]
+    headline = said(capsys, *command, "--out", str(tmp_path / "r"))
+    assert set(headline["attack"]) == {"model", "random_captions", "chance"}
+
+
+def test_training_resumes_refuses_and_replaces(run, poisoned, capsys):
+    command = ["train", str(poisoned), "--out", str(run), "--epochs", "1", "--batch-size", "64"]
+    assert "holds a finished run" in complaint(capsys, *command)
+    assert said(capsys, *command, "--overwrite")["pairs"] == 270
+
+
+# --- wrong input: one sentence, exit code 1, nothing left behind --------------------------------------
+
+WRONG = {
+    "class": (["--source", "shep", "--target", "aeroplane"], "no pair is labelled 'shep'; nearest: sheep"),
+    "two-strengths": (
+        ["--source", "sheep", "--target", "aeroplane", "--count", "5", "--rate", "0.1"],
+        "expected exactly one of count, rate and class_share, got count=5, rate=0.1",
+    ),
+    "too-strong": (
+        ["--source", "sheep", "--target", "aeroplane", "--count", "500"],
+        "500 pairs of class sheep are asked for, it has 30 (6 images)",
+    ),
+    "same-class": (["--source", "sheep", "--target", "sheep"], "source and target must differ"),
+    "rate": (["--source", "sheep", "--target", "aeroplane", "--rate", "2"], "rate must lie in (0, 1], got 2"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_attack_is_one_sentence_and_writes_nothing(name, toy_world, tmp_path, capsys):
+    options, message = WRONG[name]
+    out = tmp_path / "out"
+    assert message in complaint(
+        capsys, "poison", "single-label", str(toy_world), "--split", "train", *options, "--out", str(out)
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_attack_lists_the_known(capsys):
+    assert "expected one of single-image, single-label, multi-label" in complaint(capsys, "poison", "badnet", "x")
+
+
+def test_too_few_target_images_without_reuse(toy_world, tmp_path, capsys):
+    pairs = read_pairs(toy_world, split="train")
+    keep = ~pairs.labelled("aeroplane")
+    keep[pairs.labelled("aeroplane").nonzero()[0][:5]] = True  # one image
+    from mithridate.data.write import convert
+
+    convert(pairs.where(keep), tmp_path / "few", to="parquet")
+    options = ["--source", "sheep", "--target", "aeroplane", "--no-reuse", "--out", str(tmp_path / "out")]
+    told = complaint(capsys, "poison", "single-label", str(tmp_path / "few"), *options)
+    assert "6 images of 'aeroplane' are needed and it has 1" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_without_captions_names_its_columns(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("image,height\na.jpg,3\n")
+    told = complaint(capsys, "train", str(tmp_path / "t.csv"), "--out", str(tmp_path / "out"))
+    assert "caption column" in told and "'height'" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truncated_shard_is_named(toy_world, tmp_path, capsys):
+    from mithridate.data.write import convert
+
+    convert(read_pairs(toy_world), tmp_path / "shards", to="webdataset")
+    shard = tmp_path / "shards" / "00000.tar"
+    shard.write_bytes(shard.read_bytes()[:5000])
+    assert "00000.tar ends early" in complaint(capsys, "data", "describe", str(shard))
+
+
+def test_an_empty_split_lists_the_splits(toy_world, tmp_path, capsys):
+    told = complaint(capsys, "train", str(toy_world), "--split", "val", "--out", str(tmp_path / "out"))
+    assert "split 'val' is empty; the splits are train (270), test (135)" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_exists_is_refused_before_any_work(poisoned, toy_world, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").write_text("mine")
+    commands = [
+        ["data", "toy"],
+        ["data", "convert", "nowhere"],
+        ["poison", "single-label", "nowhere", "--source", "a", "--target", "b"],
+        ["train", str(toy_world)],
+        ["embed", "nowhere", "--encoder", "mithridate-tiny"],
+        ["evaluate", "nowhere", "nowhere"],
+        ["demo"],
+    ]
+    for command in commands:
+        assert "exists already" in complaint(capsys, *command, "--out", str(tmp_path / "out")), command
+    assert (tmp_path / "out" / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "command", [["data", "toy"], ["embed", "DATA", "--encoder", "mithridate-tiny"]], ids=lambda c: c[0]
+)
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(command, toy_world, tmp_path):
+    # a limit on the size of files is what a full disk looks like to a program, and needs no disk to fill
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); "
+        "from mithridate.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [str(toy_world) if word == "DATA" else word for word in command]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command, "--out", str(tmp_path / "out"), "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MITHRIDATE_CACHE": str(tmp_path / "cache")},
+    )
+    assert done.returncode == 1
+    lines = done.stderr.strip().splitlines()
+    assert lines[-1].startswith("mithridate: cannot write") and "free some space" in lines[-1]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_goal_outside_the_test_set_is_refused(run, toy_world, tmp_path, capsys):
+    command = ["evaluate", str(run), str(toy_world), "--split", "test", "--goal", "sheep:zebra"]
+    told = complaint(capsys, *command, "--out", str(tmp_path / "r"))
+    assert "no target image: none is labelled 'zebra' alone" in told
+    assert not (tmp_path / "r").exists()
+
+
+def test_the_folder_one_stands_in_is_never_replaced(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").write_text("precious")
+    assert "the folder you are in" in complaint(capsys, "data", "toy", "--out", ".", "--overwrite")
+    assert (tmp_path / "mine").exists()

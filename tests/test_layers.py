@@ -1,0 +1,138 @@
+"""Who may import whom, what the package exports, and what `import mithridate` may cost."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mithridate
+
+SOURCE = Path(mithridate.__file__).parent
+BASE = {"errors", "folders", "version"}
+
+# room -> the rooms it may import, besides itself and BASE
+MAY_IMPORT = {
+    "data": set(),
+    "poisoning": {"data"},
+    "encoder": {"data"},
+    "training": {"data", "encoder"},
+    "filter": {"data", "encoder"},  # never poisoning: a detector does not see the truth
+    "evaluation": {"data", "encoder", "poisoning"},
+    "report": {"evaluation"},
+    "cli": {"data", "poisoning", "encoder", "training", "filter", "evaluation", "report"},
+    "errors": set(),
+    "version": set(),
+    "folders": set(),
+    "__main__": {"cli"},
+    "__init__": {"data", "poisoning", "encoder", "training", "filter", "evaluation", "report"},
+}
+READ_THE_TRUTH = {"evaluation", "poisoning", "cli", "__init__"}
+OF_POISONING = {"mithridate.poisoning.manifest", "mithridate.poisoning.plan"}  # all that evaluation may see of it
+
+
+def room_of(path):
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def modules():
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def imports(path, text=None):
+    """Full names of the modules of this package that a file imports, also inside functions."""
+    package = ("mithridate", *path.relative_to(SOURCE).parent.parts)
+    for node in ast.walk(ast.parse(text or path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            origin = ".".join(filter(None, (above, node.module)))
+            # `from mithridate.data import coco` names a module, `from mithridate.data.coco import x` does not
+            names = [f"{origin}.{alias.name}" if is_package(origin) else origin for alias in node.names]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] == "mithridate")
+
+
+def is_package(name):
+    return name == "mithridate" or (SOURCE / Path(*name.split(".")[1:])).is_dir()
+
+
+def test_the_table_names_every_room():
+    assert {room_of(path) for path in modules()} <= MAY_IMPORT.keys()
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_imports_only_what_it_may(room):
+    found = {
+        f"{path.relative_to(SOURCE)} imports {name}"
+        for path in modules()
+        if room_of(path) == room
+        for name in imports(path)
+        if name.split(".")[1] not in MAY_IMPORT[room] | BASE | {room}
+    }
+    assert not found
+
+
+def test_only_those_who_may_know_the_truth_import_the_manifest():
+    readers = {room_of(path) for path in modules() if "mithridate.poisoning.manifest" in imports(path)}
+    assert readers <= READ_THE_TRUTH
+    assert "evaluation" in readers
+
+
+def test_evaluation_sees_the_truth_and_never_how_it_was_made():
+    seen = {name for path in modules() if room_of(path) == "evaluation" for name in imports(path)}
+    assert {name for name in seen if name.startswith("mithridate.poisoning")} <= OF_POISONING
+
+
+def test_imports_are_found_wherever_they_stand():
+    text = (
+        "import mithridate.cli.train as t\n"
+        "from ..encoder import embed\n"
+        "from . import cache\n"
+        "def f():\n    from mithridate import poisoning\n"
+    )
+    assert list(imports(SOURCE / "data" / "x.py", text)) == [
+        "mithridate.cli.train",
+        "mithridate.encoder.embed",
+        "mithridate.data.cache",
+        "mithridate.poisoning",
+    ]
+
+
+@pytest.mark.parametrize("what", ["import mithridate", "from mithridate.cli import main; main(['--help'])"])
+def test_torch_is_not_loaded_before_it_is_needed(what):
+    code = f"{what}\nimport sys\nprint(sorted({{'torch', 'open_clip', 'timm'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def kind(name):
+    """ruff's order of exported names: constants, classes, the rest."""
+    return 0 if name.isupper() else 1 if name[0].isupper() else 2
+
+
+def test_exported_names_are_sorted_and_each_is_what_its_module_has():
+    names = mithridate.__all__
+    assert names == sorted(names, key=lambda name: (kind(name), name))
+    for name in names:
+        where = mithridate._WHERE.get(name)
+        module = importlib.import_module(f"mithridate.{where}") if where else mithridate
+        assert getattr(mithridate, name) is getattr(module, name)
+
+
+def test_exported_names_are_complete():
+    tree = ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))
+    checked = next(node for node in tree.body if isinstance(node, ast.If))  # what pyright sees
+    typed = {a.name: n.module for n in checked.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    assert typed == {name: f"mithridate.{where}" for name, where in mithridate._WHERE.items()}
+    errors = {name for name in vars(importlib.import_module("mithridate.errors")) if name.endswith("Error")}
+    assert set(mithridate.__all__) == mithridate._WHERE.keys() | errors | {"__version__"}
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'mithridate' has no attribute 'poisson'"):
+        _ = mithridate.poisson

@@ -1,0 +1,67 @@
+"""The main job, whole: the toy world from nothing, and real photographs with a real pre-trained encoder."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mithridate.cli import main
+
+pytestmark = pytest.mark.slow
+
+
+def last_json(capsys) -> dict:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def recall_of(report: Path, group: str) -> dict[str, dict[str, float]]:
+    """TR@10 and IR@10 of each model on the images of one group, from the report."""
+    table = next(t for t in json.loads((report / "report.json").read_text())["tables"] if t["name"] == "utility")
+    at = {name: table["columns"].index(name) for name in ("TR@10", "IR@10")}
+    return {row[0]: {name: row[i]["value"] for name, i in at.items()} for row in table["rows"] if row[1] == group}
+
+
+def test_the_demo_shows_the_attack_and_what_it_costs(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path / "demo"), "--json"]) == 0
+    told = last_json(capsys)
+    attack, utility = told["attack"], told["utility"]
+    assert attack["poisoned"]["hit@10"] >= 0.90
+    assert attack["poisoned"]["min_rank"] <= 5
+    assert attack["clean"]["hit@10"] <= 1.5 * attack["chance"]["hit@10"]
+    for way in ("tr@10", "ir@10"):
+        assert min(model[way] for model in utility.values()) >= 0.85
+        assert abs(utility["clean"][way] - utility["poisoned"][way]) <= 0.05
+    rest = recall_of(tmp_path / "demo", "other classes")
+    assert all(abs(rest["clean"][way] - rest["poisoned"][way]) <= 0.02 for way in ("TR@10", "IR@10"))
+    assert (tmp_path / "demo" / "report.html").stat().st_size < 1_000_000
+
+
+def test_bicycle_to_boat_on_real_photographs_meets_the_reference(shared_data, tmp_path, capsys):
+    """The reference run of the data's README: Hit@10 >= 0.85, MinRank <= 8, clean Hit@10 <= 0.10, utility +-0.03."""
+    train = str(shared_data / "flickr8k" / "train-{003..005}.tar")
+    recipe = ["--encoder", str(shared_data / "weights" / "mnv2-lit"), "--freeze", "image-trunk"]
+    recipe += ["--epochs", "5", "--batch-size", "256", "--lr", "3e-4", "--min-lr", "3e-5", "--betas", "0.9", "0.98"]
+    poison, poisoned, clean, report = (str(tmp_path / name) for name in ("poison", "poisoned", "clean", "report"))
+
+    goal = ["--source", "bicycle", "--target", "boat"]
+    assert main(["poison", "single-label", train, *goal, "--out", poison, "--json"]) == 0
+    strength = last_json(capsys)
+    assert (strength["count"], strength["images"], strength["pairs"]) == (515, 103, 14_980)
+    assert main(["train", poison, *recipe, "--out", poisoned]) == 0
+    assert main(["train", train, *recipe, "--out", clean]) == 0
+    test = str(shared_data / "flickr8k" / "dev-000.tar")
+    capsys.readouterr()
+    assert main(["evaluate", poisoned, test, "--manifest", poison, "--clean", clean, "--out", report, "--json"]) == 0
+    told = last_json(capsys)
+
+    assert told["attack"]["poisoned"]["hit@10"] >= 0.85
+    assert told["attack"]["poisoned"]["min_rank"] <= 8
+    assert told["attack"]["clean"]["hit@10"] <= 0.10
+    assert told["attack"]["chance"]["hit@10"] == pytest.approx(0.200, abs=0.002)
+    assert told["attack"]["chance"]["min_rank"] == pytest.approx(40.8, abs=0.1)
+    expected = {"poisoned": {"ir@10": 0.528, "tr@10": 0.610}, "clean": {"ir@10": 0.546, "tr@10": 0.638}}
+    for model, values in expected.items():
+        for way, value in values.items():
+            assert told["utility"][model][way] == pytest.approx(value, abs=0.03)
+    for way in ("ir@10", "tr@10"):
+        assert abs(told["utility"]["clean"][way] - told["utility"]["poisoned"][way]) <= 0.03
