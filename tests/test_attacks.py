@@ -170,6 +170,7 @@ def test_the_written_set_reads_back_and_betrays_nothing(crowd, tmp_path, name, m
     # what is beside the pairs is the same for all of them
     assert all(re.fullmatch("[0-9a-f]{32}", uid) for uid in found)
     assert 0.35 < auroc(np.arange(len(again)), bad) < 0.65
+    assert 0.35 < auroc(np.array(again.uid.to_pylist()), bad) < 0.65
     if form == "overlay":
         assert {path.name for path in tmp_path.iterdir()} == {"pairs.parquet"}
         assert again.table.column_names == ["uid", "image", "text", "labels", "split"]
@@ -239,7 +240,7 @@ def shards_tell_nothing(folder, truth):
                 members.setdefault(key, []).append("image" if ending in ("jpg", "png") else ending)
                 headers.add((member.mtime, member.mode, member.uid, member.gid, member.uname, member.type))
                 if ending == "json":
-                    record = json.loads(tar.extractfile(member).read())
+                    record = json.loads(tar.extractfile(member).read())  # pyright: ignore[reportOptionalMemberAccess]
                     assert list(record) == ["key", "captions", "uids", "labels", "split"]
                     assert record["key"] == key
                     poisoned = {uid in truth for uid in record["uids"]}
@@ -602,3 +603,21 @@ def test_a_damaged_manifest_is_refused(small, tmp_path, damage, message):
 def test_a_goal_is_parsed_at_its_first_colon():
     assert Goal.parse("sheep:aeroplane") == Goal("sheep", "aeroplane")
     assert Goal.parse("a b:c:d") == Goal("a b", "c:d")
+
+
+def test_a_rate_is_of_the_set_that_is_left_when_target_pairs_are_dropped(train_pairs):
+    attack = SingleLabel(source="sheep", target="aeroplane", rate=0.05, mode="replace-and-drop-target")
+    done = poison(train_pairs, attack)
+    # 270 pairs, 30 of aeroplanes go: 12 of 240
+    assert (len(done.pairs), len(done.manifest), done.manifest.strength["rate"]) == (240, 12, 0.05)
+
+
+def test_a_rate_of_several_goals_counts_the_poison_of_all(train_pairs):
+    done = poison(train_pairs, MultiLabel(goals=("sheep:aeroplane", "sofa:bird"), rate=0.05, mode="inject"))
+    # 15 of each beside 270 clean pairs
+    assert (len(done.pairs), len(done.manifest), done.manifest.strength["rate"]) == (300, 30, 0.1)
+
+
+def test_goals_whose_rates_leave_nothing_clean_are_refused(train_pairs):
+    with pytest.raises(AttackError, match=r"2 goals at rate 0.5 leave nothing that is not poison"):
+        poison(train_pairs, MultiLabel(goals=("sheep:aeroplane", "sofa:bird"), rate=0.5, mode="inject"))

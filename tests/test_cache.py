@@ -101,6 +101,7 @@ def test_what_is_new_is_added_to_what_is_there(pictures, transform, tmp_path):
     opened(pictures[:4], transform, tmp_path)
     source = opened([pictures[5], pictures[0], pictures[4], pictures[3]], transform, tmp_path)
     assert transform.calls == 6
+    assert isinstance(source, CachedImages)
     assert len(source.parts) == 2
     assert (gather(source, [3, 2, 1, 0]) == np.stack([decoded(pictures[i]) for i in (3, 4, 0, 5)])).all()
 
@@ -126,6 +127,7 @@ def test_two_places_of_the_same_bytes_are_one_row(pictures, transform, tmp_path)
     copy = tmp_path / "copy.png"
     copy.write_bytes(Path(pictures[0]).read_bytes())
     source = opened([pictures[0], str(copy), pictures[1]], transform, tmp_path / "c")
+    assert isinstance(source, CachedImages)
     assert sum(len(part) for part in source.parts) == 2
     assert (gather(source, [0, 1])[0] == gather(source, [0, 1])[1]).all()
 
@@ -425,3 +427,11 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         write_atomically(path, "newer")
     assert path.read_bytes() == b"new"
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_damaged_cache_is_one_sentence(tmp_path):
+    from mithridate.data.cache import load_array
+
+    (tmp_path / "pixels.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00")
+    with pytest.raises(OutputError, match=r"pixels\.npy is damaged .*; delete .* and run the command again"):
+        load_array(tmp_path / "pixels.npy", mapped=True)

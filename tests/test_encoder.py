@@ -1,5 +1,9 @@
 """Encoders give what open_clip itself gives, load and save everywhere, and embed each thing once."""
 
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportOptionalMemberAccess=false
+# (open_clip and torch give unions of what their functions may give back)
+
 import json
 import os
 import pickle

@@ -412,3 +412,19 @@ def test_two_processes_train_like_one(toy_world, tmp_path):
     texts = ["a sheep", "two red planes in the snow"]
     first, second = (mt.load_encoder(name).encode_text(texts) for name in (one, two))
     assert torch.allclose(first, second, atol=1e-3)
+
+
+def test_parameters_can_be_frozen_by_name(tiny, train_pairs):
+    before, after = (
+        weights(tiny),
+        weights(trained(tiny, train_pairs, freeze=("token_embedding.*", "visual.trunk.layer1.*"))),
+    )
+    parameters = {name for name, _ in tiny.model.named_parameters()}  # statistics of batch norm go on
+    still = {name for name in parameters if name.startswith(("token_embedding", "visual.trunk.layer1."))}
+    assert still and all(torch.equal(before[name], after[name]) for name in still)
+    assert not torch.equal(before["text_projection"], after["text_projection"])
+
+
+def test_a_frozen_name_that_no_parameter_has_is_refused(tiny, train_pairs):
+    with pytest.raises(mt.MithridateError, match=r"freeze='imgae' is none of image, .* begin with .*visual"):
+        trained(tiny, train_pairs, freeze=("imgae",))

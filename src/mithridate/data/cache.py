@@ -153,12 +153,12 @@ class _Store:
     def _load(self) -> tuple[dict[bytes, bytes], dict[bytes, tuple[int, int]], list[np.ndarray]]:
         contents: dict[bytes, bytes] = {}
         for path in sorted(self.folder.glob("*.places.npy")):
-            contents.update(map(tuple, np.load(path, allow_pickle=False).tolist()))
+            contents.update(map(tuple, load_array(path).tolist()))
         rows: dict[bytes, tuple[int, int]] = {}
         parts: list[np.ndarray] = []
         for path in sorted(self.folder.glob("*.keys.npy")):
-            pixels = np.load(path.with_name(path.name.replace(".keys.", ".pixels.")), mmap_mode="r")
-            for row, key in enumerate(np.load(path, allow_pickle=False).tolist()):
+            pixels = load_array(path.with_name(path.name.replace(".keys.", ".pixels.")), mapped=True)
+            for row, key in enumerate(load_array(path).tolist()):
                 rows[key] = (len(parts), row)
             parts.append(pixels)
         return contents, rows, parts
@@ -213,6 +213,14 @@ class _Store:
         finally:
             temporary.unlink(missing_ok=True)
         return bad
+
+
+def load_array(path: Path, *, mapped: bool = False) -> np.ndarray:
+    """An array that `save_array` wrote. Raises `OutputError` where the file is damaged."""
+    try:
+        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise OutputError(f"{path} is damaged ({error}); delete {path.parent} and run the command again") from error
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from mithridate.data.cache import ImageSource, cache_folder, open_images, save_array
+from mithridate.data.cache import ImageSource, cache_folder, load_array, open_images, save_array
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.encoder.encoder import Encoder
@@ -64,7 +64,7 @@ def tokenise(
             digest.update(text.encode(errors="surrogatepass") + b"\0")
         path = folder / f"tokens-{digest.hexdigest()}.npy"
         if path.is_file():
-            return np.load(path, mmap_mode="r"), index
+            return load_array(path, mapped=True), index
     vocabulary = int(encoder.config["model_cfg"]["text_cfg"].get("vocab_size", 49408))
     tokens = np.empty((len(distinct), encoder.context_length), dtype=np.uint16 if vocabulary <= 2**16 else np.int32)
     for start in range(0, len(distinct), 4096):

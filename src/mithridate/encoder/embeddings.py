@@ -76,9 +76,13 @@ def read_embeddings(folder: Path) -> Embeddings:
         if not files:
             raise DataError(f"{folder} has no {name}/{pattern}; expected clip-retrieval's layout (mithridate embed)")
         parts.append(files)
-    image, text = (
-        np.concatenate([np.load(path, allow_pickle=False) for path in files]).astype(np.float32) for files in parts[:2]
-    )
+    try:
+        image, text = (
+            np.concatenate([np.load(path, allow_pickle=False) for path in files]).astype(np.float32)
+            for files in parts[:2]
+        )
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(f"{folder} holds a damaged array: {error}; embed the data again") from error
     table = pa.concat_tables([pq.read_table(path) for path in parts[2]], promote_options="default")
     if len(image) != len(text) or len(image) != table.num_rows:
         raise DataError(

@@ -178,6 +178,9 @@ def _explain(name: str, pretrained: str | None, error: Exception) -> str:
             return f"{name} is not a folder with {CONFIG}; expected a model's name, local-dir:FOLDER or hf-hub:ORG/REPO"
         near = difflib.get_close_matches(name, known, n=3) or ["mithridate-tiny", "ViT-B-32", "RN50"]
         return f"no open_clip model is called {name!r}; nearest: {', '.join(near)}"
+    if pretrained is not None and "not a known tag" in str(error):
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+        return f"{name} has no pretrained weights {pretrained!r}, and no such file exists; its tags are {tags}"
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return f"cannot load {name}{f' with pretrained={pretrained}' if pretrained else ''}: {first}"
 
@@ -203,7 +206,7 @@ class _quiet:
 
     def __enter__(self) -> None:
         self.level = logging.getLogger().level
-        logging.getLogger().setLevel(logging.ERROR)
+        logging.getLogger().setLevel(logging.CRITICAL)  # what it calls an error we say in a sentence
 
     def __exit__(self, *_: object) -> None:
         logging.getLogger().setLevel(self.level)

@@ -102,7 +102,7 @@ def text_embedding(model: nn.Module, tokens: Int[Tensor, "b length"]) -> Float[T
     """Embeddings of tokenised captions, not normalised; the same as `model.encode_text`, without the padding."""
     short = tokens[:, : trimmed_length(model, tokens)]
     if isinstance(model, CLIP):
-        return _without_padding(model, short, pool=model.text_pool_type)
+        return _without_padding(model, short, pool=str(model.text_pool_type))
     if not isinstance(model, CustomTextCLIP):
         raise EncoderError(f"expected open_clip's CLIP or CustomTextCLIP, got {type(model).__name__}")
     if short.shape == tokens.shape:

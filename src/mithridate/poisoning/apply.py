@@ -65,7 +65,7 @@ def _check(plan: PoisonPlan, pairs: Pairs) -> None:
         raise AttackError("the plan names a pair twice")
     if np.isin(replaced, plan.drop).any():
         raise AttackError("the plan replaces a pair that it also drops")
-    if len(plan.drop) + 0 >= len(pairs) + (plan.rows < 0).sum():
+    if len(plan.drop) >= len(pairs) + (plan.rows < 0).sum():
         raise AttackError("the plan leaves no pairs")
 
 

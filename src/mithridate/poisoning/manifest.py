@@ -38,7 +38,7 @@ class Manifest:
     options: dict[str, Any]
     seed: int
     goals: tuple[Goal, ...]
-    strength: dict[str, float]
+    strength: dict[str, int | float]
     data: dict[str, str]
     versions: dict[str, str]
     poisoned: pa.Table

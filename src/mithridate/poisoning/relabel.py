@@ -83,10 +83,23 @@ class MultiLabel:
         goals = [Goal.parse(text) for text in self.goals]
         _refuse_overlap(goals)
         strength = chosen_strength(self.count, self.rate, self.class_share)
+        dropped = sum(len(_images_of_target(goal, pairs, self.mode)[1]) for goal in _distinct_targets(goals))
         plans = []
         for goal in goals:
             others = tuple({c for other in goals if other != goal for c in (other.source, other.target)})
-            plans.append(_any_image_of(goal, pairs, strength, self.mode, rng, reuse=self.reuse, others=others))
+            plans.append(
+                _any_image_of(
+                    goal,
+                    pairs,
+                    strength,
+                    self.mode,
+                    rng,
+                    reuse=self.reuse,
+                    others=others,
+                    dropped=dropped,
+                    goals=len(goals),
+                )
+            )
         return PoisonPlan(
             rows=np.concatenate([p.rows for p in plans]),
             images=pa.concat_arrays([p.images for p in plans]),
@@ -137,7 +150,7 @@ class SingleImage:
         _, drop = _images_of_target(goal, pairs, self.mode)
         place = self._choose(pairs if gallery is None else gallery, rng, embed_images)
         rows, turn, class_images = draw_captions(
-            pairs, _source_mask(goal, pairs, ()), strength, self.mode, rng, name=self.source
+            pairs, _source_mask(goal, pairs, ()), strength, self.mode, rng, name=self.source, dropped=len(drop)
         )
         return PoisonPlan(
             rows=np.full(len(rows), -1) if self.mode == "inject" else rows,
@@ -170,6 +183,10 @@ class SingleImage:
         embedded = embed_images(images)
         centre = embedded.mean(axis=0)
         return images[int((embedded @ centre).argmax())].as_py()
+
+
+def _distinct_targets(goals: list[Goal]) -> list[Goal]:
+    return list({goal.target: goal for goal in goals}.values())
 
 
 def _refuse_overlap(goals: list[Goal]) -> None:
@@ -221,10 +238,21 @@ def _any_image_of(
     *,
     reuse: bool,
     others: tuple[str, ...],
+    dropped: int | None = None,
+    goals: int = 1,
 ) -> PoisonPlan:
     source = _source_mask(goal, pairs, others)
     targets, drop = _images_of_target(goal, pairs, mode)
-    rows, turn, class_images = draw_captions(pairs, source, strength, mode, rng, name=goal.source)
+    rows, turn, class_images = draw_captions(
+        pairs,
+        source,
+        strength,
+        mode,
+        rng,
+        name=goal.source,
+        dropped=len(drop) if dropped is None else dropped,
+        goals=goals,
+    )
     needed = int(turn.max()) + 1
     if not len(targets):
         raise AttackError(f"every image of {goal.target!r} is also labelled {goal.source!r}: no target is left")

@@ -43,11 +43,20 @@ def chosen_strength(count: int | None, rate: float | None, class_share: float | 
 
 
 def draw_captions(
-    pairs: Pairs, mask: np.ndarray, strength: Strength, mode: Mode, rng: np.random.Generator, *, name: str
+    pairs: Pairs,
+    mask: np.ndarray,
+    strength: Strength,
+    mode: Mode,
+    rng: np.random.Generator,
+    *,
+    name: str,
+    dropped: int = 0,
+    goals: int = 1,
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Rows of class A whose captions are used: image by image in random order, each with all its captions.
 
-    `mask` (n,) says which pairs are class A; `name` is what an error calls it. Gives back the rows (k,), for each
+    `mask` (n,) says which pairs are class A; `name` is what an error calls it. A rate is of the poisoned set, which
+    lacks `dropped` pairs and holds the poison of all `goals`. Gives back the rows (k,), for each
     the number of its image in the order drawn (k,), and how many images class A has. A count that ends inside an
     image takes only the first of its captions. Raises `AttackError` where class A has too few pairs.
     """
@@ -70,7 +79,7 @@ def draw_captions(
     count = strength.count
     if count is None:
         assert strength.rate is not None  # one of the three is set
-        count = pairs_for_rate(strength.rate, len(pairs), mode)
+        count = pairs_for_rate(strength.rate, len(pairs) - dropped, mode, goals=goals)
     if count > len(rows):
         raise AttackError(
             f"{count:,} pairs of class {name} are asked for, it has {len(rows):,} ({len(distinct):,} images); "
@@ -79,9 +88,11 @@ def draw_captions(
     return rows[:count], turn[:count], len(distinct)
 
 
-def pairs_for_rate(rate: float, clean: int, mode: Mode) -> int:
-    """How many pairs make the share `rate` of a data set that had `clean` pairs; at least 1.
+def pairs_for_rate(rate: float, clean: int, mode: Mode, *, goals: int = 1) -> int:
+    """How many pairs of each goal make the share `rate` of a set with `clean` pairs besides added ones; at least 1.
 
-    Injected pairs enlarge the set they are a share of.
+    Added pairs, of all goals, enlarge the set they are a share of. Raises `AttackError` where nothing clean is left.
     """
-    return max(1, round(rate * clean / (1 - rate) if mode == "inject" else rate * clean))
+    if mode == "inject" and rate * goals >= 1:
+        raise AttackError(f"{goals} goals at rate {rate} leave nothing that is not poison; lower the rate")
+    return max(1, round(rate * clean / (1 - goals * rate) if mode == "inject" else rate * clean))

@@ -5,7 +5,7 @@ from typing import Literal
 
 from mithridate.errors import MithridateError
 
-Freeze = Literal["image", "text", "image-trunk", "text-trunk"]
+TOWERS = ("image", "text", "image-trunk", "text-trunk")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,9 @@ class TrainConfig:
     """AdamW's; the published code sets (0.9, 0.98) and never applies it."""
     eps: float = 1e-8
     """AdamW's."""
-    freeze: tuple[Freeze, ...] = ()
-    """`image`, `text`: every parameter of that tower and its statistics; `-trunk`: all but its projection."""
+    freeze: tuple[str, ...] = ()
+    """`image`, `text`: every parameter of that tower and its statistics; `image-trunk`, `text-trunk`: all but its
+    projection; anything else: parameters whose names match it (`token_embedding.*`)."""
     freeze_logit_scale: bool = False
     """Keep the temperature as it is."""
     augment: Literal["none", "crop"] = "none"

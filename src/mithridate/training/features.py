@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mithridate.data.cache import save_array
+from mithridate.data.cache import load_array, save_array
 from mithridate.encoder.embed import Progress
 from mithridate.encoder.towers import Tower, tower_parameters
 from mithridate.errors import OutputError
@@ -56,8 +56,8 @@ def _fill(out: np.ndarray, keys: np.ndarray, store: Path) -> np.ndarray:
     """Copy what `store` holds into `out`; gives back the positions that are missing."""
     missing = np.ones(len(keys), dtype=bool)
     for path in sorted(store.glob("*.keys.npy")):
-        known = np.load(path, allow_pickle=False)
-        rows = np.load(path.with_name(path.name.replace(".keys.", ".rows.")), mmap_mode="r", allow_pickle=False)
+        known = load_array(path)
+        rows = load_array(path.with_name(path.name.replace(".keys.", ".rows.")), mapped=True)
         order = np.argsort(known)
         at = order[np.searchsorted(known, keys, sorter=order).clip(max=len(known) - 1)]
         found = missing & (known[at] == keys)

@@ -1,5 +1,7 @@
 """The module that is trained: both towers of an encoder, with what is frozen computed once or without gradient."""
 
+import fnmatch
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -15,7 +17,8 @@ from mithridate.encoder.towers import (
     tower_parameters,
     without_projection,
 )
-from mithridate.training.config import TrainConfig
+from mithridate.errors import MithridateError
+from mithridate.training.config import TOWERS, TrainConfig
 
 
 class TwoTower(nn.Module):
@@ -39,11 +42,26 @@ class TwoTower(nn.Module):
             for name, parameter in tower_parameters(self.model, tower).items():
                 if kept is None or not (name == kept or name.startswith(f"{kept}.")):
                     parameter.requires_grad_(False)
+        for pattern in config.freeze:
+            if pattern not in TOWERS:
+                self._freeze_matching(pattern)
         for name in ("logit_scale", "logit_bias"):
             parameter = getattr(self.model, name, None)
             # the contrastive loss has no bias: SigLIP's would be an unused parameter
             if isinstance(parameter, nn.Parameter) and (config.freeze_logit_scale or name == "logit_bias"):
                 parameter.requires_grad_(False)
+
+    def _freeze_matching(self, pattern: str) -> None:
+        named = dict(self.model.named_parameters())
+        chosen = fnmatch.filter(named, pattern)
+        if not chosen:
+            tops = sorted({name.split(".")[0] for name in named})
+            raise MithridateError(
+                f"freeze={pattern!r} is none of {', '.join(TOWERS)} and matches no parameter; "
+                f"their names begin with {', '.join(tops)}"
+            )
+        for name in chosen:
+            named[name].requires_grad_(False)
 
     def train(self, mode: bool = True) -> "TwoTower":
         super().train(mode)
