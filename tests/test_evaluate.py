@@ -1,10 +1,14 @@
 """The whole measurement on the toy world: every number again by a loop, every warning with its premise."""
 
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# (a cell may be anything; that these are estimates is part of what is tested)
+
 import ast
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +20,7 @@ from mithridate.encoder.embed import embed
 from mithridate.encoder.encoder import Encoder, load_encoder
 from mithridate.errors import EvaluationError
 from mithridate.evaluation import checks
+from mithridate.evaluation.attack import AttackRanks
 from mithridate.evaluation.evaluate import evaluate
 from mithridate.evaluation.result import Estimate, read_report
 from mithridate.poisoning.apply import poison
@@ -98,7 +103,8 @@ def test_the_headline_is_what_a_loop_over_the_embeddings_gives(report, tiny, cle
 
 
 def test_the_tables_tell_every_model_and_every_baseline(report, tiny, clean, test_pairs, manifest):
-    assert [table.name for table in report.tables] == ["strength", "attack", "attack-image-to-text", "utility"]
+    names = ["strength", "attack", "attack-image-to-text", "utility", "shift"]
+    assert [table.name for table in report.tables] == names
     (strength,) = report.table("strength").rows
     assert strength == ("single-label", 17, 17 / 270, 4, 4 / 6)
 
@@ -148,7 +154,8 @@ def test_the_report_carries_where_it_comes_from(report, test_pairs, manifest):
     assert report.title == "single-label: sheep to aeroplane"
     assert report.provenance["attack"]["options"] == manifest.options
     assert report.provenance["test data"] == {"fingerprint": test_pairs.fingerprint, "pairs": 135, "images": 27}
-    assert [figure.name for figure in report.figures] == ["ranks", "densities"]
+    maps = ["shift-images", "shift-texts", "projection-clean", "projection-poisoned"]
+    assert [figure.name for figure in report.figures] == ["ranks", "densities", *maps]
     assert [curve.label for curve in report.figures[1].curves]
     assert len(report.retrievals) == 4
     for shown in report.retrievals:
@@ -299,7 +306,7 @@ def test_a_target_image_outside_the_gallery_is_added_to_it_with_a_warning(tiny, 
     place = manifest.goals[0].target_image
     report = evaluate(tiny, test_pairs, manifest, clean=clean)
     assert codes(report).count("target-added") == 1
-    assert any(place in warning.message for warning in report.warnings)
+    assert any(str(place) in warning.message for warning in report.warnings)
     for name, encoder in (("poisoned", tiny), ("clean", clean)):
         e = embed(encoder, test_pairs)
         gallery = np.concatenate([e.image, embed(encoder, make_pairs([place], ["x"])).image])
@@ -312,7 +319,7 @@ def test_a_target_image_outside_the_gallery_is_added_to_it_with_a_warning(tiny, 
 
 # --- warnings ----------------------------------------------------------------------------------------
 
-RUN = {
+RUN: dict[str, Any] = {
     "config": {"batch_size": 128, "epochs": 10, "lr": 1e-5},
     "encoder": "x",
     "weights": "w",
@@ -320,6 +327,13 @@ RUN = {
 }
 LONGER = {**RUN, "config": {**RUN["config"], "epochs": 15}}
 HARMED = {"all": {"tr": 0.01, "ir": 0.05}, "sheep": {"tr": 0.3, "ir": 0.0}, "other classes": {"tr": 0.0, "ir": 0.0}}
+
+
+def attack_ranks_of(*, hits, queries):
+    """mmPoison's test set of PASCAL: 25 targets among 500."""
+    rank = np.r_[[0] * hits, [30] * (queries - hits)]
+    return AttackRanks(rank, np.zeros(queries, int), 25, 500)
+
 
 # code -> (its premise fails, what the message says, it holds in each of these)
 WARNINGS = {
@@ -354,6 +368,24 @@ WARNINGS = {
         ],
     ),
     "no-densities": (lambda: checks.missing_poison("a.png is gone"), "a.png is gone", []),
+    "few-targets": (
+        lambda: checks.few_targets("sheep to aeroplane", 8),
+        "8 target images; one of them moves the share of targets that find class A by 0.125",
+        [lambda: checks.few_targets("x", 16)],
+    ),
+    "below-chance": (
+        lambda: checks.below_chance("x", attack_ranks_of(hits=25, queries=125)),
+        "Hit@10 is 0.200 (at most 0.279), chance is 0.404",
+        [
+            lambda: checks.below_chance("x", attack_ranks_of(hits=45, queries=125)),  # below, within its interval
+            lambda: checks.below_chance("x", attack_ranks_of(hits=120, queries=125)),
+        ],
+    ),
+    "control-contains-target": (
+        lambda: checks.control_contains_target("x", np.array([True, False, True])),
+        "2 of 3 captions of the random control are of the target class",
+        [lambda: checks.control_contains_target("x", np.zeros(3, bool))],
+    ),
     "target-added": (lambda: checks.target_added("a.png"), "a.png is not in the gallery", []),
 }
 
@@ -368,8 +400,12 @@ def codes_in_the_source():
     return found
 
 
-def test_every_warning_is_tested_here():
-    assert codes_in_the_source() == WARNINGS.keys()
+def test_every_warning_is_tested_here_or_beside_its_module():
+    found = codes_in_the_source()
+    assert found >= WARNINGS.keys()
+    others = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")]
+    for code in found - WARNINGS.keys():
+        assert any(f'"{code}"' in text for text in others), f"no test names {code}"
 
 
 @pytest.mark.parametrize("code", WARNINGS)
@@ -388,17 +424,18 @@ def test_every_warning_has_a_heading_in_the_documentation():
 
 
 def test_evaluate_asks_each_check(tiny, clean, test_pairs, manifest, train_pairs, tmp_path):
-    recipes = {"poisoned": RUN, "clean": LONGER}
-    assert codes(evaluate(tiny, test_pairs, manifest, clean=clean)) == ["few-queries"]
-    assert codes(evaluate(tiny, test_pairs, manifest, clean=clean, runs=recipes)) == ["few-queries", "unequal-recipes"]
-    assert codes(evaluate(tiny, test_pairs, manifest)) == ["few-queries", "no-clean-model"]
-    assert codes(evaluate(tiny, test_pairs, goals=(GOAL,))) == ["few-queries", "no-clean-model"]
+    recipes: dict[str, Any] = {"poisoned": RUN, "clean": LONGER}
+    few = ["few-queries", "few-targets"]
+    assert codes(evaluate(tiny, test_pairs, manifest, clean=clean)) == few
+    assert codes(evaluate(tiny, test_pairs, manifest, clean=clean, runs=recipes)) == [*few, "unequal-recipes"]
+    assert codes(evaluate(tiny, test_pairs, manifest)) == [*few, "no-clean-model"]
+    assert codes(evaluate(tiny, test_pairs, goals=(GOAL,))) == [*few, "no-clean-model"]
     many = concat_pairs([train_pairs, test_pairs])  # 9 sheep: 45 captions
-    assert codes(evaluate(tiny, many, manifest, clean=tiny)) == []
+    assert codes(evaluate(tiny, many, manifest, clean=tiny)) == ["few-targets"]
     gone = manifest.poisoned.set_column(1, "image", pa.array([str(tmp_path / "gone.png")] * len(manifest)))
     found = evaluate(tiny, test_pairs, replace(manifest, poisoned=gone), clean=clean)
-    assert codes(found) == ["no-densities", "few-queries"]
-    assert [figure.name for figure in found.figures] == ["ranks"]
+    assert codes(found) == ["no-densities", *few]
+    assert [figure.name for figure in found.figures if "-" not in figure.name] == ["ranks"]
 
 
 def test_a_clean_model_that_succeeds_and_a_class_that_collapses_are_told(tiny, test_pairs, manifest, monkeypatch):
@@ -415,7 +452,7 @@ def test_a_clean_model_that_succeeds_and_a_class_that_collapses_are_told(tiny, t
     monkeypatch.setattr(module, "retrieval_ranks", retrieval_ranks)
     monkeypatch.setattr(module, "chance_hit", lambda k, **_: 0.0)
     report = evaluate(tiny, test_pairs, manifest, clean=replace(tiny, name="clean"))
-    assert codes(report) == ["few-queries", "clean-model-succeeds", "collapsed-class"]
+    assert codes(report) == ["few-queries", "few-targets", "clean-model-succeeds", "collapsed-class"]
 
 
 def test_the_report_is_json_that_any_reader_takes(report):

@@ -1,5 +1,9 @@
 """Ranks against slow loops written from their definitions; intervals and chance against values known by hand."""
 
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# pyright: reportOptionalOperand=false, reportOperatorIssue=false
+# (a cell may be anything; that these are estimates with both ends is part of what is tested)
+
 from itertools import combinations
 from math import comb
 

@@ -33,6 +33,7 @@ def make_figures(label="poisoned", title="t"):
         Figure("rank", title, "step", "K", "share", (Curve(label, (1.0, 3.0, 40.0), (0.2, 0.5, 1.0)),)),
         Figure("distance", title, "density", "d", "density", (Curve(label, (0.1, 0.2, 0.3), (1.0, 5.0, 2.0)),)),
         Figure("loss", title, "line", "epoch", "loss", (Curve(label, (0, 1, 2), (3.0, math.nan, 1.0)),)),
+        Figure("map", title, "scatter", "x", "y", (Curve(label, (0.5, 2.0), (1.0, -1.0), 0, "cross"),)),
     )
 
 
@@ -273,7 +274,7 @@ def test_text_in_a_figure_is_not_interpreted():
     assert any(str(text).startswith("<script>alert(1)</script> | $x^2$") for text in texts)
 
 
-@pytest.mark.parametrize("kind", ["line", "density", "step"])
+@pytest.mark.parametrize("kind", ["line", "density", "step", "scatter"])
 @pytest.mark.parametrize(
     "curves",
     [
@@ -290,6 +291,27 @@ def test_figures_are_drawn_whatever_the_curves(kind, curves):
     from mithridate.report.figures import figure_svg
 
     ElementTree.fromstring(figure_svg(Figure("f", "t", kind, "x", "y", curves), prefix="f"))
+
+
+def test_a_scatter_shows_every_point_in_the_colour_and_shape_that_was_asked():
+    from mithridate.report.figures import INK, SERIES, figure_svg
+
+    x = tuple(float(i) for i in range(40))
+    curves = (
+        Curve("background", x, x, series=-1),
+        Curve("first", x[:7], x[:7], series=0),
+        Curve("second", x[:5], x[:5], series=1, marker="cross"),
+        Curve("third", x[:3], x[:3]),  # the fourth curve, so the fourth colour
+    )
+    drawn = figure_svg(Figure("map", "t", "scatter", "x", "y", curves), prefix="f")
+    ElementTree.fromstring(drawn)
+    colours = ["currentColor", *(f"var(--series-{i + 1}, {SERIES[i]})" for i in (0, 1, 3))]
+    points = re.findall(r"<use [^>]*style=\"([^\"]*)\"", drawn)
+    # each curve has one point more, in the legend
+    for colour, marks, count in zip(colours, ("fill", "fill", "stroke", "fill"), (41, 8, 6, 4)):
+        found = [style for style in points if f"{marks}: {colour}" in style and "opacity" in style]
+        assert len(found) == count
+    assert INK not in drawn
 
 
 def test_figures_are_saved_as_files(tmp_path):

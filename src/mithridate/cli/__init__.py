@@ -13,6 +13,8 @@ COMMANDS = {
     "train": ("mithridate.cli.train", "train or fine-tune an encoder on pairs; goes on where it was killed"),
     "embed": ("mithridate.cli.embed", "embeddings of a data set, in clip-retrieval's layout"),
     "evaluate": ("mithridate.cli.evaluate", "attack success and utility of a model, with intervals and baselines"),
+    "classify": ("mithridate.cli.classify", "zero-shot classification and linear probe on labelled images"),
+    "compare": ("mithridate.cli.compare", "the difference of evaluations, query by query, with p-values"),
     "report": ("mithridate.cli.report", "render a report again"),
 }
 

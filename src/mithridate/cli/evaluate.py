@@ -1,7 +1,7 @@
 """`mithridate evaluate RUN DATA --out DIR`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +36,10 @@ class Evaluate:
     """The same model trained without poison: a run's folder, or anything that names an encoder."""
     pretrained: str | None = None
     """Pretrained tag or checkpoint file of the model."""
+    train: str | None = None
+    """What the model was trained on: test images in it are warned of, and the manifest is held against it."""
+    train_split: str | None = None
+    """Split of the training data."""
     seed: int = 0
     """Of the random captions, the bootstrap and the queries shown."""
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
@@ -49,6 +53,11 @@ class Evaluate:
         refuse_existing(self.out, overwrite=self.overwrite)
         manifest = None if self.manifest is None else read_manifest(self.manifest)
         pairs = self.read.read(self.data)
+        trained_on = None
+        if self.train:
+            # `--split` is of the test data, often of the same table
+            options = replace(self.read, split=self.train_split)
+            trained_on = options.read(self.train)
         name = "poisoned" if manifest else "model"
         with display(quiet=self.json) as show:
             report = evaluate(
@@ -57,10 +66,15 @@ class Evaluate:
                 manifest,
                 goals=tuple(Goal.parse(text) for text in self.goal),
                 clean=None if self.clean is None else load_encoder(self.clean),
+                train=trained_on,
                 seed=self.seed,
                 cache=self.cache.folder,
                 cache_limit=self.cache.limit,
-                runs={name: read_run(Path(self.model)), "clean": read_run(Path(self.clean or ""))},
+                runs={
+                    model: read_run(Path(where))
+                    for model, where in ((name, self.model), ("clean", self.clean))
+                    if where
+                },
                 progress=show.stage,
             )
         with new_folder(self.out, overwrite=self.overwrite) as folder:

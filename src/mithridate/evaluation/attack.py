@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mithridate.evaluation.intervals import bootstrap_mean, chance_hit, chance_min_rank, rate
-from mithridate.evaluation.ranks import best_ranks, targets_in_top
+from mithridate.evaluation.ranks import ranks_and_top
 from mithridate.evaluation.result import Cell
 
 HITS = (1, 5, 10, 20, 30, 50)
@@ -36,8 +36,8 @@ def attack_ranks(
     query: Float[np.ndarray, "q d"], gallery: Float[np.ndarray, "g d"], targets: Int[np.ndarray, " t"]
 ) -> AttackRanks:
     """Rank the gallery for every query; `targets` are columns of it. Ties count against the targets."""
-    in_top = targets_in_top(query, gallery, targets, (PRECISION_AT,))[:, 0]
-    return AttackRanks(best_ranks(query, gallery, targets), in_top, len(targets), len(gallery))
+    rank, in_top = ranks_and_top(query, gallery, targets, (PRECISION_AT,))
+    return AttackRanks(rank, in_top[:, 0], len(targets), len(gallery))
 
 
 def attack_columns(gallery: int) -> tuple[str, ...]:

@@ -3,9 +3,19 @@ docs/warnings.md: raised if, means, do."""
 
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
+from mithridate.data.pairs import Pairs
+from mithridate.encoder.encoder import Encoder
+from mithridate.errors import EvaluationError
+from mithridate.evaluation.attack import AttackRanks
+from mithridate.evaluation.intervals import chance_hit, rate
 from mithridate.evaluation.result import Warning
+from mithridate.poisoning.manifest import Manifest
 
 FEW_QUERIES = 30
+FEW_TARGETS = 16
 CLEAN_FACTOR = 1.5
 COLLAPSE = 0.1
 OVERALL = 0.05
@@ -20,6 +30,85 @@ def few_queries(name: str, queries: int) -> list[Warning]:
             f"{name} is measured on {queries} queries; one of them moves Hit@K by {1 / queries:.3f}",
         )
     ]
+
+
+def few_targets(name: str, targets: int) -> list[Warning]:
+    if targets >= FEW_TARGETS:
+        return []
+    return [
+        Warning(
+            "few-targets",
+            f"{name} is measured with {targets} target image{'s' if targets > 1 else ''}; one of them moves the "
+            f"share of targets that find class A by {1 / targets:.3f}",
+        )
+    ]
+
+
+def below_chance(name: str, clean: AttackRanks) -> list[Warning]:
+    """Ten places of a random ranking hold a target more often than the clean model's, beyond its interval."""
+    hit, chance = rate(clean.rank < 10), chance_hit(10, targets=clean.targets, gallery=clean.gallery)
+    if hit.high is None or hit.high >= chance:
+        return []
+    return [
+        Warning(
+            "below-chance",
+            f"{name}: the clean model's Hit@10 is {hit.value:.3f} (at most {hit.high:.3f}), chance is {chance:.3f}; "
+            "an attack below chance may yet be one that took",
+        )
+    ]
+
+
+def control_contains_target(name: str, labelled: np.ndarray) -> list[Warning]:
+    """`labelled` (c,): is each caption of the control of the target class."""
+    if not labelled.any():
+        return []
+    return [
+        Warning(
+            "control-contains-target",
+            f"{name}: {int(labelled.sum())} of {len(labelled)} captions of the random control are of the target class "
+            "and retrieve it rightly",
+        )
+    ]
+
+
+def refuse_mixed_encoders(encoder: Encoder, clean: Encoder | None) -> None:
+    """Raise `EvaluationError` where the clean model is another architecture, or sees images otherwise."""
+    if clean is None:
+        return
+    for what, first, second in (
+        ("architecture", encoder.config["model_cfg"], clean.config["model_cfg"]),
+        ("preprocessing", encoder.recipe, clean.recipe),
+    ):
+        if first != second:
+            raise EvaluationError(
+                f"{encoder.name} and the clean model {clean.name} differ in {what}, so no difference between them is "
+                "the poison's; give as clean the same encoder, trained without poison"
+            )
+
+
+def refuse_foreign_manifest(manifest: Manifest | None, train: Pairs | None) -> None:
+    """Raise `EvaluationError` where `train` is not the set that `manifest` tells the truth about.
+
+    The fingerprint of the set decides; copies (tables with images, shards) rename images and so have another one, and
+    are known by the uids and captions of the poisoned pairs.
+    """
+    if manifest is None or train is None or train.fingerprint == manifest.data["poisoned"]:
+        return
+    if train.fingerprint == manifest.data["clean"]:
+        raise EvaluationError("the training data are the clean set that the attack started from, not the poisoned one")
+    # positions in `train`, null where it lacks the uid
+    rows = pa.compute.index_in(manifest.poisoned["uid"], value_set=train.uid)  # type: ignore[attr-defined]
+    if rows.null_count:
+        raise EvaluationError(
+            f"the manifest is of another data set: the training data lack {rows.null_count} of its {len(manifest)} "
+            "poisoned pairs"
+        )
+    other = sum(a != b for a, b in zip(train.text.take(rows).to_pylist(), manifest.poisoned["text"].to_pylist()))
+    if other:
+        raise EvaluationError(
+            f"the manifest is of another data set: {other} of its {len(manifest)} poisoned pairs have other captions "
+            "in the training data"
+        )
 
 
 def clean_succeeds(name: str, *, clean_hit: float, chance_hit: float) -> list[Warning]:

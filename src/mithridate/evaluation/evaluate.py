@@ -18,6 +18,7 @@ from mithridate.errors import DataError, EvaluationError
 from mithridate.evaluation import checks
 from mithridate.evaluation.attack import attack_ranks
 from mithridate.evaluation.intervals import chance_hit
+from mithridate.evaluation.leaks import shared_images
 from mithridate.evaluation.pictures import density_figure, retrievals
 from mithridate.evaluation.present import (
     Measured,
@@ -32,6 +33,7 @@ from mithridate.evaluation.present import (
     utility_table,
 )
 from mithridate.evaluation.result import Figure, Report, Warning
+from mithridate.evaluation.shift import shift_report
 from mithridate.evaluation.utility import RetrievalRanks, recall, retrieval_ranks
 from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.plan import Goal
@@ -48,6 +50,7 @@ def evaluate(
     *,
     goals: tuple[Goal, ...] = (),
     clean: Encoder | None = None,
+    train: Pairs | None = None,
     seed: int = 0,
     cache: Path | str | None = "default",
     cache_limit: int | None = None,
@@ -56,13 +59,17 @@ def evaluate(
 ) -> Report:
     """Attack success and utility of `encoder` on test `pairs`, beside the `clean` model, random captions and chance.
 
-    `manifest` says what was attacked; `goals` may be given in its place (for a model of unknown training). `runs`:
-    records of the training runs by model name, compared and kept as provenance. Without goals only utility is
-    measured. Raises `EvaluationError` where a goal has no query or no target in the test pairs.
+    `manifest` says what was attacked; `goals` may be given in its place (for a model of unknown training). `train`:
+    what the model was trained on, to look for test images in it and to hold the manifest against. `runs`: records of
+    the training runs by model name, compared and kept as provenance. Without goals only utility is measured. Raises
+    `EvaluationError` where a goal has no query or no target in the test pairs, where the clean model is another
+    encoder, and where the manifest is not of `train`.
     """
     goals = manifest.goals if manifest is not None else goals
     for goal in goals:  # before anything is embedded
         _class_masks(goal, pairs)
+    checks.refuse_mixed_encoders(encoder, clean)
+    checks.refuse_foreign_manifest(manifest, train)
     name = "poisoned" if manifest is not None else "model"
     encoders = {name: encoder} | ({"clean": clean} if clean is not None else {})
     embedded = {
@@ -71,7 +78,8 @@ def evaluate(
     rng = np.random.default_rng(seed)
     warnings: list[Warning] = []
     measured = [
-        _measure(goal, goals, pairs, embedded, encoders, manifest, name, cache, rng, warnings) for goal in goals
+        _measure(goal, goals, pairs, embedded, encoders, manifest, name, cache, cache_limit, rng, warnings)
+        for goal in goals
     ]
     utility = {model: retrieval_ranks(e) for model, e in embedded.items()}
 
@@ -83,10 +91,15 @@ def evaluate(
     tables.append(utility_table(utility, pairs, groups))
     figures = [goal_rank_figure(m, name, several=len(measured) > 1) for m in measured]
     if manifest is not None:
-        density, found = _density(clean or encoder, "clean" if clean else name, embedded, pairs, manifest, rng, cache)
+        density, found = _density(
+            clean or encoder, "clean" if clean else name, embedded, pairs, manifest, rng, cache, cache_limit
+        )
         figures += density
         warnings += found
     warnings += _check(measured, name, utility, pairs, groups, clean, runs or {})
+    if train is not None:
+        # a target image taken from the test gallery is in the poison on purpose
+        warnings += shared_images(train, pairs, ignore=[goal.target_image for goal in goals if goal.target_image])
     pictures = (
         ()
         if not measured
@@ -97,6 +110,9 @@ def evaluate(
             measured[0].targets,
         )
     )
+    if clean is not None:
+        shift_tables, shift_figures = shift_report(embedded["clean"], embedded[name], pairs, goals, rng)
+        tables, figures = [*tables, *shift_tables], [*figures, *shift_figures]
     return Report(
         title=title(goals, manifest),
         summary=summary(measured, name, utility, manifest),
@@ -136,6 +152,7 @@ def _measure(
     manifest: Manifest | None,
     name: str,
     cache: Path | str | None,
+    cache_limit: int | None,
     rng: np.random.Generator,
     warnings: list[Warning],
 ) -> Measured:
@@ -151,7 +168,9 @@ def _measure(
             column = len(pairs.images)
             place = pa.array([goal.target_image])
             galleries = {
-                model: np.concatenate([galleries[model], embed_images(e, image_source(e, place, cache=cache), 1)])
+                model: np.concatenate(
+                    [galleries[model], embed_images(e, image_source(e, place, cache=cache, limit=cache_limit), 1)]
+                )
                 for model, e in encoders.items()
             }
         targets = np.array([column])
@@ -164,6 +183,8 @@ def _measure(
     if not len(others):
         raise EvaluationError("the control needs captions of classes outside the goals, and the test pairs have none")
     control = np.sort(rng.choice(others, size=min(len(queries), len(others)), replace=False))
+    told = f"{goal.source} to {goal.target}"
+    warnings += checks.control_contains_target(told, pairs.labelled(goal.target)[control])
     back = {}
     for model, e in embedded.items():
         # the other direction: does an image of B find a caption of A
@@ -219,13 +240,14 @@ def _density(
     manifest: Manifest,
     rng: np.random.Generator,
     cache: Path | str | None,
+    cache_limit: int | None,
 ) -> tuple[list[Figure], list[Warning]]:
     """Cosine distances of the poisoned pairs and of clean test pairs, under a model that trained on neither."""
     table = manifest.poisoned
     if len(table) > _DENSITY_PAIRS:
         table = table.take(pa.array(np.sort(rng.choice(len(table), _DENSITY_PAIRS, replace=False))))
     try:
-        poison = embed(encoder, make_pairs(table["image"], table["text"]), cache=cache)
+        poison = embed(encoder, make_pairs(table["image"], table["text"]), cache=cache, cache_limit=cache_limit)
     except DataError as error:
         return [], checks.missing_poison(str(error))
     distances = {"clean test pairs": 1 - embedded[label].similarity(), "poisoned pairs": 1 - poison.similarity()}
@@ -246,10 +268,12 @@ def _check(measured, name, utility, pairs, groups, clean, runs) -> list[Warning]
     for m in measured:
         goal = f"{m.goal.source} to {m.goal.target}"
         found += checks.few_queries(goal, len(m.queries))
+        found += checks.few_targets(goal, len(m.targets))
         if "clean" in m.models:
             r = m.models["clean"]
             chance = chance_hit(10, targets=r.targets, gallery=r.gallery)
             found += checks.clean_succeeds(goal, clean_hit=r.hit(10), chance_hit=chance)
+            found += checks.below_chance(goal, r)
     if measured and clean is None:
         found += checks.no_clean_model()
     found += checks.unequal_recipes(runs.get(name), runs.get("clean"))

@@ -49,11 +49,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a figure: y against x, both (p,)."""
+    """A line of a figure: y against x, both (p,).
+
+    `series` says which colour, by default the curve's number in its figure; -1 is grey, behind the others. `marker`
+    is how a point of a `scatter` looks.
+    """
 
     label: str
     x: tuple[float, ...]
     y: tuple[float, ...]
+    series: int | None = None
+    marker: Literal["dot", "cross"] = "dot"
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
@@ -65,12 +71,12 @@ class Figure:
     """What a figure shows, not how it looks.
 
     `kind`: `line`; `density` (x are the left ends of bins); `step` (a cumulative share on a logarithmic axis:
-    y from x onwards, 0 before the first x).
+    y from x onwards, 0 before the first x); `scatter` (points, nothing joins them).
     """
 
     name: str
     title: str
-    kind: Literal["line", "density", "step"]
+    kind: Literal["line", "density", "step", "scatter"]
     x_label: str
     y_label: str
     curves: tuple[Curve, ...]

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int
 
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.evaluation.intervals import rate
-from mithridate.evaluation.ranks import best_ranks
+from mithridate.evaluation.ranks import ranks_both_ways
 from mithridate.evaluation.result import Cell
 
 RECALLS = (1, 5, 10)
@@ -25,10 +25,8 @@ class RetrievalRanks:
 def retrieval_ranks(embeddings: Embeddings) -> RetrievalRanks:
     """Rank both ways. Ties count against the right answer."""
     index = embeddings.image_index.astype(np.int64)
-    return RetrievalRanks(
-        best_ranks(embeddings.image, embeddings.text, own_captions(index)),
-        best_ranks(embeddings.text, embeddings.image, index[:, None]),
-    )
+    text_to_image, image_to_text = ranks_both_ways(embeddings.text, embeddings.image, index)
+    return RetrievalRanks(image_to_text, text_to_image)
 
 
 def own_captions(image_index: Int[np.ndarray, " n"]) -> Int[np.ndarray, "m c"]:

@@ -139,7 +139,10 @@ def _drawn(figure: Figure) -> Iterator[Canvas]:
         canvas = Canvas(figsize=SIZE, layout="constrained")
         axes = canvas.add_subplot()
         curves = [_clean(curve) for curve in figure.curves]
-        handles = _DRAW[figure.kind](axes, curves)
+        if figure.kind == "scatter":
+            handles = _draw_scatter(axes, curves, figure.curves)
+        else:
+            handles = _DRAW[figure.kind](axes, curves)
         if not any(np.isfinite(y).any() for _, y in curves):
             axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center")
             axes.set(xticks=[], yticks=[])
@@ -222,6 +225,24 @@ def _draw_step(axes: Axes, curves: list[tuple[np.ndarray, np.ndarray]]) -> list[
     axes.set_xlim(first, last)
     top = max((float(y.max()) for _, y in curves if len(y)), default=1.0)
     axes.set_ylim(0, 1.03 * max(top, 1.0))
+    return handles
+
+
+def _draw_scatter(axes: Axes, points: list[tuple[np.ndarray, np.ndarray]], curves: tuple[Curve, ...]) -> list[Artist]:
+    handles: list[Artist] = []
+    for i, ((x, y), curve) in enumerate(zip(points, curves)):
+        series = i if curve.series is None else curve.series
+        shown = axes.plot(
+            x,
+            y,
+            linestyle="none",
+            marker="o" if curve.marker == "dot" else "x",
+            markersize=3.2 if curve.marker == "dot" else 4,
+            markeredgewidth=0 if curve.marker == "dot" else 1,
+            color=SERIES[series % len(SERIES)] if series >= 0 else INK,
+            alpha=0.75 if series >= 0 else 0.4,
+        )
+        handles.extend(shown)
     return handles
 
 

@@ -1,0 +1,262 @@
+"""Differences and means with intervals and p-values. What the unit is, and what covers, is in docs/statistics.md."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
+
+import numpy as np
+from jaxtyping import Float, Int, Real, Shaped
+
+from mithridate.evaluation.intervals import (
+    expanded,
+    rate,
+    resampled_means,
+    score_interval,
+    student_quantile,
+)
+from mithridate.evaluation.result import Estimate
+
+_Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
+_EXACT = 2**20  # sign flips told apart, up to which all of them are counted
+_BLOCK = 2**24  # draws in memory at once
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference over n units with its 95 % interval and two-sided p-value.
+
+    `exact`: the p-value counts all sign flips, none is drawn. `corrected` is the p-value after Holm's correction
+    for the family that it was looked at in.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    p: float
+    exact: bool = False
+    corrected: float | None = None
+
+    @property
+    def estimate(self) -> Estimate:
+        return Estimate(self.value, self.low, self.high, self.n)
+
+
+# --- paired: two models on the same queries ----------------------------------------------------------
+
+
+def paired_difference(
+    values: Shaped[np.ndarray, " n"],
+    reference: Shaped[np.ndarray, " _n"],
+    *,
+    rng: np.random.Generator,
+    cluster: Int[np.ndarray, " n"] | None = None,
+    resamples: int = 2000,
+    flips: int = 9999,
+) -> Difference:
+    """Mean of `values - reference` over the same n queries.
+
+    `cluster` names the unit of each query where queries are not independent (captions of one image): units are then
+    resampled and flipped whole. Interval: of Bonett and Price (2012) for true and false, else the expanded bootstrap.
+    p-value: sign flips, that is, the two models are as likely to be exchanged on every unit; for true and false this
+    is McNemar's exact test.
+    """
+    if len(values) != len(reference) or not len(values):
+        raise ValueError(f"a paired difference needs the same queries, got {len(values)} and {len(reference)}")
+    difference = values.astype(np.float64) - reference.astype(np.float64)
+    value = float(difference.mean())
+    binary = values.dtype == np.bool_ and reference.dtype == np.bool_
+    if cluster is None:
+        units, sums = len(difference), difference
+        ends = (
+            _binary_ends(difference, units)
+            if binary
+            else expanded(value, resampled_means(difference, rng=rng, resamples=resamples), units=units)
+        )
+    else:
+        sums, sizes = _cluster_sums(difference, cluster)
+        units = len(sums)
+        # where the models never differ, resampling knows nothing of how rarely they might
+        ends = (
+            _binary_ends(difference[:units], units)
+            if binary and not difference.any()
+            else expanded(value, _resampled_ratios(sums, sizes, rng=rng, resamples=resamples), units=units)
+        )
+    p, exact = _sign_flips(sums, rng=rng, flips=flips)
+    return Difference(value, *ends, units, p, exact)
+
+
+def sign_flip_p(difference: Real[np.ndarray, " n"], *, rng: np.random.Generator, flips: int = 9999) -> float:
+    """p-value of the hypothesis that each difference is as likely to have the other sign.
+
+    All flips are counted where that is at most a million different ones, else `flips` are drawn and
+    (hits + 1) / (flips + 1) is given back, which is never zero.
+    """
+    return _sign_flips(difference.astype(np.float64), rng=rng, flips=flips)[0]
+
+
+def mcnemar_p(values: Shaped[np.ndarray, " n"], reference: Shaped[np.ndarray, " n"]) -> float:
+    """McNemar's exact two-sided p-value for true and false on the same queries."""
+    better, worse = int((values & ~reference).sum()), int((~values & reference).sum())
+    share = _binomial(better + worse)
+    return min(1.0, 2 * float(share[: min(better, worse) + 1].sum()))
+
+
+def _sign_flips(difference: Float[np.ndarray, " n"], *, rng: np.random.Generator, flips: int) -> tuple[float, bool]:
+    """p-value, and whether it is exact. Differences of one size are alike: how many are positive is binomial."""
+    if not np.isfinite(difference).all():
+        raise ValueError("a sign-flip test needs finite differences")
+    sizes, counts = np.unique(np.abs(difference[difference != 0]), return_counts=True)
+    reached = abs(float(difference.sum())) * (1 - 1e-9)  # sums in another order may round below
+    outcomes = 1
+    for count in counts.tolist():
+        outcomes *= count + 1
+        if outcomes > _EXACT:
+            return _drawn_flips(sizes, counts, reached, rng=rng, flips=flips), False
+    sums, shares = np.zeros(1), np.ones(1)
+    for size, count in zip(sizes, counts.tolist()):
+        moves = size * (2 * np.arange(count + 1) - count)
+        sums = np.add.outer(sums, moves).ravel()
+        shares = np.multiply.outer(shares, _binomial(count)).ravel()
+    return min(1.0, float(shares[np.abs(sums) >= reached].sum())), True
+
+
+def _drawn_flips(
+    sizes: Float[np.ndarray, " u"],
+    counts: Int[np.ndarray, " u"],
+    reached: float,
+    *,
+    rng: np.random.Generator,
+    flips: int,
+) -> float:
+    hits, done = 0, 0
+    while done < flips:
+        drawn = min(flips - done, max(1, _BLOCK // len(sizes)))
+        positive = rng.binomial(counts, 0.5, size=(drawn, len(sizes)))
+        hits += int((np.abs((2 * positive - counts) @ sizes) >= reached).sum())
+        done += drawn
+    return (hits + 1) / (flips + 1)
+
+
+def _binomial(n: int) -> Float[np.ndarray, " outcomes"]:
+    """Probabilities of 0, 1, ..., n heads of n fair coins."""
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])  # log k!
+    shares = np.exp(logs[n] - logs - logs[::-1] - n * np.log(2))
+    return shares / shares.sum()
+
+
+def _binary_ends(difference: Float[np.ndarray, " n"], n: int) -> tuple[float, float]:
+    """Bonett and Price: Wald's interval after one query has been added to each way of differing."""
+    value = float(difference.mean())
+    up, down = (float((difference == sign).sum() + 1) / (n + 2) for sign in (1, -1))
+    centre, half = up - down, _Z * sqrt(max(0.0, up + down - (up - down) ** 2) / (n + 2))
+    return max(-1.0, min(value, centre - half)), min(1.0, max(value, centre + half))
+
+
+# --- units that are not single queries ---------------------------------------------------------------
+
+
+def cluster_bootstrap(
+    values: Shaped[np.ndarray, " n"],
+    cluster: Int[np.ndarray, " n"],
+    *,
+    rng: np.random.Generator,
+    resamples: int = 2000,
+) -> Estimate:
+    """Mean over n queries with a bootstrap over what they belong to: the captions of one image stay together.
+
+    `n` of the estimate is the number of clusters. Raises `ValueError` for fewer than two of them.
+    """
+    sums, sizes = _cluster_sums(values.astype(np.float64), cluster)
+    if len(sums) < 2:
+        raise ValueError(f"a bootstrap over clusters needs at least two, got {len(sums)}")
+    value = float(values.mean())
+    low, high = expanded(value, _resampled_ratios(sums, sizes, rng=rng, resamples=resamples), units=len(sums))
+    return Estimate(value, max(low, float(values.min())), min(high, float(values.max())), len(sums))
+
+
+def _cluster_sums(
+    values: Float[np.ndarray, " n"], cluster: Int[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " c"], Int[np.ndarray, " c"]]:
+    if len(values) != len(cluster):
+        raise ValueError(f"each of the {len(values)} queries belongs to one cluster, got {len(cluster)}")
+    _, index, sizes = np.unique(cluster, return_inverse=True, return_counts=True)
+    return np.bincount(index, weights=values, minlength=len(sizes)), sizes
+
+
+def _resampled_ratios(
+    sums: Float[np.ndarray, " c"], sizes: Int[np.ndarray, " c"], *, rng: np.random.Generator, resamples: int
+) -> Float[np.ndarray, " resamples"]:
+    found = []
+    for start in range(0, resamples, max(1, _BLOCK // len(sums))):
+        drawn = min(resamples - start, max(1, _BLOCK // len(sums)))
+        chosen = rng.integers(len(sums), size=(drawn, len(sums)))
+        found.append(sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1))
+    return np.concatenate(found)
+
+
+def rate_over_targets(success: Shaped[np.ndarray, " m"]) -> Estimate:
+    """Mean success over m targets, with an interval that treats the target as the unit.
+
+    `success`: for each target true or false (Wilson's interval), or its rate in [0, 1]: Wilson's interval for the
+    number of all-or-nothing targets that would spread as much (the effective sample size of Korn and Graubard 1998,
+    from memory), with Student's quantile. It has a width at 0 and at 1 and stays between them.
+    """
+    m = len(success)
+    if m < 1:
+        raise ValueError("a rate over targets needs at least one target, got 0")
+    if success.dtype == np.bool_:
+        return rate(success)
+    if not ((success >= 0) & (success <= 1)).all():
+        raise ValueError(f"rates of targets lie in [0, 1], got {success.min()} to {success.max()}")
+    value = float(success.mean())
+    if m < 2:
+        return Estimate(value, *score_interval(value, 1), 1)
+    variance, most = float(success.var(ddof=1)), value * (1 - value)
+    # targets that all give the same are no proof that others would
+    effective = max(m, m * most / variance) if variance > 1e-12 else m
+    return Estimate(value, *score_interval(value, effective, quantile=student_quantile(m - 1)), m)
+
+
+# --- families of tests, and what they say ------------------------------------------------------------
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """The p-values after Holm's correction (1979): all errors in the family together stay below the level."""
+    if not all(0 <= value <= 1 for value in p):
+        raise ValueError(f"p-values lie in [0, 1], got {list(p)}")
+    found, least = [0.0] * len(p), 0.0
+    for rank, at in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        least = max(least, min(1.0, (len(p) - rank) * p[at]))
+        found[at] = least
+    return found
+
+
+def corrected(differences: Sequence[Difference]) -> list[Difference]:
+    """The same differences, each with its p-value corrected for all of them."""
+    return [replace(d, corrected=p) for d, p in zip(differences, holm([d.p for d in differences]))]
+
+
+def inside_noise(difference: Difference) -> bool:
+    """Whether nothing can be told: the (corrected) p-value is not below 0.05, or the interval holds nought."""
+    p = difference.p if difference.corrected is None else difference.corrected
+    return p >= LEVEL or difference.low <= 0 <= difference.high
+
+
+def sentence(difference: Difference) -> str:
+    """One difference in words."""
+    p = difference.p if difference.corrected is None else difference.corrected
+    shown = [_show(end) for end in (difference.value, difference.low, difference.high)]
+    numbers = f"{shown[0]} [{shown[1]}, {shown[2]}], {_show_p(p)}{' after Holm' if difference.corrected else ''}"
+    if inside_noise(difference):
+        return f"no difference can be told from noise: {numbers}"
+    return f"{'higher' if difference.value > 0 else 'lower'}, beyond noise: {numbers}"
+
+
+def _show(value: float) -> str:
+    return f"{value:z.3f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def _show_p(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"

@@ -1,0 +1,354 @@
+"""Intervals and tests against scipy, loops over every outcome, values by hand, and simulated data of known truth."""
+# pyright: reportOptionalOperand=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# (ends of an interval that are there; scipy has no types)
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mithridate.evaluation.intervals import bootstrap_mean, student_p, student_quantile, wilson
+from mithridate.evaluation.seeds import bootstrap_difference, hierarchical_bootstrap, hierarchical_difference
+from mithridate.evaluation.statistics import (
+    Difference,
+    cluster_bootstrap,
+    corrected,
+    holm,
+    inside_noise,
+    mcnemar_p,
+    paired_difference,
+    rate_over_targets,
+    sentence,
+    sign_flip_p,
+)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+# --- Student, Wilson, McNemar, Holm ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 30, 31, 124, 4999])
+def test_student_is_scipys(freedom):
+    assert student_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-8)
+    assert student_quantile(freedom, tail=0.4) == pytest.approx(stats.t.ppf(0.8, freedom), rel=1e-8)
+    for t in (0.0, 0.3, 2.0, -2.0, 12.0):
+        assert student_p(t, freedom) == pytest.approx(2 * stats.t.sf(abs(t), freedom), abs=1e-12)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 25), (1, 25), (15, 16), (117, 125), (5000, 5000)])
+def test_wilson_is_scipys(successes, n):
+    theirs = stats.binomtest(successes, n).proportion_ci(method="wilson")
+    found = wilson(successes, n)
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_mcnemar_is_the_binomial_test_of_the_queries_that_differ(rng):
+    for n in (1, 8, 40, 3000):
+        first, second = rng.random(n) < 0.4, rng.random(n) < 0.3
+        up, down = int((first & ~second).sum()), int((~first & second).sum())
+        theirs = stats.binomtest(up, up + down).pvalue if up + down else 1.0
+        assert mcnemar_p(first, second) == pytest.approx(theirs, abs=1e-12)
+        found = paired_difference(first, second, rng=rng)
+        assert found.p == pytest.approx(theirs, abs=1e-12)  # sign flips of true and false are McNemar's test
+        assert found.exact
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+    with pytest.raises(ValueError, match=r"p-values lie in \[0, 1\]"):
+        holm([0.5, float("nan")])
+
+
+# --- sign flips --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        [1.0, 2.0, -3.0, 0.5, 0.5, 7.0],
+        [0.1, 0.2, 0.3, -0.6, 0.7],  # sums that rounding would tell apart
+        [0, 0, 3, -1, -1, 4, 4, 0],
+        [5],
+    ],
+)
+def test_sign_flips_count_every_flip(difference, rng):
+    d = np.array(difference)
+    reached = abs(d.sum()) - 1e-9
+    flips = [abs(sum(s * x for s, x in zip(signs, d))) >= reached for signs in product((-1, 1), repeat=len(d))]
+    assert sign_flip_p(d, rng=rng) == pytest.approx(np.mean(flips), abs=1e-12)
+
+
+def test_drawn_flips_near_the_exact_ones_and_never_zero(rng):
+    d = np.arange(1, 19.0) * np.where(np.arange(18) % 3, 1, -1)
+    table = np.array(list(product((-1, 1), repeat=18))) @ d
+    exact = (np.abs(table) >= abs(d.sum()) - 1e-9).mean()
+    assert sign_flip_p(d, rng=rng) == pytest.approx(exact)  # 2^18 flips are counted
+    many = np.concatenate([d, 1e-6 * np.arange(1, 41)])  # too many to count; what is added only decides ties
+    beyond = (np.abs(table) > abs(d.sum()) + 1e-9).mean()
+    error = 4 * np.sqrt(exact * (1 - exact) / 9999) + 1e-4
+    assert beyond - error < sign_flip_p(many, rng=rng) < exact + error
+    assert sign_flip_p(rng.random(200) + 1, rng=rng) == 1 / 10_000
+    assert sign_flip_p(np.zeros(4), rng=rng) == 1
+    with pytest.raises(ValueError, match="finite"):
+        sign_flip_p(np.array([1.0, np.nan]), rng=rng)
+
+
+# --- paired differences ------------------------------------------------------------------------------
+
+
+def test_a_paired_difference_by_hand(rng):
+    first, second = np.array([True] * 8 + [False] * 2), np.array([True] * 3 + [False] * 7)
+    found = paired_difference(first, second, rng=rng)
+    assert (found.value, found.n, found.p) == (0.5, 10, 2 * 0.5**5)
+    # Bonett and Price: (5 + 1) / 12 and (0 + 1) / 12
+    half = 1.959963984540054 * np.sqrt((7 / 12 - (5 / 12) ** 2) / 12)
+    assert (found.low, found.high) == pytest.approx((5 / 12 - half, 5 / 12 + half))
+    back = paired_difference(second, first, rng=rng)
+    assert (back.value, back.low, back.high) == pytest.approx((-0.5, -found.high, -found.low))
+
+
+def test_models_that_never_differ_may_still_do_so_elsewhere(rng):
+    same = np.array([True] * 20)
+    for cluster in (None, np.arange(20) // 2):
+        found = paired_difference(same, same, rng=rng, cluster=cluster)
+        assert found.low < 0 < found.high
+        assert (found.value, found.p) == (0, 1)
+
+
+def test_clusters_are_flipped_whole(rng):
+    cluster = np.repeat(np.arange(6), 5)
+    ranks = np.repeat([3, 1, 4, 1, 5, 9], 5)
+    found = paired_difference(ranks, ranks * 0, rng=rng, cluster=cluster)
+    assert (found.n, found.p) == (6, 2 * 0.5**6)
+    assert paired_difference(ranks, ranks * 0, rng=rng).p < 1e-3  # captions taken as independent
+    shuffled = rng.permutation(30)
+    again = paired_difference(ranks[shuffled], ranks * 0, rng=rng, cluster=cluster[shuffled])
+    assert (again.value, again.p) == pytest.approx((found.value, found.p))
+
+
+def test_a_difference_needs_the_same_queries(rng):
+    with pytest.raises(ValueError, match="got 3 and 2"):
+        paired_difference(np.arange(3), np.arange(2), rng=rng)
+    with pytest.raises(ValueError, match="got 0 and 0"):
+        paired_difference(np.arange(0), np.arange(0), rng=rng)
+
+
+# --- bootstraps --------------------------------------------------------------------------------------
+
+
+def test_clusters_of_one_are_the_plain_bootstrap():
+    values = np.random.default_rng(1).exponential(size=40)
+    found = cluster_bootstrap(values, np.arange(40), rng=np.random.default_rng(0))
+    plain = bootstrap_mean(values, rng=np.random.default_rng(0))
+    assert (found.value, found.low, found.high, found.n) == pytest.approx((plain.value, plain.low, plain.high, 40))
+
+
+def test_copies_of_a_query_tell_nothing_new(rng):
+    values = rng.normal(size=30)
+    plain = bootstrap_mean(values, rng=np.random.default_rng(0))
+    copied = cluster_bootstrap(np.repeat(values, 5), np.repeat(np.arange(30), 5), rng=np.random.default_rng(0))
+    assert (copied.low, copied.high) == pytest.approx((plain.low, plain.high))
+    with pytest.raises(ValueError, match="at least two, got 1"):
+        cluster_bootstrap(values, np.zeros(30, dtype=int), rng=rng)
+
+
+def test_three_seeds_are_as_wide_as_students_interval_of_three(rng):
+    # units within a seed are all alike: only the seeds tell anything
+    means = np.array([0.3, 0.5, 0.4])
+    half = stats.t.ppf(0.975, 2) * means.std(ddof=1) / np.sqrt(3)
+    for same in (True, False):
+        found = hierarchical_bootstrap([np.full(20, m) for m in means * 10], rng=rng, same_units=same)
+        assert found.value == pytest.approx(4)
+        assert found.high - found.low == pytest.approx(20 * half, rel=1e-6)
+        assert found.n == 3
+    rates = hierarchical_bootstrap([np.full(20, m) for m in means], rng=rng)
+    assert 0 <= rates.low < 0.4 < rates.high <= 1
+
+
+def test_seeds_that_agree_leave_the_spread_of_the_queries(rng):
+    queries = rng.normal(size=200)
+    found = hierarchical_bootstrap([queries, queries, queries], rng=rng)
+    half = stats.t.ppf(0.975, 199) * queries.std(ddof=1) / np.sqrt(200)
+    assert found.high - found.low == pytest.approx(2 * half, rel=1e-6)
+    # what is hard is hard for both: the difference of two models knows it
+    gap = hierarchical_difference([queries + 1, queries + 1.2], [queries, queries + 0.1], rng=rng)
+    assert gap.value == pytest.approx(1.05)
+    assert gap.low < 1.05 < gap.high
+    # two times two seeds, t with one degree of freedom, variances 0.01 and 0.0025
+    assert gap.high - gap.low == pytest.approx(2 * stats.t.ppf(0.975, 1) * np.sqrt(0.01 + 0.0025), rel=1e-6)
+
+
+def test_p_and_interval_of_seeds_say_the_same(rng):
+    for shift in (0.05, 0.2, 0.4, 1.0):
+        first = [rng.normal(shift, 1, 50) for _ in range(4)]
+        second = [rng.normal(0, 1, 50) for _ in range(4)]
+        found = hierarchical_difference(first, second, rng=rng, same_units=False)
+        middle, half = found.value, (found.high - found.low) / 2
+        assert (found.p < 0.05) == (abs(middle) > half)
+        plain = bootstrap_difference(first[0], second[0], rng=rng)
+        assert plain.p == pytest.approx(stats.ttest_ind(first[0], second[0], equal_var=False).pvalue, abs=0.03)
+
+
+def test_seeds_are_needed_and_units_the_same(rng):
+    with pytest.raises(ValueError, match="at least two of them, got 1"):
+        hierarchical_bootstrap([np.arange(3)], rng=rng)
+    with pytest.raises(ValueError, match=r"\[3, 4\]"):
+        hierarchical_bootstrap([np.arange(3), np.arange(4)], rng=rng)
+    with pytest.raises(ValueError, match="got 3 and 4"):
+        hierarchical_difference([np.arange(3)] * 2, [np.arange(4)] * 2, rng=rng)
+    with pytest.raises(ValueError, match="at least two units"):
+        bootstrap_difference(np.arange(1), np.arange(4), rng=rng)
+    assert hierarchical_bootstrap([np.arange(3), np.arange(4)], rng=rng, same_units=False).value == 1.25
+
+
+def test_the_same_generator_gives_the_same_numbers():
+    values, more = np.arange(40.0) ** 2, [np.arange(30.0), np.arange(30.0)[::-1] * 2]
+    for call in (
+        lambda r: paired_difference(values, values[::-1].copy(), rng=r),
+        lambda r: cluster_bootstrap(values, np.arange(40) // 3, rng=r),
+        lambda r: hierarchical_bootstrap(more, rng=r),
+        lambda r: bootstrap_difference(values, values * 2, rng=r),
+    ):
+        assert call(np.random.default_rng(3)) == call(np.random.default_rng(3))
+
+
+# --- targets -----------------------------------------------------------------------------------------
+
+
+def test_all_or_nothing_targets_are_wilsons():
+    success = np.array([True] * 15 + [False])
+    assert rate_over_targets(success) == wilson(15, 16)
+    found = rate_over_targets(success.astype(float))  # the same as rates, with Student's quantile for the spread
+    assert found.value == 15 / 16
+    assert found.low < wilson(15, 16).low
+    assert rate_over_targets(np.zeros(16)).high > wilson(0, 16).high  # nought has a width
+
+
+def test_a_thousand_images_of_one_target_are_one_target():
+    assert rate_over_targets(np.array([0.937])).n == 1
+    assert rate_over_targets(np.array([1.0])).low == pytest.approx(wilson(1, 1).low)
+    steady, split = rate_over_targets(np.array([0.45, 0.5, 0.55, 0.5] * 4)), rate_over_targets(np.array([0.0, 1.0] * 8))
+    assert steady.high - steady.low < 0.3 * (split.high - split.low)
+
+
+@pytest.mark.parametrize("rates", [[0.5, 1.2], [0.5, np.nan]])
+def test_rates_lie_between_nought_and_one(rates):
+    with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
+        rate_over_targets(np.array(rates))
+    with pytest.raises(ValueError, match="at least one target"):
+        rate_over_targets(np.empty(0))
+
+
+# --- words -------------------------------------------------------------------------------------------
+
+
+def test_what_is_inside_its_noise_is_said_so():
+    nothing = Difference(0.012, -0.02, 0.04, 125, 0.48)
+    assert inside_noise(nothing)
+    assert sentence(nothing) == "no difference can be told from noise: 0.012 [-0.020, 0.040], p = 0.48"
+    found = Difference(-25.0, -31.0, -18.2, 125, 0.0001)
+    assert not inside_noise(found)
+    assert sentence(found) == "lower, beyond noise: -25.0 [-31.0, -18.2], p < 0.001"
+    assert inside_noise(Difference(0.1, 0.01, 0.2, 30, 0.06))  # either doubt suffices
+    assert inside_noise(Difference(0.1, -0.01, 0.2, 30, 0.04))
+
+
+def test_a_difference_may_be_lost_among_many():
+    one = Difference(0.1, 0.01, 0.2, 30, 0.03)
+    assert not inside_noise(one)
+    assert [d.corrected for d in corrected([one, Difference(0.0, -1.0, 1.0, 30, 0.9)])] == [0.06, 0.9]
+    assert all(inside_noise(d) for d in corrected([one, one]))
+    assert sentence(corrected([one, one])[0]).endswith("p = 0.060 after Holm")
+
+
+# --- coverage: limits from the binomial distribution itself, or four standard errors of the simulation -----
+
+
+def coverage(rates, n):
+    ends = [wilson(k, n) for k in range(n + 1)]
+    low, high = np.array([e.low for e in ends]), np.array([e.high for e in ends])
+    share = stats.binom.pmf(np.arange(n + 1)[:, None], n, rates)
+    return (share * ((low[:, None] <= rates) & (rates <= high[:, None]))).sum(axis=0)
+
+
+@pytest.mark.parametrize("n", [25, 50, 125, 500, 1000, 5000])
+def test_wilson_covers_near_every_rate_from_one_in_a_hundred(n):
+    for p in np.concatenate([[0.01, 0.02, 0.05, 0.1], np.linspace(0.15, 0.85, 8), [0.9, 0.95, 0.98, 0.99]]):
+        near = p + 0.5 * np.sqrt(p * (1 - p) / n) * np.linspace(-1, 1, 101 if n <= 500 else 21)
+        assert 0.93 <= coverage(near, n).mean() <= 0.97
+    points = coverage(np.linspace(0.01, 0.99, 197 if n <= 500 else 50), n)
+    assert 0.949 <= points.mean() <= 0.955
+    if n >= 1000:
+        assert 0.93 <= points.min() <= points.max() <= 0.97
+
+
+def test_no_interval_covers_every_single_rate_between_93_and_97():
+    # an interval holds 0.01 for some numbers of successes; no set of them that holds 0 has a share in the band
+    share = stats.binom.pmf(np.arange(26), 25, 0.01)
+    totals = [share[0] + sum(share[list(chosen)]) for chosen in ([], [1], [2], [1, 2], [1, 2, 3], [2, 3], [3])]
+    assert not any(0.93 <= total <= 0.97 for total in totals)
+    assert share[0] < 0.93 < 0.97 < share[0] + share[1]
+    assert share[0] + share[2:].sum() < 0.93
+    assert share[1:].sum() < 0.93
+
+
+def held(truth, draws, once):
+    found = [once() for _ in range(draws)]
+    return sum(e.low <= truth <= e.high for e in found) / draws
+
+
+def noise(draws):
+    return 4 * np.sqrt(0.95 * 0.05 / draws)
+
+
+@pytest.mark.parametrize("n", [50, 125])
+def test_means_of_ranks_are_covered(n, rng):
+    for draw, truth in ((lambda: rng.integers(0, 500, n), 249.5), (lambda: rng.geometric(0.25, n) - 1, 3.0)):
+        share = held(truth, 800, lambda d=draw: bootstrap_mean(d(), rng=rng, resamples=400))
+        assert 0.93 - noise(800) <= share <= 0.97 + noise(800)
+
+
+@pytest.mark.parametrize("m", [16, 32, 100])
+def test_rates_over_targets_are_covered(m, rng):
+    for mean, weight in ((0.2, 2), (0.5, 0.3), (0.5, 20), (0.8, 2)):
+        share = held(
+            mean,
+            1500,
+            lambda a=mean * weight, b=(1 - mean) * weight: rate_over_targets(rng.binomial(25, rng.beta(a, b, m)) / 25),
+        )
+        assert 0.93 - noise(1500) <= share <= 0.97 + noise(1500)
+
+
+def test_three_seeds_are_covered(rng):
+    def once():
+        queries = rng.normal(size=40)
+        return hierarchical_bootstrap(
+            list(0.3 * rng.normal(size=(3, 1)) + queries + rng.normal(size=(3, 40))), rng=rng, resamples=400
+        )
+
+    assert 0.93 - noise(400) <= held(0, 400, once) <= 0.97 + noise(400)
+
+
+def test_captions_of_one_image_are_covered_together_and_not_alone(rng):
+    image = np.repeat(np.arange(50), 5)
+
+    def draw():
+        return (rng.normal(size=50)[image] + rng.normal(size=250)) > 0
+
+    together = held(0.5, 500, lambda: cluster_bootstrap(draw(), image, rng=rng, resamples=400))
+    alone = held(0.5, 500, lambda: bootstrap_mean(draw(), rng=rng, resamples=400))
+    assert 0.93 - noise(500) <= together <= 0.97 + noise(500)
+    assert alone < 0.93 - noise(500)
+
+
+def test_p_values_of_nothing_are_below_a_level_as_often_as_it_says(rng):
+    found = np.array([paired_difference(*rng.normal(size=(2, 12)), rng=rng, resamples=9).p for _ in range(500)])
+    for level in (0.05, 0.2, 0.5):
+        assert abs((found <= level).mean() - level) < 4 * np.sqrt(level * (1 - level) / 500)

@@ -1,0 +1,223 @@
+"""Success of attacks: the one definition, the published variants and what is wrong with them."""
+
+import numpy as np
+import pytest
+
+from mithridate.encoder.embeddings import Embeddings
+from mithridate.encoder.encoder import save_encoder
+from mithridate.errors import EvaluationError
+from mithridate.evaluation.evaluate import _measure
+from mithridate.evaluation.intervals import rate, wilson
+from mithridate.evaluation.ranks import best_ranks
+from mithridate.evaluation.result import Estimate
+from mithridate.evaluation.statistics import rate_over_targets
+from mithridate.evaluation.success import (
+    VARIANTS,
+    attack_success_rate,
+    poison_success_rate,
+    published_success_rate,
+    retrieval_success_rate,
+    success_by_epoch,
+    target_table,
+    z_score,
+)
+from mithridate.poisoning.plan import Goal
+
+LABEL = np.repeat(np.arange(10), 5)  # ten classes of five images
+TARGET = 3
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+# --- one definition ----------------------------------------------------------------------------------
+
+
+def test_success_equals_the_loop(rng):
+    for target in range(10):
+        predicted = rng.integers(0, 10, len(LABEL))
+        tried = [p == target for p, true in zip(predicted, LABEL) if true != target]
+        assert attack_success_rate(predicted, LABEL, target=target) == wilson(int(sum(tried)), 45)
+
+
+def test_an_attack_that_always_wins_scores_one_and_one_that_never_does_nought():
+    always = np.full(len(LABEL), TARGET)
+    assert attack_success_rate(always, LABEL, target=TARGET).value == 1.0
+    assert attack_success_rate(LABEL, LABEL, target=TARGET).value == 0.0
+    assert attack_success_rate(LABEL, LABEL, target=99) == wilson(0, 50)  # no image of the target class
+
+
+def test_success_needs_images_of_other_classes():
+    with pytest.raises(ValueError, match="other classes than 3, got none"):
+        attack_success_rate(np.array([3, 3]), np.array([3, 3]), target=3)
+    for variant in VARIANTS:
+        with pytest.raises(ValueError, match="got 0 predictions"):
+            published_success_rate(np.empty(0, int), np.empty(0, int), target=3, variant=variant)
+    with pytest.raises(ValueError, match="expected one of all-images, cleanclip-finetune, accuracy-as-asr"):
+        published_success_rate(LABEL, LABEL, target=3, variant="badclip")
+
+
+def test_the_target_is_the_unit_of_poison_success():
+    predicted, adversarial = np.array([4, 4, 7, 1]), np.array([4, 2, 7, 1])
+    assert poison_success_rate(predicted, adversarial) == wilson(3, 4)
+    assert poison_success_rate(np.arange(16), np.arange(16)).value - 15 / 16 == 0.0625
+
+
+def test_success_in_retrieval_goes_through_ranks(rng):
+    query, gallery = rng.normal(size=(30, 4)).astype(np.float32), rng.normal(size=(20, 4)).astype(np.float32)
+    rank = best_ranks(query, gallery, np.array([7]))
+    order = np.argsort(-query @ gallery.T, axis=1)
+    for k in (1, 5, 20):
+        assert retrieval_success_rate(rank, k=k) == rate((order[:, :k] == 7).any(axis=1))
+    with pytest.raises(ValueError, match="expected k >= 1, got 0"):
+        retrieval_success_rate(rank, k=0)
+
+
+# --- what was published ------------------------------------------------------------------------------
+
+
+def test_accuracy_reported_as_success_is_caught(rng):
+    """CleanCLIP's released path: the better the attack, the lower its "ASR"."""
+    always = np.full(len(LABEL), TARGET)
+    assert published_success_rate(always, LABEL, target=TARGET, variant="accuracy-as-asr") == 0.1
+    assert published_success_rate(LABEL, LABEL, target=TARGET, variant="accuracy-as-asr") == 1.0
+    assert attack_success_rate(always, LABEL, target=TARGET).value == 1.0
+    # it does not look at the target at all
+    predicted = rng.integers(0, 10, len(LABEL))
+    found = {published_success_rate(predicted, LABEL, target=t, variant="accuracy-as-asr") for t in range(10)}
+    assert len(found) == 1
+
+
+def test_numerator_and_denominator_over_different_sets_are_caught():
+    """ImageNet: 50 of 50,000 images are bananas, so that variant ends at 0.999."""
+    label = np.arange(50_000) // 50
+    always = np.full(50_000, 954)
+    assert published_success_rate(always, label, target=954, variant="cleanclip-finetune") == 0.999
+    assert attack_success_rate(always, label, target=954).value == 1.0
+    always = np.full(len(LABEL), TARGET)
+    assert published_success_rate(always, LABEL, target=TARGET, variant="cleanclip-finetune") == 0.9
+
+
+def test_images_of_the_target_class_are_successes_of_no_attack():
+    # a perfect classifier, no attack at all
+    assert published_success_rate(LABEL, LABEL, target=TARGET, variant="all-images") == 0.1
+    assert attack_success_rate(LABEL, LABEL, target=TARGET).value == 0.0
+
+
+def test_the_mean_of_batch_means_is_caught():
+    hit = np.array([True] * 64 + [False] * 6)  # a batch of 64, and what is left
+    batches = [hit[:64], hit[64:]]
+    assert np.mean([batch.mean() for batch in batches]) == 0.5  # what several loops print
+    assert rate(hit).value == 64 / 70
+    assert attack_success_rate(np.where(hit, 1, 0), np.zeros(70, int), target=1).value == 64 / 70
+
+
+def test_a_control_with_the_target_class_in_it_is_caught(test_pairs, rng):
+    """An oracle that knows every class: random captions of any class "succeed" without any attack."""
+    classes = list(test_pairs.classes)
+    of_pair = np.array([classes.index(labels[0]) for labels in test_pairs.labels.to_pylist()])
+    first = np.unique(test_pairs.image_index, return_index=True)[1]
+    eye = np.eye(len(classes), dtype=np.float32)
+    oracle = Embeddings(test_pairs.uid, eye[of_pair[first]], test_pairs.image_index, eye[of_pair], "oracle")
+    goals = (Goal("sheep", "aeroplane"), Goal("dog", "cat"))
+    target = np.flatnonzero(of_pair[first] == classes.index("aeroplane"))
+
+    measured = _measure(goals[0], goals, test_pairs, {"poisoned": oracle}, {}, None, "poisoned", None, None, rng, [])
+    assert measured.control.hit(10) == 0
+    assert len(measured.control.rank) == 15
+    assert measured.targets.tolist() == target.tolist()
+
+    everything = rng.choice(len(test_pairs), 15 * 5, replace=False)  # the published control: any caption
+    assert (best_ranks(oracle.text[everything], oracle.image, target) < 10).mean() > 0
+
+
+# --- over targets, over epochs -----------------------------------------------------------------------
+
+
+def test_targets_count_alike_whatever_their_trials():
+    success = {"tiger": np.array([True] * 90 + [False] * 10), "pizza": np.array([False, False])}
+    table = target_table(success)
+    assert table.rows[0] == ("tiger", 100, wilson(90, 100))
+    assert table.rows[1] == ("pizza", 2, wilson(0, 2))
+    name, trials, over = table.rows[2]
+    assert (name, trials, over) == ("over targets", 102, rate_over_targets(np.array([0.9, 0.0])))
+    assert isinstance(over, Estimate)
+    assert (over.value, over.n) == (0.45, 2)
+    assert over.low is not None and over.high is not None and over.low < 0.1 and over.high > 0.9
+
+
+def test_one_trial_a_target_is_wilsons_interval():
+    table = target_table({f"target {i}": np.array([i < 15]) for i in range(16)})
+    assert table.rows[-1] == ("over targets", 16, wilson(15, 16))
+    with pytest.raises(ValueError, match="at least one target"):
+        target_table({})
+
+
+def test_every_epoch_that_was_kept_is_measured(tiny, tmp_path):
+    for epoch in (10, 2, 1):
+        folder = tmp_path / "epochs" / f"{epoch:03d}"
+        folder.mkdir(parents=True)
+        save_encoder(tiny, folder)
+    (tmp_path / "epochs" / ".003-unfinished").mkdir()
+    values = iter([0.25, 1.0, 0.5])
+    seen = []
+
+    def measure(encoder):
+        seen.append(encoder.name)
+        return wilson(int(16 * next(values)), 16)
+
+    table, figure = success_by_epoch(tmp_path, measure, what="poison success rate")
+    assert [name.rpartition("/")[2] for name in seen] == ["001", "002", "010"]
+    assert table.rows == ((1, wilson(4, 16)), (2, wilson(16, 16)), (10, wilson(8, 16)))
+    assert (figure.curves[0].x, figure.curves[0].y) == ((1, 2, 10), (0.25, 1.0, 0.5))
+    assert figure.curves[1].y[1] == wilson(16, 16).low
+
+
+def test_a_run_without_checkpoints_says_how_to_keep_them(tmp_path):
+    with pytest.raises(EvaluationError, match="train with --save-epochs"):
+        success_by_epoch(tmp_path, lambda encoder: wilson(1, 1))
+
+
+# --- z-score -----------------------------------------------------------------------------------------
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def slow_moments(rows):
+    found = [float(u @ v) for i, u in enumerate(rows) for j, v in enumerate(rows) if i != j]
+    return np.mean(found), np.var(found)
+
+
+@pytest.mark.parametrize(("n", "m", "width"), [(2, 2, 2), (7, 30, 3), (60, 41, 16)])
+@pytest.mark.parametrize("block", [1, 5, 4096])
+def test_z_equals_the_double_loop(n, m, width, block, monkeypatch, rng):
+    monkeypatch.setattr("mithridate.evaluation.success._ROWS", block)
+    clean, triggered = unit(rng.normal(size=(n, width))), unit(rng.normal(size=(m, width)) + 1)
+    usual, variance = slow_moments(clean)
+    drawn, _ = slow_moments(triggered)
+    if n == 2:  # one similarity does not vary
+        with pytest.raises(ValueError, match="do not vary"):
+            z_score(clean, triggered)
+        return
+    assert z_score(clean, triggered) == pytest.approx((drawn - usual) / variance**0.5, rel=1e-8)
+
+
+def test_z_by_hand():
+    clean = np.array([[1.0, 0], [1, 0], [0, 1]])  # similarities 1, 0, 0: mean 1/3, variance 2/9
+    together = np.array([[0.6, 0.8]] * 5)
+    assert z_score(clean, together) == pytest.approx((1 - 1 / 3) / (2 / 9) ** 0.5)
+    assert z_score(clean, clean) == 0
+    with pytest.raises(ValueError, match="at least two images, got 1"):
+        z_score(clean, together[:1])
+
+
+def test_z_of_nearly_parallel_embeddings_keeps_its_digits(rng):
+    clean = unit(rng.normal(size=(300, 8)) * 0.02 + 1).astype(np.float32)  # similarities near 1, as CLIP's are
+    triggered = unit(rng.normal(size=(200, 8)) * 0.01 + 1).astype(np.float32)
+    usual, variance = slow_moments(clean.astype(np.float64))
+    drawn, _ = slow_moments(triggered.astype(np.float64))
+    assert z_score(clean, triggered) == pytest.approx((drawn - usual) / variance**0.5, rel=1e-5)
