@@ -98,7 +98,7 @@ def _interval(values: list[np.ndarray], rng: np.random.Generator) -> Estimate:
     return hierarchical_bootstrap([v.astype(float) for v in values], rng=rng, same_units=False)
 
 
-def main(out: Path, *, seeds: int = 3, train_images: int = 6000, test_images: int = 405, epochs: int = 3) -> mt.Report:
+def main(out: Path, *, seeds: int = 3, train_images: int = 4000, test_images: int = 405, epochs: int = 3) -> mt.Report:
     table = study(out, seeds=seeds, train_images=train_images, test_images=test_images, epochs=epochs)
     report = mt.Report(title="Which tower carries the attack", summary=(table.note,), tables=(table,))
     mt.write_report(report, out)

@@ -12,6 +12,7 @@ import numpy as np
 
 from mithridate.cli.common import Display, display, emit, parse
 from mithridate.data.read import read_pairs
+from mithridate.data.toy import CLASSES
 from mithridate.data.toy_world import write_toy_world
 from mithridate.data.write import write_table
 from mithridate.encoder.encoder import load_encoder
@@ -28,8 +29,8 @@ from mithridate.training.config import SCRATCH, TrainConfig
 from mithridate.training.loop import train
 from mithridate.training.run import read_run
 
-TRAIN_IMAGES, TEST_IMAGES = 6000, 405
-EPOCHS = 3
+TRAIN_IMAGES, TEST_IMAGES = 6000, 15 * len(CLASSES)
+EPOCHS = 4
 
 
 @dataclass(frozen=True)
