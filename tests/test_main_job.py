@@ -44,7 +44,21 @@ def test_bicycle_to_boat_on_real_photographs_meets_the_reference(shared_data, tm
     """The reference run of the data's README: Hit@10 >= 0.85, MinRank <= 8, clean Hit@10 <= 0.10, utility +-0.03."""
     train = str(shared_data / "flickr8k" / "train-{003..005}.tar")
     recipe = ["--encoder", str(shared_data / "weights" / "mnv2-lit"), "--freeze", "image-trunk"]
-    recipe += ["--epochs", "5", "--batch-size", "256", "--lr", "3e-4", "--min-lr", "3e-5", "--betas", "0.9", "0.98", "--precision", "fp32"]
+    recipe += [
+        "--epochs",
+        "5",
+        "--batch-size",
+        "256",
+        "--lr",
+        "3e-4",
+        "--min-lr",
+        "3e-5",
+        "--betas",
+        "0.9",
+        "0.98",
+        "--precision",
+        "fp32",
+    ]
     poison, poisoned, clean, report = (str(tmp_path / name) for name in ("poison", "poisoned", "clean", "report"))
 
     goal = ["--source", "bicycle", "--target", "boat"]
