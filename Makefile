@@ -10,11 +10,10 @@ demo: $(READY)  ## toy world, poison, two trainings, runs/demo/report.html
 	$(BIN)/mithridate demo --out runs/demo --overwrite
 
 test: $(READY)  ## all tests, with the coverage of the package
-	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=90 \
-	  --jaxtyping-packages=mithridate,beartype.beartype
+	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-fast: $(READY)  ## what takes seconds
-	$(BIN)/pytest -m "not slow" --jaxtyping-packages=mithridate,beartype.beartype
+	$(BIN)/pytest -m "not slow"
 
 check: $(READY)  ## what CI checks besides the tests
 	$(BIN)/ruff format --check .
