@@ -537,8 +537,3 @@ def test_a_full_disk_while_saving_is_an_output_error(tiny, tmp_path, monkeypatch
     with pytest.raises(OutputError, match="cannot write"), new_folder(tmp_path / "out") as folder:
         save_encoder(tiny, folder)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_tiny_model_starts_with_larger_word_embeddings(tiny):
-    weight = tiny.model.get_parameter("token_embedding.weight")
-    assert weight.std().item() == pytest.approx(0.1, rel=0.01)

@@ -129,8 +129,6 @@ def load_encoder(name: str, *, pretrained: str | None = None, seed: int = 0) -> 
                 tokenizer: Any = open_clip.get_tokenizer(name)
         except _UNLOADABLE as error:
             raise EncoderError(_explain(name, pretrained, error)) from error
-        if name in _tiny_names() and pretrained is None:
-            _draw_embeddings(model)
     preprocess = open_clip.get_model_preprocess_cfg(model)
     model_cfg = _model_config(name)
     if any(isinstance(module, QuickGELU) for module in model.modules()):
@@ -141,19 +139,6 @@ def load_encoder(name: str, *, pretrained: str | None = None, seed: int = 0) -> 
     label = f"{name}/{pretrained}" if pretrained else name
     config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
     return Encoder(model.float().eval(), tokenizer, config, label)
-
-
-def _tiny_names() -> set[str]:
-    return {path.stem for path in TINY_MODELS.glob("*.json")}
-
-
-def _draw_embeddings(model: nn.Module) -> None:
-    """Start a tiny model's word and position embeddings five times as large as open_clip does.
-
-    Its 0.02 is meant for hundreds of thousands of steps; in the hundreds of a demo words stay alike for too long.
-    """
-    nn.init.normal_(model.get_parameter("token_embedding.weight"), std=0.1)
-    nn.init.normal_(model.get_parameter("positional_embedding"), std=0.05)
 
 
 def _with_schema(name: str) -> str:
