@@ -12,7 +12,7 @@ demo: $(READY)  ## toy world, poison, two trainings, runs/demo/report.html
 test: $(READY)  ## all tests, with the coverage of the package
 	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
 
-test-fast: $(READY)  ## what takes seconds
+test-fast: $(READY)  ## all but the slow ones
 	$(BIN)/pytest -m "not slow"
 
 check: $(READY)  ## what CI checks besides the tests
