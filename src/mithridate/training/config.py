@@ -61,7 +61,7 @@ class TrainConfig:
 
 
 SCRATCH = TrainConfig(
-    epochs=10, batch_size=256, lr=2e-3, min_lr=0.0, warmup=20, weight_decay=0.1, betas=(0.9, 0.98), eps=1e-6
+    epochs=10, batch_size=128, lr=2e-3, min_lr=0.0, warmup=20, weight_decay=0.1, betas=(0.9, 0.98), eps=1e-6
 )
 """From scratch with a tiny model, for minutes on a CPU."""
 
