@@ -117,8 +117,8 @@ class _Side:
         place = np.empty(len(first), np.int64)
         place[sequence] = np.arange(len(first))
         self.place: Int[np.ndarray, " n"] = place[copy_of]
-        side = max(1, isqrt(_BLOCK_BYTES // 4))
-        self.tiles = -(-len(first) // side)
+        self.side = max(1, isqrt(_BLOCK_BYTES // 4))
+        self.tiles = -(-len(first) // self.side)
         self.size = -(-len(first) // max(1, self.tiles))
         # the last tile is filled up with zeros: all products have one shape
         self.vectors = torch.zeros(self.tiles * self.size, vectors.shape[1], dtype=torch.from_numpy(vectors[:1]).dtype)
@@ -143,8 +143,9 @@ class _Side:
         leads = np.diff(position, prepend=-1) > 0
         yield torch.from_numpy(rows[leads]), tile.narrow(dim, 0, int(leads.sum()))
         copies = np.flatnonzero(~leads)
-        for low in range(0, len(copies), self.size):
-            chosen = copies[low : low + self.size]
+        # not `size` at once: of a collapsed encoder it is 1
+        for low in range(0, len(copies), self.side):
+            chosen = copies[low : low + self.side]
             yield torch.from_numpy(rows[chosen]), tile.index_select(dim, torch.from_numpy(position[chosen]))
 
 
@@ -270,7 +271,7 @@ def _run(rows: _Side, columns: _Side, asked: _Targets | None, both: _BothWays | 
     """One product of all tiles, and those tiles once more that hold targets which must be known before."""
     product = torch.empty(rows.size, columns.size, dtype=columns.vectors.dtype)
     # a count is at most 1024: exact as a float, and comparing into floats is four times faster than into booleans
-    flags = torch.empty_like(product)
+    flags = torch.empty(rows.side, columns.side, dtype=product.dtype)
     if both is not None:
         for r in range(rows.tiles):
             for c in both.tiles(r):
