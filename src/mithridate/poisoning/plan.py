@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
@@ -36,21 +36,81 @@ class Goal:
 
 
 @dataclass(frozen=True)
+class Aim:
+    """What an attack on classification wants: something shall be taken for class `target`. Exactly one of the others.
+
+    `trigger`: any image that carries it (text form of a trigger); `image`: this one image (its place); `phrase`: any
+    caption that carries it (text form) shall find images of `target`.
+    """
+
+    target: str
+    trigger: str | None = None
+    image: str | None = None
+    phrase: str | None = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What an altered image starts from: `images`, each (h, w, 3) uint8, of which the first is altered and the others
+    lend something (sizes may differ); the first caption it gets; the draws that are its own."""
+
+    images: tuple[np.ndarray, ...]
+    text: str
+    rng: np.random.Generator
+
+
+@runtime_checkable
+class Edit(Protocol):
+    """Alters decoded images. `str(edit)` goes into the manifest.
+
+    With `batch_size` 1 it is called from several threads at once; else from one, with up to so many drafts.
+    """
+
+    batch_size: int
+
+    def alter(self, drafts: Sequence[Draft]) -> list[np.ndarray]:
+        """For each draft an image (h, w, 3) uint8 of the size of its first one; depends on the drafts only."""
+        ...
+
+
+@dataclass(frozen=True)
+class Edits:
+    """m images to be made from others, as values: nothing is read before the plan is carried out.
+
+    `base` (m,) places of what is altered: its size, format and metadata stay. `steps`: what is done, `step` (m,) which
+    of them to each. `others`: for each of the m the places of further images, () where no edit needs any.
+    """
+
+    base: pa.Array
+    steps: tuple[Edit, ...]
+    step: np.ndarray
+    others: tuple[tuple[str, ...], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+
+@dataclass(frozen=True)
 class PoisonPlan:
     """k poisoned pairs, as values. `rows` (k,) are replaced; where a row is -1 the pair is added instead.
 
-    `images` (k,) places, `texts` (k,) captions, `text_rows` (k,) the row each caption comes from; `drop` (r,)
-    rows that are removed. `class_images` is how many images class A has, `used_images` how many lent captions.
+    `images` (k,) places, `texts` (k,) captions, `text_rows` (k,) the row that each caption comes from, with its labels;
+    `drop` (r,) rows that are removed. `edited` (k,): which of the images that `edits` makes the pair gets in the place
+    of `images`, -1 for none; captions that share an image share the number. `class_images` is how many images class A
+    has, `used_images` how many of them are used (they lent captions, or were altered).
     """
 
     rows: np.ndarray
     images: pa.Array
     texts: pa.Array
     text_rows: np.ndarray
-    goals: tuple[Goal, ...]
+    goals: tuple[Goal, ...] = ()
     drop: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     class_images: int = 0
     used_images: int = 0
+    aims: tuple[Aim, ...] = ()
+    edits: Edits | None = None
+    edited: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
