@@ -10,10 +10,10 @@ demo: $(READY)  ## toy world, poison, two trainings, runs/demo/report.html
 	$(BIN)/mithridate demo --out runs/demo --overwrite
 
 test: $(READY)  ## all tests, with the coverage of the package
-	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-fast: $(READY)  ## all but the slow ones
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow"
 
 check: $(READY)  ## what CI checks besides the tests
 	$(BIN)/ruff format --check .

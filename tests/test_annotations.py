@@ -81,7 +81,7 @@ def test_coco_without_instances(coco):
     with pytest.raises(DataError, match=r"named-in-caption takes the class names from instances_\*.json"):
         read_pairs(coco, label_rule="named-in-caption")
     with pytest.raises(DataError, match=r"the label rule must be one of random-instance, .*got 'any'"):
-        read_pairs(coco, label_rule="any")  # pyright: ignore[reportArgumentType]
+        read_pairs(coco, label_rule="any")
 
 
 def test_coco_elsewhere_and_in_another_form(coco, tmp_path):

@@ -12,8 +12,9 @@ pytestmark = pytest.mark.slow
 
 
 def said(*argv: str) -> dict:
-    """What a command prints with --json, run as a user would: in a process of its own, on all cores."""
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    """What a command prints with --json, in a process of its own, on this worker's share of the cores."""
+    threads = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "mithridate", *argv, "--json"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])

@@ -32,7 +32,7 @@ def make_figures(label="poisoned", title="t"):
     return (
         Figure("rank", title, "step", "K", "share", (Curve(label, (1.0, 3.0, 40.0), (0.2, 0.5, 1.0)),)),
         Figure("distance", title, "density", "d", "density", (Curve(label, (0.1, 0.2, 0.3), (1.0, 5.0, 2.0)),)),
-        Figure("loss", title, "line", "epoch", "loss", (Curve(label, (0, 1, 2), (3.0, math.nan, 1.0)),)),
+        Figure("loss", title, "line", "epoch", "loss", (Curve(label, (0.0, 1.0, 2.0), (3.0, math.nan, 1.0)),)),
         Figure("map", title, "scatter", "x", "y", (Curve(label, (0.5, 2.0), (1.0, -1.0), 0, "cross"),)),
     )
 
@@ -283,7 +283,7 @@ def test_text_in_a_figure_is_not_interpreted():
         (Curve("a", (1.0,), (0.5,)), Curve("b", (), ())),
         (Curve("a", (math.nan, 2.0), (1.0, math.nan)),),
         (Curve("a", (0.0, -1.0, 1e308), (1.0, 1e308, 2.0)),),
-        tuple(Curve(f"a long label of curve {i}" * 4, (1.0, 2.0), (0.0, i)) for i in range(20)),
+        tuple(Curve(f"a long label of curve {i}" * 4, (1.0, 2.0), (0.0, float(i))) for i in range(20)),
     ],
     ids=["none", "empty", "one point", "missing", "extreme", "many"],
 )
@@ -383,7 +383,7 @@ def test_an_empty_report_is_a_page(tmp_path):
         ({"tables": [{"name": "a", "title": "", "columns": ["x"], "rows": [[[]]]}]}, r"rows\[0\]\[0\]"),
         ({"tables": [{"name": "a", "title": "", "columns": ["x"], "rows": [[{"value": "<b>"}]]}]}, r"\.value"),
         ({"figures": [{"kind": "pie"}]}, r"kind should be"),
-        ({"figures": [{"curves": [{"label": "a", "x": [1], "y": []}]}]}, "1 x, got 0 y"),
+        ({"figures": [{"curves": [{"label": "a", "x": [1.0], "y": []}]}]}, "1 x, got 0 y"),
         ({"figures": [{"curves": [{"label": "a", "x": [10**400], "y": [1]}]}]}, "too large"),
         ({"retrievals": [{"query": "a", "hits": []}]}, r"hits should be dict, got list"),
         ({"warnings": [{"code": "a", "message": "b", "__class__": "c"}]}, "no field '__class__'"),

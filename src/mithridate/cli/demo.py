@@ -29,7 +29,7 @@ from mithridate.training.loop import train
 from mithridate.training.run import read_run
 
 TRAIN_IMAGES, TEST_IMAGES = 6000, 405
-EPOCHS = 3
+EPOCHS = 4
 
 
 @dataclass(frozen=True)

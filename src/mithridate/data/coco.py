@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,6 @@ import pyarrow as pa
 from mithridate.data.pairs import Pairs, make_pairs
 from mithridate.data.tables import file_salt, load_json, text_of
 from mithridate.errors import DataError
-
-LabelRule = Literal["random-instance", "largest-object", "named-in-caption"]
 
 
 def caption_files(folder: Path) -> list[Path]:
@@ -29,7 +27,7 @@ def read_coco(
     document: Mapping[str, Any],
     *,
     image_root: Path | None = None,
-    label_rule: LabelRule = "random-instance",
+    label_rule: str = "random-instance",
     seed: int = 0,
 ) -> Pairs:
     """The pairs of one captions file; the split is in its name, classes are in `instances_*.json` beside it."""
@@ -62,7 +60,7 @@ def read_karpathy(
     document: Mapping[str, Any],
     *,
     image_root: Path | None = None,
-    label_rule: LabelRule = "random-instance",
+    label_rule: str = "random-instance",
     seed: int = 0,
 ) -> Pairs:
     """The pairs of a Karpathy split file, `restval` counted as train.
@@ -151,7 +149,7 @@ def _without_outline(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def label_images(
-    captions: Mapping[int, list[str]], known: Instances, rule: LabelRule, seed: int, path: Path
+    captions: Mapping[int, list[str]], known: Instances, rule: str, seed: int, path: Path
 ) -> dict[int, list[str]]:
     """The class names of each image by `rule`, none where it has no objects."""
     if rule not in LABEL_RULES:

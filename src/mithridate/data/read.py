@@ -34,7 +34,7 @@ def read_pairs(
     image_root: str | Path | None = None,
     caption_field: str | None = None,
     label_field: str | None = None,
-    label_rule: coco.LabelRule = "random-instance",
+    label_rule: str = "random-instance",
     exclude_coco: bool = False,
     seed: int = 0,
 ) -> Pairs:
@@ -43,7 +43,8 @@ def read_pairs(
     Read are tables (CSV, TSV, JSON, JSONL, Parquet, Arrow), tar shards (also as `{00000..00012}.tar`, `*.tar` or
     `A::B`), folders with a metadata file, COCO, Karpathy splits, Visual Genome, PASCAL sentences, a folder with
     Flickr30k and PASCAL, and what this package writes. Nothing is copied, and no image is opened. Captions that
-    are missing, or no strings, become "". An option that a layout has no use for is refused.
+    are missing, or no strings, become "". `label_rule` is one of `coco.LABEL_RULES`. An option that a layout has no
+    use for is refused.
     """
     options = {
         "image_root": None if image_root is None else Path(image_root),
