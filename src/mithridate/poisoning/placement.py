@@ -39,7 +39,7 @@ def pixels(length: float, side: int) -> int:
 
 
 def parse_place(place: str) -> tuple[float, float] | None:
-    """(x, y) of a fixed place written `9x9` or `9/224x9/224`; None for a named one. Raises `AttackError` for neither."""
+    """(x, y) of a place written `9x9` or `9/224x9/224`; None for a named one. Raises `AttackError` for neither."""
     if place in PLACES:
         return None
     x, cross, y = place.partition("x")
