@@ -9,8 +9,9 @@ import dataclasses
 import hashlib
 import platform
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 from mithridate.data.images import read_bytes
 from mithridate.data.pairs import SCHEMA, Pairs, hexadecimal
 from mithridate.errors import AttackError
+from mithridate.poisoning.craft import Crafted, Progress, _silent, craft
 from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.plan import Attack, EmbedImages, PoisonPlan
 from mithridate.version import __version__
@@ -44,19 +46,49 @@ def poison(
     seed: int = 0,
     gallery: Pairs | None = None,
     embed_images: EmbedImages | None = None,
+    images: Path | None = None,
+    progress: Progress = _silent,
 ) -> Poisoned:
     """Poison `pairs`; they are left as they are. The result depends on `pairs`, `attack` and `seed` only.
 
     `gallery`: pairs outside the training set, from which a target image may be taken. `embed_images`: a surrogate
-    encoder. Raises `AttackError` where the attack cannot be carried out on these pairs.
+    encoder. `images`: a new folder for altered images, which attacks that alter some need. Raises `AttackError` where
+    the attack cannot be carried out on these pairs; then nothing is written.
     """
     if not len(pairs):
         raise AttackError("there are no pairs to poison")
-    choose, place = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
-    plan = attack.plan(pairs, choose, gallery=gallery, embed_images=embed_images)
+    choose, place, edit = np.random.SeedSequence(seed).spawn(3)
+    plan = attack.plan(pairs, np.random.default_rng(choose), gallery=gallery, embed_images=embed_images)
     _check(plan, pairs)
-    poisoned, records, rows = _carry_out(pairs, plan, place)
-    return Poisoned(poisoned, _manifest(pairs, attack, seed, plan, poisoned, rows), records)
+    if plan.edits is not None and images is None:
+        raise AttackError(
+            f"{attack.name} writes {len(plan.edits):,} altered images and has no folder for them; give images=FOLDER"
+        )
+    crafted = None
+    if plan.edits is not None and images is not None:
+        crafted = craft(plan.edits, _first_texts(plan), images, seed=edit, progress=progress)
+        plan = replace(plan, images=_altered(plan, crafted))
+    poisoned, records, rows = _carry_out(pairs, plan, np.random.default_rng(place))
+    return Poisoned(poisoned, _manifest(pairs, attack, seed, plan, poisoned, rows, crafted), records)
+
+
+def _first_texts(plan: PoisonPlan) -> list[str]:
+    """For each altered image the first caption that it gets."""
+    assert plan.edits is not None and plan.edited is not None  # checked before
+    edited = np.flatnonzero(plan.edited >= 0)
+    images, first = np.unique(plan.edited[edited], return_index=True)
+    texts = [""] * len(plan.edits)
+    for image, row in zip(images.tolist(), edited[first].tolist()):
+        texts[image] = plan.texts[row].as_py()
+    return texts
+
+
+def _altered(plan: PoisonPlan, crafted: Crafted) -> pa.Array:
+    """The images of the plan with the altered ones in their places."""
+    assert plan.edited is not None
+    known = pa.concat_arrays([plan.images, crafted.places])
+    at = np.where(plan.edited >= 0, len(plan) + plan.edited, np.arange(len(plan)))
+    return known.take(pa.array(at))
 
 
 def _check(plan: PoisonPlan, pairs: Pairs) -> None:
@@ -65,6 +97,8 @@ def _check(plan: PoisonPlan, pairs: Pairs) -> None:
         raise AttackError("the plan names a pair twice")
     if np.isin(replaced, plan.drop).any():
         raise AttackError("the plan replaces a pair that it also drops")
+    if (plan.edits is None) != (plan.edited is None):
+        raise AttackError("the plan alters images and does not say which pairs get them, or the other way round")
     if len(plan.drop) >= len(pairs) + (plan.rows < 0).sum():
         raise AttackError("the plan leaves no pairs")
 
@@ -78,6 +112,9 @@ def _carry_out(pairs: Pairs, plan: PoisonPlan, rng: np.random.Generator) -> tupl
     text_at = np.concatenate([np.arange(n), n + added])
     text_at[plan.rows[replaced]] = n + replaced
     source_row = np.concatenate([np.arange(n), plan.text_rows[added]])
+    # a label goes with its caption: one that contradicts it would be found by reading
+    label_row = source_row.copy()
+    label_row[plan.rows[replaced]] = plan.text_rows[replaced]
 
     codes = plan.images.dictionary_encode()
     places = pa.concat_arrays([pairs.images, codes.dictionary])
@@ -98,7 +135,7 @@ def _carry_out(pairs: Pairs, plan: PoisonPlan, rng: np.random.Generator) -> tupl
         "uid": uids.take(pa.array(order)),
         "image": places.take(pa.array(image_at[order])),
         "text": texts.take(pa.array(text_at[order])) if k else pairs.text,
-        "labels": pairs.labels.take(pa.array(source_row[order])),
+        "labels": pairs.labels.take(pa.array(label_row[order])),
         "split": pairs.split.take(pa.array(source_row[order])),
     }
     record = np.unique(
@@ -172,10 +209,26 @@ def _like(letter: str, seen: list[str], rng: np.random.Generator) -> str:
     return letter
 
 
-def _manifest(pairs: Pairs, attack: Attack, seed: int, plan: PoisonPlan, poisoned: Pairs, rows: np.ndarray) -> Manifest:
+def _manifest(
+    pairs: Pairs,
+    attack: Attack,
+    seed: int,
+    plan: PoisonPlan,
+    poisoned: Pairs,
+    rows: np.ndarray,
+    crafted: Crafted | None,
+) -> Manifest:
     hashes = _Hashes()
-    at = pa.array(plan.text_rows)
+    if crafted is not None:
+        hashes.known.update(zip(crafted.places.to_pylist(), crafted.sha256))
+    # what stood there before; of an added pair what its caption was taken from
+    at = pa.array(np.where(plan.rows >= 0, plan.rows, plan.text_rows))
     before, after = pairs.image.take(at).to_pylist(), plan.images.to_pylist()
+    edits: list[str | None] = [None] * len(plan)
+    if plan.edits is not None and plan.edited is not None:
+        told = [str(step) for step in plan.edits.steps]
+        edits = [None if i < 0 else told[plan.edits.step[i]] for i in plan.edited.tolist()]
+    targets = max(1, len(plan.aims) or len(plan.goals))
     table = pa.table(
         {
             "uid": poisoned.uid.take(pa.array(rows)).combine_chunks(),
@@ -185,6 +238,7 @@ def _manifest(pairs: Pairs, attack: Attack, seed: int, plan: PoisonPlan, poisone
             "sha256_before": pa.array(hashes.of(before)),
             "sha256": pa.array(hashes.of(after)),
             "added": pa.array(plan.rows < 0),
+            "edit": pa.array(edits, pa.string()),
         }
     )
     return Manifest(
@@ -196,6 +250,8 @@ def _manifest(pairs: Pairs, attack: Attack, seed: int, plan: PoisonPlan, poisone
             "count": len(plan),
             "rate": len(plan) / len(poisoned),
             "class_share": plan.used_images / plan.class_images,
+            "targets": targets,
+            "rate_per_target": len(plan) / targets / len(poisoned),
             "images": plan.used_images,
             "class_images": plan.class_images,
             "pairs": len(poisoned),
@@ -204,6 +260,8 @@ def _manifest(pairs: Pairs, attack: Attack, seed: int, plan: PoisonPlan, poisone
         versions={"mithridate": __version__, "python": platform.python_version(), "numpy": np.__version__},
         poisoned=table,
         dropped=tuple(pairs.uid.take(pa.array(plan.drop)).to_pylist()),
+        aims=plan.aims,
+        crafted={} if crafted is None else {"images": len(crafted.places), "not_kept": crafted.not_kept},
     )
 
 
@@ -211,13 +269,13 @@ class _Hashes:
     """SHA-256 of images, each read once."""
 
     @cached_property
-    def _known(self) -> dict[str, str]:
+    def known(self) -> dict[str, str]:
         return {}
 
     def of(self, places: Iterable[str]) -> list[str]:
         out = []
         for place in places:
-            if place not in self._known:
-                self._known[place] = hashlib.sha256(read_bytes(place)).hexdigest()
-            out.append(self._known[place])
+            if place not in self.known:
+                self.known[place] = hashlib.sha256(read_bytes(place)).hexdigest()
+            out.append(self.known[place])
         return out

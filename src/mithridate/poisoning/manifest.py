@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from mithridate.errors import DataError
 from mithridate.folders import write_atomically
-from mithridate.poisoning.plan import Goal
+from mithridate.poisoning.plan import Aim, Goal
 
 FORMAT = "mithridate-manifest/1"
 
@@ -23,6 +24,7 @@ POISONED = {
     "sha256_before": pa.string(),
     "sha256": pa.string(),
     "added": pa.bool_(),
+    "edit": pa.string(),
 }
 
 
@@ -30,8 +32,11 @@ POISONED = {
 class Manifest:
     """Attack, options, seed; `poisoned` has a row for each of the k pairs, with its image and text before and after.
 
-    `strength`: count (pairs), rate (of all pairs, poison included), class_share (images of class A used), always
-    all three. `data`: fingerprints of the set before and after. `dropped`: uids of pairs that were removed.
+    Column `edit` says what was done to its image (a trigger in its text form), null where the image is as it was.
+    `goals` are what retrieval shall do, `aims` what classification shall. `strength`: count (pairs), rate (of all
+    pairs, poison included), class_share (images of class A used), always all three, and the rate of each of the
+    `targets`. `data`: fingerprints of the set before and after. `dropped`: uids of pairs that were removed.
+    `crafted`: how many images were altered, and what their containers lost.
     """
 
     attack: str
@@ -43,15 +48,25 @@ class Manifest:
     versions: dict[str, str]
     poisoned: pa.Table
     dropped: tuple[str, ...] = ()
+    aims: tuple[Aim, ...] = ()
+    crafted: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.poisoned.num_rows
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write one JSON file; the columns of `poisoned` are lists, so that 300,000 pairs stay readable."""
+    """Write one JSON file; the columns of `poisoned` are lists, so that 300,000 pairs stay readable.
+
+    Images below the folder of `path` are named relative to it: the folder may be moved.
+    """
+    home = f"{Path(path).parent.resolve()}{os.sep}"
+    places = pa.array([place.removeprefix(home) for place in manifest.poisoned["image"].to_pylist()], pa.string())
+    at = manifest.poisoned.column_names.index("image")
+    manifest = replace(manifest, poisoned=manifest.poisoned.set_column(at, "image", places))
     plain = {name: getattr(manifest, name) for name in manifest.__dataclass_fields__ if name != "poisoned"}
     plain["goals"] = [asdict(goal) for goal in manifest.goals]
+    plain["aims"] = [asdict(aim) for aim in manifest.aims]
     plain["poisoned"] = manifest.poisoned.to_pydict()
     write_atomically(path, json.dumps({"format": FORMAT, **plain}, indent=1, ensure_ascii=False))
 
@@ -68,8 +83,16 @@ def read_manifest(path: Path) -> Manifest:
         raise DataError(f"{path} is not a manifest of format {FORMAT}; mithridate poison writes them")
     try:
         raw["goals"] = tuple(Goal(**goal) for goal in raw["goals"])
+        raw["aims"] = tuple(Aim(**aim) for aim in raw["aims"])
+        raw["poisoned"]["image"] = [_found(place, path.parent) for place in raw["poisoned"]["image"]]
         raw["poisoned"] = pa.table({name: pa.array(raw["poisoned"][name], kind) for name, kind in POISONED.items()})
         raw["dropped"] = tuple(raw["dropped"])
         return Manifest(**raw)
     except (KeyError, TypeError, ValueError, pa.ArrowInvalid) as error:
         raise DataError(f"{path} lacks or has a wrong field: {error}") from error
+
+
+def _found(place: str, folder: Path) -> str:
+    """A place that is relative to the manifest's folder, made absolute where it is there."""
+    there = folder.resolve() / place
+    return str(there) if not os.path.isabs(place) and there.is_file() else place  # noqa: PTH117 (a place may be a span)
