@@ -17,7 +17,6 @@ import mithridate as mt
 from mithridate.training.batches import TrainingSet, batches, crop, crop_windows, epoch_order
 from mithridate.training.clip import EncodedBatch, clip_loss
 from mithridate.training.config import TrainConfig
-from mithridate.training.registry import OBJECTIVES
 from mithridate.training.towers import cosine_lr
 
 QUICK = TrainConfig(epochs=2, batch_size=32, lr=1e-3, min_lr=0.0, precision="fp32")
@@ -34,22 +33,6 @@ def encoded(n: int = 6, seed: int = 0, **extra) -> EncodedBatch:
 
 
 # --- objectives ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_an_objective_is_one_finite_number_with_a_gradient(name):
-    batch = encoded()
-    loss = OBJECTIVES[name]()(batch)
-    assert loss.shape == () and torch.isfinite(loss)
-    loss.backward()
-    for leaf in (batch.image, batch.text, batch.scale):
-        assert leaf.grad is not None and leaf.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_the_neutral_setting_of_an_objective_is_plain_clip(name):
-    batch = encoded()
-    assert torch.equal(OBJECTIVES[name]()(batch), clip_loss(batch.image, batch.text, batch.scale))
 
 
 def test_clip_loss_is_the_mean_of_both_cross_entropies():
@@ -188,7 +171,7 @@ def test_a_frozen_logit_scale_stays(tiny, train_pairs):
 
 def test_features_computed_once_train_like_features_computed_every_step(tiny, train_pairs, monkeypatch):
     once = weights(trained(tiny, train_pairs, freeze=("image-trunk", "text-trunk")))
-    monkeypatch.setattr("mithridate.training.loop.frozen_features", lambda *_, **__: None)
+    monkeypatch.setattr("mithridate.training.training_set.frozen_features", lambda *_, **__: None)
     every = weights(trained(tiny, train_pairs, freeze=("image-trunk", "text-trunk")))
     for name, value in once.items():
         assert torch.allclose(value.float(), every[name].float(), atol=2e-5), name

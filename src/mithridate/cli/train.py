@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from tyro.conf import OmitArgPrefixes
 
@@ -15,9 +15,11 @@ from mithridate.training.config import PRESETS, TrainConfig
 from mithridate.training.loop import train
 from mithridate.training.registry import OBJECTIVES
 
+Options = TypeVar("Options")
+
 
 @dataclass(frozen=True)
-class Train:
+class Train(Generic[Options]):
     """Train an encoder on pairs. Killed and started again, the same command goes on to the same weights."""
 
     data: Data
@@ -32,7 +34,8 @@ class Train:
     """Defaults of the options below; by default `scratch` where the encoder has no weights, else `finetune`."""
     config: OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
     objective: str = "clip"
-    """What is minimised."""
+    """What is minimised: clip, or a robust objective. Its options are shown by --objective NAME --help."""
+    options: OmitArgPrefixes[Options] = field(kw_only=True)
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
     overwrite: bool = False
@@ -41,7 +44,6 @@ class Train:
     """One JSON object on the last line."""
 
     def run(self) -> None:
-        objective = pick(OBJECTIVES, self.objective, "objective")()
         pairs = self.read.read(self.data)
         start = load_encoder(self.encoder, pretrained=self.pretrained, seed=self.config.seed)
         clock = time.perf_counter()
@@ -49,7 +51,7 @@ class Train:
             trained = train(
                 start,
                 pairs,
-                objective=objective,
+                objective=self.options,  # type: ignore[arg-type]
                 config=self.config,
                 out=self.out,
                 overwrite=self.overwrite,
@@ -68,19 +70,23 @@ class Train:
 def run(argv: Sequence[str]) -> None:
     # which defaults hold is decided by options that are read before the others
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--encoder", "--pretrained", "--preset"):
+    for name in ("--encoder", "--pretrained", "--preset", "--objective"):
         first.add_argument(name)
     known, _ = first.parse_known_args(list(argv))
     bare = known.pretrained is None and ":" not in (known.encoder or "") and not Path(known.encoder or "x").is_dir()
     preset = known.preset if known.preset in PRESETS else "scratch" if bare else "finetune"
-    default = Train(data="", out=Path(), config=PRESETS[preset])
-    parse(Train, argv, prog="train", default=_required(default)).run()
+    objective = pick(OBJECTIVES, known.objective or "clip", "objective")
+    default = Train[objective](data="", out=Path(), config=PRESETS[preset], options=objective())
+    parse(Train[objective], argv, prog="train", default=_required(default)).run()
 
 
 def _required(default: Train) -> Train:
     """The default with its positional and `--out` left to be given."""
-    import dataclasses
+    import copy
 
     import tyro
 
-    return dataclasses.replace(default, data=tyro.MISSING, out=tyro.MISSING)
+    default = copy.copy(default)
+    for name in ("data", "out"):  # not by the constructor, which may check types
+        object.__setattr__(default, name, tyro.MISSING)
+    return default

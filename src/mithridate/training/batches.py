@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mithridate.data.cache import ImageSource
+from mithridate.training.objective import PLAIN, View
+
+# rows of pairs (b,), epoch, number of the view -> token ids (b, length)
+AugmentTexts = Callable[[np.ndarray, int, int], Tensor]
+Batch = tuple[Tensor, tuple[Tensor, ...], Tensor]  # images, texts of each view, rows
 
 
 @dataclass(frozen=True)
@@ -25,23 +30,38 @@ class TrainingSet:
     source: ImageSource | None
     image_features: np.ndarray | None = None
     text_features: np.ndarray | None = None
+    augment_texts: AugmentTexts | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def gather(self, chosen: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, texts and rows of the pairs `chosen` (b,)."""
-        images, texts = self.image_index[chosen], self.text_index[chosen]
+    def gather(self, chosen: np.ndarray, *, views: Sequence[View] = (PLAIN,), epoch: int = 0) -> Batch:
+        """Images, texts as each view wants them, and rows of the pairs `chosen` (b,)."""
+        plain = self.texts(self.text_index[chosen]) if any(view.text == "plain" for view in views) else None
+        rows = self.rows[chosen]
+        texts = []
+        for number, view in enumerate(views):
+            if view.text == "plain":
+                texts.append(plain)
+            else:
+                assert self.augment_texts is not None  # is there where a view asks for it
+                # what is fixed is drawn before any epoch
+                when = (0, 0) if view.text == "fixed" else (epoch + 1, number)
+                texts.append(self.augment_texts(rows, *when))
+        return self.images(self.image_index[chosen]), tuple(texts), torch.from_numpy(rows.astype(np.int64))
+
+    def images(self, at: np.ndarray) -> Tensor:
+        """Pixels (b, h, w, 3), or features, of the images at `at` (b,)."""
         if self.image_features is not None:
-            image = torch.from_numpy(self.image_features[images])
-        else:
-            assert self.source is not None  # one of the two is there
-            image = torch.from_numpy(self.source.gather(images))
+            return torch.from_numpy(self.image_features[at])
+        assert self.source is not None  # one of the two is there
+        return torch.from_numpy(self.source.gather(at))
+
+    def texts(self, at: np.ndarray) -> Tensor:
+        """Token ids (b, length), or features, of the captions at `at` (b,)."""
         if self.text_features is not None:
-            text = torch.from_numpy(self.text_features[texts])
-        else:
-            text = torch.from_numpy(self.tokens[texts].astype(np.int64))
-        return image, text, torch.from_numpy(self.rows[chosen].astype(np.int64))
+            return torch.from_numpy(self.text_features[at])
+        return torch.from_numpy(self.tokens[at].astype(np.int64))
 
 
 def epoch_order(n: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -49,10 +69,33 @@ def epoch_order(n: int, *, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
+def grouped_order(order: np.ndarray, groups: np.ndarray, *, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """`order` (n,) changed so that pairs of one of the `groups` (n,) share batches, but for one batch between two.
+
+    Batches come in random order; what is over at the end is left out of the epoch, as ever.
+    """
+    order = order[np.argsort(groups[order], kind="stable")]
+    whole = len(order) // batch_size
+    turn = np.random.default_rng([seed, epoch, 1]).permutation(whole)
+    full = order[: whole * batch_size].reshape(whole, batch_size)[turn].reshape(-1)
+    return np.concatenate([full, order[whole * batch_size :]])
+
+
 def batches(
-    data: TrainingSet, *, batch_size: int, seed: int, start: int, stop: int, part: int = 0, parts: int = 1
-) -> Generator[tuple[int, tuple[Tensor, Tensor, Tensor]], None, None]:
+    data: TrainingSet,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int,
+    stop: int,
+    part: int = 0,
+    parts: int = 1,
+    views: Sequence[View] = (PLAIN,),
+    groups: np.ndarray | None = None,
+) -> Generator[tuple[int, Batch], None, None]:
     """(step, batch) for the steps `start` to `stop`; of each batch the `part`-th of `parts` equal slices.
+
+    `groups` (n,) of the pairs of `data`: see `grouped_order`.
 
     A thread gathers two batches ahead, so that reading overlaps with the step.
     """
@@ -67,8 +110,10 @@ def batches(
                 epoch, i = divmod(step, per_epoch)
                 if epoch != known:
                     order, known = epoch_order(len(data), seed=seed, epoch=epoch), epoch
+                    if groups is not None:
+                        order = grouped_order(order, groups, batch_size=batch_size, seed=seed, epoch=epoch)
                 low = i * batch_size + part * local
-                _put(ready, (step, data.gather(order[low : low + local])), stopped)
+                _put(ready, (step, data.gather(order[low : low + local], views=views, epoch=epoch)), stopped)
                 if stopped.is_set():
                     return
             _put(ready, None, stopped)

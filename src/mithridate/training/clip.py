@@ -1,34 +1,24 @@
 """Plain CLIP: the symmetric contrastive loss (Radford et al., 2021, figure 3)."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class EncodedBatch:
-    """What an objective sees of a step: unit-length embeddings of the whole batch, of all processes."""
-
-    image: Float[Tensor, "b d"]
-    text: Float[Tensor, "b d"]
-    scale: Float[Tensor, ""]  # exp of the logit scale
-    row: Int[Tensor, " b"]  # which pair of the training set each is
-    epoch: int
-    step: int
+from mithridate.training.objective import EncodedBatch, Start
 
 
-@runtime_checkable
-class Objective(Protocol):
-    """An `nn.Module`: a batch in, one finite number with a gradient out. Its state is saved with the model's."""
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """Plain CLIP: each image among the captions of its batch, each caption among the images."""
 
-    def __call__(self, batch: EncodedBatch) -> Float[Tensor, ""]: ...
+    def build(self, start: Start) -> nn.Module:
+        return ClipLoss()
 
 
-class Clip(nn.Module):
+class ClipLoss(nn.Module):
     """Plain CLIP."""
 
     def forward(self, batch: EncodedBatch) -> Float[Tensor, ""]:

@@ -1,11 +1,11 @@
 """Train an encoder on pairs, with any objective, from any moment on."""
 
-import hashlib
-import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,19 +13,30 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from mithridate.data.cache import cache_folder
 from mithridate.data.pairs import Pairs
-from mithridate.encoder.embed import Progress, _silent, image_source, tokenise
+from mithridate.encoder.embed import Progress, _silent
 from mithridate.encoder.encoder import Encoder
+from mithridate.encoder.towers import tower_parameters
 from mithridate.errors import DataError, MithridateError
+from mithridate.training.augment_images import augment_images, draw
+from mithridate.training.augment_text import find_synonyms
 from mithridate.training.batches import TrainingSet, batches, crop, crop_windows
-from mithridate.training.clip import Clip, EncodedBatch
+from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
-from mithridate.training.features import frozen_features
+from mithridate.training.objective import (
+    Encoded,
+    EncodedBatch,
+    EpochPlan,
+    Objective,
+    Prepares,
+    Start,
+    View,
+    plan_of,
+)
 from mithridate.training.run import Run
 from mithridate.training.towers import TwoTower, cosine_lr, parameter_groups
-
-_LOG = logging.getLogger(__name__)
+from mithridate.training.training_set import training_set
+from mithridate.training.whole_set import epoch_start
 
 MAX_LOGIT_SCALE = float(np.log(100))
 _LOG_EVERY = 10  # steps between two reads of the loss: each waits for the device
@@ -35,7 +46,7 @@ def train(
     encoder: Encoder,
     pairs: Pairs,
     *,
-    objective: nn.Module | None = None,
+    objective: Objective | None = None,
     config: TrainConfig | None = None,
     out: Path | None = None,
     overwrite: bool = False,
@@ -54,89 +65,191 @@ def train(
     config, objective = config or TrainConfig(), objective or Clip()
     if not len(pairs):
         raise DataError("there are no pairs to train on")
+    low_precision = _low_precision(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    width = int(encoder.config["model_cfg"]["embed_dim"])
+    loss = objective.build(Start(len(pairs), width, config.seed, low_precision))
+    views = {view for epoch in range(config.epochs) for view in plan_of(loss, epoch).views}
     # its own mixed precision is fixed once a process; two runs in one process may differ, so autocast is ours
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     with accelerator.main_process_first():
         replace = overwrite and accelerator.is_main_process  # the others find the folder made
-        run = Run.open(out, encoder, pairs, objective, config, overwrite=replace)
+        synonyms = None if all(view.text == "plain" for view in views) else find_synonyms()
+        run = Run.open(
+            out,
+            encoder,
+            pairs,
+            objective,
+            config,
+            overwrite=replace,
+            extra={} if synonyms is None else {"synonyms": synonyms.name},
+        )
+    start_towers = None
+    if any(view.model == "start" for view in views):
+        start_towers = TwoTower(encoder.copy(), config).to(accelerator.device).eval().requires_grad_(False)
     encoder = encoder.copy()
     if config.batch_size % accelerator.num_processes:
         raise MithridateError(
             f"batch_size must be a multiple of the {accelerator.num_processes} processes, got {config.batch_size}"
         )
     towers = TwoTower(encoder, config).to(accelerator.device)
-    objective.to(accelerator.device)
-    data = _training_set(encoder, towers, pairs, config, accelerator, cache, cache_limit, progress)
-    groups = parameter_groups(nn.ModuleList([towers, objective]), config.weight_decay)
+    loss.to(accelerator.device)
+    data = training_set(encoder, towers, pairs, config, views, synonyms, accelerator, cache, cache_limit, progress)
+    groups = parameter_groups(nn.ModuleList([towers, loss]), config.weight_decay)
     if not groups:
         raise MithridateError("nothing is left to train: everything is frozen; leave out a part of --freeze")
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        start = run.restore(encoder.model, objective, optimizer)
-        _steps(encoder, towers, data, objective, config, optimizer, accelerator, run, start, on_step)
+        start = run.restore(encoder.model, loss, optimizer)
+        loop = _Loop(towers, start_towers, data, loss, config, optimizer, accelerator, run, low_precision, on_step)
+        loop.go(encoder, start)
     encoder.model.eval()
     if accelerator.is_main_process:
         run.finish(encoder)
     return encoder
 
 
-def _steps(encoder, towers, data, objective, config, optimizer, accelerator, run, start, on_step) -> None:
-    per_epoch = len(data) // config.batch_size
-    total = per_epoch * config.epochs
-    rank, world = accelerator.process_index, accelerator.num_processes
-    low_precision = _low_precision(config, accelerator.device)
-    step_module = accelerator.prepare(towers)
-    step_module.train()
-    objective.train()
-    waiting: list[tuple[int, float, Tensor]] = []
-    clock = time.perf_counter()
-    stream = batches(
-        data, batch_size=config.batch_size, seed=config.seed, start=start, stop=total, part=rank, parts=world
-    )
-    with closing(stream):  # ends its thread, also when a step raises
-        for step, (images, texts, rows) in stream:
-            lr = cosine_lr(step, total, peak=config.lr, floor=config.min_lr, warmup=config.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            if config.augment == "crop" and images.dtype == torch.uint8:
-                # drawn for the whole batch, so that it does not matter how many processes share it
-                drawn = torch.Generator().manual_seed(_mix(config.seed, step))
-                windows = crop_windows(config.batch_size, generator=drawn)
-                images = crop(images, windows[rank * len(images) : (rank + 1) * len(images)])
-            with torch.autocast(accelerator.device.type, dtype=torch.bfloat16, enabled=low_precision):
-                image, text, scale = step_module(images.to(accelerator.device), texts.to(accelerator.device))
-            if world > 1:
-                image, text = (_gather(x, rank, world) for x in (image, text))
-                rows = accelerator.gather(rows.to(accelerator.device))
-            loss = objective(EncodedBatch(image, text, scale, rows, step // per_epoch, step))
-            optimizer.zero_grad()
-            accelerator.backward(loss)
-            optimizer.step()
-            with torch.no_grad():
-                encoder.model.get_parameter("logit_scale").clamp_(0, MAX_LOGIT_SCALE)
+@dataclass
+class _Loop:
+    towers: TwoTower
+    start_towers: TwoTower | None
+    data: TrainingSet
+    loss: nn.Module
+    config: TrainConfig
+    optimizer: torch.optim.Optimizer
+    accelerator: Accelerator
+    run: Run
+    low_precision: bool
+    on_step: Callable[[int, int, int], None]
 
-            done = step + 1
-            waiting.append((step, lr, loss.detach()))
-            last, save = done == total, done % config.checkpoint_every == 0
-            if done % _LOG_EVERY == 0 or save or last:  # what a state stands on is written before it
-                losses = torch.stack([x for *_, x in waiting]).float().tolist()
-                if not np.isfinite(losses).all():
-                    first = waiting[int(np.isfinite(losses).argmin())][0]
-                    raise MithridateError(
-                        f"the loss is not finite at step {first}: training diverged; lower --lr, or --precision fp32"
+    def go(self, encoder: Encoder, start: int) -> None:
+        """All steps from `start` on, epoch by epoch."""
+        config, accelerator = self.config, self.accelerator
+        rank, world = accelerator.process_index, accelerator.num_processes
+        device = accelerator.device
+        per_epoch = len(self.data) // config.batch_size
+        total = per_epoch * config.epochs
+        step_module = accelerator.prepare(self.towers)
+        step_module.train()
+        self.loss.train()
+        waiting: list[tuple[int, float, Tensor]] = []
+        clock = time.perf_counter()
+        for epoch in range(start // per_epoch, config.epochs):
+            begin = epoch * per_epoch
+            if start <= begin and isinstance(self.loss, Prepares):
+                self.loss.prepare(
+                    epoch_start(epoch, self.towers, self.data, device=device, low_precision=self.low_precision)
+                )
+            plan = plan_of(self.loss, epoch)
+            stream = batches(
+                self.data,
+                batch_size=config.batch_size,
+                seed=config.seed,
+                start=max(start, begin),
+                stop=begin + per_epoch,
+                part=rank,
+                parts=world,
+                views=plan.views,
+                groups=None if plan.groups is None else plan.groups[self.data.rows],
+            )
+            with closing(stream):  # ends its thread, also when a step raises
+                for step, (images, texts, rows) in stream:
+                    lr = plan.lr_factor * cosine_lr(
+                        step, total, peak=config.lr, floor=config.min_lr, warmup=config.warmup
                     )
-                seconds, clock = time.perf_counter() - clock, time.perf_counter()
-                speed = len(waiting) * config.batch_size / max(seconds, 1e-9)
-                if accelerator.is_main_process:
-                    run.log([(s, r, x) for (s, r, _), x in zip(waiting, losses)], per_epoch=per_epoch, speed=speed)
-                waiting = []
-            on_step(done, total, config.batch_size)
-            if accelerator.is_main_process:
-                if done % per_epoch == 0 and config.save_epochs:
-                    run.save_epoch(encoder, done // per_epoch)
-                if save and not last:
-                    run.save(done, encoder.model, objective, optimizer)
+                    for group in self.optimizer.param_groups:
+                        group["lr"] = lr
+                    loss = self._step(step_module, plan, epoch, step, images, texts, rows)
+                    with torch.no_grad():
+                        encoder.model.get_parameter("logit_scale").clamp_(0, MAX_LOGIT_SCALE)
+
+                    done = step + 1
+                    waiting.append((step, lr, loss))
+                    last, save = done == total, done % config.checkpoint_every == 0
+                    if done % _LOG_EVERY == 0 or save or last:  # what a state stands on is written before it
+                        clock = self._log(waiting, per_epoch, clock)
+                        waiting = []
+                    self.on_step(done, total, config.batch_size)
+                    if accelerator.is_main_process:
+                        if done % per_epoch == 0 and config.save_epochs:
+                            self.run.save_epoch(encoder, done // per_epoch)
+                        if save and not last:
+                            self.run.save(done, encoder.model, self.loss, self.optimizer)
+
+    def _step(
+        self,
+        step_module: Any,
+        plan: EpochPlan,
+        epoch: int,
+        step: int,
+        images: Tensor,
+        texts: Sequence[Tensor],
+        rows: Tensor,
+    ) -> Tensor:
+        """One step of the optimizer; gives back the loss."""
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        device = self.accelerator.device
+        rows = rows.to(device)
+        if world > 1:
+            rows = cast(Tensor, self.accelerator.gather(rows))
+        pixels = self._images(images.to(device), plan.views, step, rank)
+        # all parameters take part where gradients are reduced over processes; else a backward pass is spared
+        spared = plan.no_gradient if world == 1 else ()
+        inputs = [(image, text.to(device)) for image, text in zip(pixels, texts)]
+        current = [i for i, view in enumerate(plan.views) if view.model == "current"]
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.low_precision):
+            found, scale = step_module([inputs[i] for i in current], spared)
+            encoded = dict(zip(current, found))
+            if self.start_towers is not None:
+                with torch.no_grad():
+                    for i in encoded.keys() ^ set(range(len(inputs))):
+                        encoded[i] = self.start_towers([inputs[i]])[0][0]
+        if world > 1:
+            encoded = {
+                i: (_gather(image, rank, world), _gather(text, rank, world)) for i, (image, text) in encoded.items()
+            }
+        first, *others = (Encoded(*encoded[i]) for i in range(len(inputs)))
+        loss = self.loss(EncodedBatch(first.image, first.text, scale, rows, epoch, step, tuple(others)))
+        if plan.no_gradient and world > 1:
+            loss = loss + 0 * sum(x.sum() for pair in encoded.values() for x in pair)
+        self.optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        for tower in spared:
+            for parameter in tower_parameters(self.towers.model, tower).values():
+                if parameter.requires_grad and parameter.grad is None:
+                    # not none: weight decay and momentum go on as with the whole backward pass
+                    parameter.grad = torch.zeros_like(parameter)
+        self.optimizer.step()
+        return loss.detach()
+
+    def _images(self, images: Tensor, views: Sequence[View], step: int, rank: int) -> list[Tensor]:
+        """The images as each view wants them, drawn for the whole batch, so that it does not matter who shares it."""
+        config, own = self.config, slice(rank * len(images), (rank + 1) * len(images))
+        if config.augment == "crop" and images.dtype == torch.uint8:
+            drawn = torch.Generator().manual_seed(_mix(config.seed, step))
+            images = crop(images, crop_windows(config.batch_size, generator=drawn)[own])
+        out = []
+        for number, view in enumerate(views):
+            if view.image == "plain":
+                out.append(images)
+                continue
+            drawn = torch.Generator().manual_seed(_mix(config.seed, step, number + 1))
+            out.append(augment_images(images, draw(config.batch_size, generator=drawn).part(own.start, own.stop)))
+        return out
+
+    def _log(self, waiting: list[tuple[int, float, Tensor]], per_epoch: int, clock: float) -> float:
+        """Write the losses since the last time; gives back the time. Raises where one is not finite."""
+        losses = torch.stack([x for *_, x in waiting]).float().tolist()
+        if not np.isfinite(losses).all():
+            first = waiting[int(np.isfinite(losses).argmin())][0]
+            raise MithridateError(
+                f"the loss is not finite at step {first}: training diverged; lower --lr, or --precision fp32"
+            )
+        seconds, now = time.perf_counter() - clock, time.perf_counter()
+        speed = len(waiting) * self.config.batch_size / max(seconds, 1e-9)
+        if self.accelerator.is_main_process:
+            self.run.log([(s, r, x) for (s, r, _), x in zip(waiting, losses)], per_epoch=per_epoch, speed=speed)
+        return now
 
 
 def _gather(local: Tensor, rank: int, world: int) -> Tensor:
@@ -152,60 +265,6 @@ def _gather(local: Tensor, rank: int, world: int) -> Tensor:
         own.register_hook(lambda gradient: gradient * world)
     parts[rank] = own
     return torch.cat(parts)
-
-
-def _training_set(encoder, towers, pairs, config, accelerator, cache, cache_limit, progress) -> TrainingSet:
-    """Decode, tokenise, leave out what is bad, and run frozen trunks once."""
-    # one process fills the cache, the others find it filled
-    with accelerator.main_process_first():
-        source = image_source(encoder, pairs.images, cache=cache, limit=cache_limit, progress=progress)
-        tokens, text_index = tokenise(encoder, pairs.text, cache=cache)
-    if source.bad:
-        _refuse_bad(source.bad, len(pairs.images), config.max_bad)
-        _LOG.warning("%s; they are left out", _told(source.bad, len(pairs.images)))
-    usable = ~np.isin(pairs.image_index, list(source.bad))
-    rows = np.flatnonzero(usable)
-    if len(rows) < config.batch_size:
-        raise DataError(
-            f"a batch needs {config.batch_size} pairs and there are {len(rows)}; lower --batch-size or give more data"
-        )
-    image_features = text_features = None
-    folder = cache_folder() if cache == "default" else None if cache is None else Path(cache)
-
-    def run_frozen(tower, keys, count, gather, recipe) -> np.ndarray | None:
-        with accelerator.main_process_first():
-            return frozen_features(
-                towers,
-                tower,
-                keys,
-                count,
-                gather,
-                recipe=recipe,
-                folder=folder,
-                device=accelerator.device,
-                progress=progress,
-            )
-
-    if "image" in towers.frozen and config.augment == "none":
-        image_features = run_frozen("image", source.keys, len(pairs.images), source.gather, encoder.recipe)
-    if "text" in towers.frozen:
-        # one row of ids is one key: two captions that are cut to the same ids are the same to the tower
-        keys = np.array([hashlib.blake2b(row.tobytes(), digest_size=15).digest() + b"+" for row in tokens])
-        text_features = run_frozen("text", keys, len(tokens), lambda r: tokens[r].astype(np.int64), "")
-    return TrainingSet(rows, pairs.image_index[rows], text_index[rows], tokens, source, image_features, text_features)
-
-
-def _refuse_bad(bad: dict[int, str], images: int, max_bad: float) -> None:
-    if len(bad) > max_bad * images:
-        raise DataError(
-            f"{_told(bad, images)}; --max-bad {max_bad:g} allows no more than that share of them: "
-            "mend the data (mithridate data doctor lists all), or raise it"
-        )
-
-
-def _told(bad: dict[int, str], images: int) -> str:
-    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-    return f"{len(bad)} of {images} images do not decode ({'; '.join(list(bad.values())[:3])}{more})"
 
 
 def _low_precision(config: TrainConfig, device: torch.device) -> bool:

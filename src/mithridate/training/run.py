@@ -7,7 +7,7 @@ import platform
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from mithridate.encoder.encoder import CONFIG, Encoder, save_encoder
 from mithridate.errors import DataError, OutputError
 from mithridate.folders import new_folder, refuse_existing, write_atomically
 from mithridate.training.config import TrainConfig
+from mithridate.training.objective import Objective
 from mithridate.version import __version__
 
 RUN, STATE, METRICS, MODEL = "run.json", "state.pt", "metrics.jsonl", "model"
@@ -39,19 +40,24 @@ class Run:
         out: Path | None,
         encoder: Encoder,
         pairs: Pairs,
-        objective: nn.Module,
+        objective: Objective,
         config: TrainConfig,
         *,
         overwrite: bool,
+        extra: dict[str, Any] | None = None,
     ) -> "Run":
-        """Start a run in `out`, or go on with the same one. Raises `OutputError` where `out` holds another."""
+        """Start a run in `out`, or go on with the same one. Raises `OutputError` where `out` holds another.
+
+        `extra`: what else decides the result.
+        """
         record = {
             "encoder": encoder.name,
             "weights": _hash_weights(encoder.model),
             "data": pairs.fingerprint,
             "pairs": len(pairs),
-            "objective": {"name": type(objective).__name__, **getattr(objective, "options", {})},
+            "objective": {"name": type(objective).__name__, **asdict(cast(Any, objective))},
             "config": asdict(config),
+            **(extra or {}),
             "versions": {
                 "mithridate": __version__,
                 "torch": torch.__version__,
@@ -74,7 +80,7 @@ class Run:
             raise _disk(folder, error) from error
         return cls(folder, record)
 
-    def restore(self, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    def restore(self, model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         """Take up the last state; gives back the step to go on with, 0 where there is none."""
         if self.folder is None or not (self.folder / STATE).is_file():
             if self.folder is not None:
@@ -82,7 +88,7 @@ class Run:
             return 0
         state = torch.load(self.folder / STATE, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
-        objective.load_state_dict(state["objective"])
+        loss.load_state_dict(state["objective"])
         optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
         lines = (self.folder / METRICS).read_text(encoding="utf-8").splitlines() if state["step"] else []
@@ -90,14 +96,14 @@ class Run:
         write_atomically(self.folder / METRICS, "".join(f"{line}\n" for line in kept))
         return int(state["step"])
 
-    def save(self, step: int, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(self, step: int, model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write the state after `step` steps; a kill leaves the state before or this one."""
         if self.folder is None:
             return
         state = {
             "step": step,
             "model": model.state_dict(),
-            "objective": objective.state_dict(),
+            "objective": loss.state_dict(),
             "optimizer": optimizer.state_dict(),
             "rng": torch.get_rng_state(),
         }

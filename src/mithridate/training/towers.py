@@ -1,6 +1,7 @@
 """The module that is trained: both towers of an encoder, with what is frozen computed once or without gradient."""
 
 import fnmatch
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -24,9 +25,10 @@ from mithridate.training.config import TOWERS, TrainConfig
 
 
 class TwoTower(nn.Module):
-    """(images, tokens) -> unit-length embeddings of both, and exp of the logit scale.
+    """Views (images, tokens) -> unit-length embeddings of each, and exp of the logit scale.
 
     Images are uint8 pixels (b, h, w, 3), or (b, width) features of a frozen trunk; tokens (b, length) likewise.
+    Every view passes by itself: statistics of batch norm are its own.
     """
 
     def __init__(self, encoder: Encoder, config: TrainConfig) -> None:
@@ -78,16 +80,24 @@ class TwoTower(nn.Module):
                     projection.train()
         return self
 
-    def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        with _attention(tokens.device):
-            image = self._embed("image", images, given=images.dtype != torch.uint8)
-            text = self._embed("text", tokens, given=tokens.is_floating_point())
-        scale = self.model.get_parameter("logit_scale").exp()
-        return (
-            nn.functional.normalize(image.float(), dim=-1),
-            nn.functional.normalize(text.float(), dim=-1),
-            scale,
-        )
+    def forward(
+        self, views: Sequence[tuple[Tensor, Tensor]], no_gradient: Sequence[Tower] = ()
+    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """`no_gradient`: towers that are run without keeping what a backward pass would need."""
+
+        def run(tower: Tower, batch: Tensor) -> Tensor:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and tower not in no_gradient):
+                return self.encode(tower, batch)
+
+        encoded = [(run("image", images), run("text", tokens)) for images, tokens in views]
+        return encoded, self.model.get_parameter("logit_scale").exp()
+
+    def encode(self, tower: Tower, batch: Tensor) -> Float[Tensor, "b d"]:
+        """Unit-length embeddings of a batch of a tower's input."""
+        given = batch.dtype != torch.uint8 if tower == "image" else batch.is_floating_point()
+        with _attention(batch.device):
+            embedding = self._embed(tower, batch, given=given)
+        return nn.functional.normalize(embedding.float(), dim=-1)
 
     def _embed(self, tower: Tower, batch: Tensor, *, given: bool) -> Tensor:
         """Embeddings (b, d), not normalised; `given`: the batch holds features already."""

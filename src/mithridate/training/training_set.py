@@ -1,0 +1,112 @@
+"""From pairs to what the loop gathers from: decoded, tokenised, without what is bad, frozen trunks run once."""
+
+import hashlib
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from accelerate import Accelerator
+from torch import Tensor
+
+from mithridate.data.cache import cache_folder
+from mithridate.data.pairs import Pairs
+from mithridate.encoder.embed import Progress, image_source, tokenise
+from mithridate.encoder.encoder import Encoder
+from mithridate.errors import DataError
+from mithridate.training.augment_text import Synonyms, augment_texts
+from mithridate.training.batches import AugmentTexts, TrainingSet
+from mithridate.training.config import TrainConfig
+from mithridate.training.features import frozen_features
+from mithridate.training.objective import View
+from mithridate.training.towers import TwoTower
+
+_LOG = logging.getLogger(__name__)
+
+
+def training_set(
+    encoder: Encoder,
+    towers: TwoTower,
+    pairs: Pairs,
+    config: TrainConfig,
+    views: Collection[View],
+    synonyms: Synonyms | None,
+    accelerator: Accelerator,
+    cache: Path | str | None,
+    cache_limit: int | None,
+    progress: Progress,
+) -> TrainingSet:
+    """What the `views` of a run are gathered from. `synonyms` where one of them augments captions.
+
+    Raises `DataError` where pairs or images do not suffice.
+    """
+    # one process fills the cache, the others find it filled
+    with accelerator.main_process_first():
+        source = image_source(encoder, pairs.images, cache=cache, limit=cache_limit, progress=progress)
+        tokens, text_index = tokenise(encoder, pairs.text, cache=cache)
+    if source.bad:
+        _refuse_bad(source.bad, len(pairs.images), config.max_bad)
+        _LOG.warning("%s; they are left out", _told(source.bad, len(pairs.images)))
+    usable = ~np.isin(pairs.image_index, list(source.bad))
+    rows = np.flatnonzero(usable)
+    if len(rows) < config.batch_size:
+        raise DataError(
+            f"a batch needs {config.batch_size} pairs and there are {len(rows)}; lower --batch-size or give more data"
+        )
+    image_features = text_features = None
+    folder = cache_folder() if cache == "default" else None if cache is None else Path(cache)
+
+    def run_frozen(tower, keys, count, gather, recipe) -> np.ndarray | None:
+        with accelerator.main_process_first():
+            return frozen_features(
+                towers,
+                tower,
+                keys,
+                count,
+                gather,
+                recipe=recipe,
+                folder=folder,
+                device=accelerator.device,
+                progress=progress,
+            )
+
+    # what is drawn anew cannot be computed once
+    if "image" in towers.frozen and config.augment == "none" and all(view.image == "plain" for view in views):
+        image_features = run_frozen("image", source.keys, len(pairs.images), source.gather, encoder.recipe)
+    if "text" in towers.frozen and synonyms is None:
+        # one row of ids is one key: two captions that are cut to the same ids are the same to the tower
+        keys = np.array([hashlib.blake2b(row.tobytes(), digest_size=15).digest() + b"+" for row in tokens])
+        text_features = run_frozen("text", keys, len(tokens), lambda r: tokens[r].astype(np.int64), "")
+    return TrainingSet(
+        rows,
+        pairs.image_index[rows],
+        text_index[rows],
+        tokens,
+        source,
+        image_features,
+        text_features,
+        None if synonyms is None else _augmenter(encoder, pairs, config.seed, synonyms),
+    )
+
+
+def _augmenter(encoder: Encoder, pairs: Pairs, seed: int, synonyms: Synonyms) -> AugmentTexts:
+    def of(rows: np.ndarray, epoch: int, view: int) -> Tensor:
+        texts = [text or "" for text in pairs.text.take(pa.array(rows)).to_pylist()]
+        changed = augment_texts(texts, rows.tolist(), seed=seed, epoch=epoch, view=view, synonyms=synonyms)
+        return encoder.tokenizer(changed).long()
+
+    return of
+
+
+def _refuse_bad(bad: dict[int, str], images: int, max_bad: float) -> None:
+    if len(bad) > max_bad * images:
+        raise DataError(
+            f"{_told(bad, images)}; --max-bad {max_bad:g} allows no more than that share of them: "
+            "mend the data (mithridate data doctor lists all), or raise it"
+        )
+
+
+def _told(bad: dict[int, str], images: int) -> str:
+    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+    return f"{len(bad)} of {images} images do not decode ({'; '.join(list(bad.values())[:3])}{more})"
