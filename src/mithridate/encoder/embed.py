@@ -13,7 +13,7 @@ from torch import Tensor
 from mithridate.data.cache import ImageSource, cache_folder, load_array, open_images, save_array
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embeddings import Embeddings
-from mithridate.encoder.encoder import Encoder
+from mithridate.encoder.encoder import Encoder, weights_fingerprint
 from mithridate.errors import DataError, OutputError
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
@@ -147,4 +147,6 @@ def embed(
     image = embed_images(encoder, source, len(pairs.images), progress=progress)
     tokens, index = tokenise(encoder, pairs.text, cache=cache)
     text = embed_tokens(encoder, tokens, progress=progress)
-    return Embeddings(pairs.uid, image, pairs.image_index, text[index], encoder.name)
+    return Embeddings(
+        pairs.uid, image, pairs.image_index, text[index], encoder.name, weights_fingerprint(encoder.model)
+    )

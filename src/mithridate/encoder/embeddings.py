@@ -13,13 +13,15 @@ import pyarrow.parquet as pq
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError
 
+_BLOCK = 8192  # images gathered at once
+
 
 @dataclass(frozen=True)
 class Embeddings:
     """n pairs over m distinct images. Rows of both arrays have unit length.
 
     `uid` (n,), `image` (m, d) float32, `image_index` (n,) which image each pair has, `text` (n, d) float32;
-    `encoder` names what made them.
+    `encoder` names what made them, `weights` is its `weights_fingerprint`, None where it is not known.
     """
 
     uid: pa.ChunkedArray
@@ -27,6 +29,7 @@ class Embeddings:
     image_index: np.ndarray
     text: np.ndarray
     encoder: str
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         n = len(self.uid)
@@ -34,6 +37,11 @@ class Embeddings:
             raise DataError(
                 f"embeddings need a row for each of the {n} pairs, got {len(self.text)} texts and "
                 f"{len(self.image_index)} images"
+            )
+        if self.image.shape[1] != self.text.shape[1]:
+            raise DataError(
+                f"images and texts must be embedded by one encoder, got widths {self.image.shape[1]} and "
+                f"{self.text.shape[1]}; embed the data again"
             )
         for name, rows in (("image", self.image), ("text", self.text)):
             wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
@@ -48,7 +56,11 @@ class Embeddings:
 
     def similarity(self) -> np.ndarray:
         """Cosine similarity of each pair: (n,) float32."""
-        return np.einsum("nd,nd->n", self.image[self.image_index], self.text)
+        found = np.empty(len(self), np.float32)
+        for low in range(0, len(self), _BLOCK):
+            rows = slice(low, low + _BLOCK)
+            found[rows] = np.einsum("nd,nd->n", self.image[self.image_index[rows]], self.text[rows])
+        return found
 
 
 def write_embeddings(embeddings: Embeddings, pairs: Pairs, folder: Path) -> None:
@@ -61,7 +73,8 @@ def write_embeddings(embeddings: Embeddings, pairs: Pairs, folder: Path) -> None
         [{"image": "image_path", "text": "caption"}.get(name, name) for name in pairs.table.column_names]
     )
     pq.write_table(table, folder / "metadata" / "metadata_0.parquet")
-    (folder / "encoder.json").write_text(json.dumps({"encoder": embeddings.encoder}), encoding="utf-8")
+    named = {"encoder": embeddings.encoder, "weights": embeddings.weights}
+    (folder / "encoder.json").write_text(json.dumps(named), encoding="utf-8")
 
 
 def read_embeddings(folder: Path) -> Embeddings:
@@ -93,10 +106,22 @@ def read_embeddings(folder: Path) -> Embeddings:
     codes = places.dictionary_encode().unify_dictionaries().combine_chunks()
     index = codes.indices.to_numpy(zero_copy_only=False)
     first = np.unique(index, return_index=True)[1]
-    uid = table["uid"] if "uid" in table.column_names else pa.chunked_array([np.arange(len(image)).astype(str)])
-    named = folder / "encoder.json"
-    encoder = json.loads(named.read_text(encoding="utf-8"))["encoder"] if named.is_file() else "unknown"
-    return Embeddings(uid, _unit(image[first]), index, _unit(text), encoder)
+    uid = table["uid"] if "uid" in table.column_names else pa.chunked_array([np.arange(len(image))])
+    return Embeddings(
+        uid.cast(pa.string()), _unit(image[first]), index, _unit(text), *_made_by(folder / "encoder.json")
+    )
+
+
+def _made_by(path: Path) -> tuple[str, str | None]:
+    """Name of the encoder and fingerprint of its weights, as far as `path` tells."""
+    if not path.is_file():
+        return "unknown", None
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        encoder, weights = told["encoder"], told.get("weights")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is damaged: {error!r}; embed the data again") from error
+    return str(encoder), None if weights is None else str(weights)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Image-text encoders: any open_clip model with its preprocessing and tokenizer, as one value."""
 
 import copy
+import hashlib
 import json
 import logging
 import os
@@ -199,6 +200,15 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
         save_file(state, folder / WEIGHTS)
     except Exception as error:  # safetensors wraps what the disk says in a type of its own
         raise OSError(getattr(error, "errno", None) or 28, str(error), str(folder / WEIGHTS)) from error
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """Hash of all parameters and buffers with their names: equal for models that are equal to the last bit."""
+    digest = hashlib.blake2b(digest_size=12)
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 class _quiet:

@@ -1,6 +1,5 @@
 """A training run's folder: what it is, how far it came, what it measured, and the model at its end."""
 
-import hashlib
 import importlib.util
 import json
 import platform
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from mithridate.data.pairs import Pairs
-from mithridate.encoder.encoder import CONFIG, Encoder, save_encoder
+from mithridate.encoder.encoder import CONFIG, Encoder, save_encoder, weights_fingerprint
 from mithridate.errors import DataError, OutputError
 from mithridate.folders import new_folder, refuse_existing, write_atomically
 from mithridate.training.config import TrainConfig
@@ -52,7 +51,7 @@ class Run:
         """
         record = {
             "encoder": encoder.name,
-            "weights": _hash_weights(encoder.model),
+            "weights": weights_fingerprint(encoder.model),
             "data": pairs.fingerprint,
             "pairs": len(pairs),
             "objective": {"name": type(objective).__name__, **asdict(cast(Any, objective))},
@@ -183,14 +182,6 @@ def _refuse_other(folder: Path, record: dict[str, Any]) -> None:
 def _deciding(record: dict[str, Any]) -> dict[str, Any]:
     config = {f"config.{k}": v for k, v in record.get("config", {}).items() if k not in _FREE}
     return {k: v for k, v in record.items() if k not in ("config", "versions")} | config
-
-
-def _hash_weights(model: nn.Module) -> str:
-    digest = hashlib.blake2b(digest_size=12)
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _step_of(line: str) -> int:
