@@ -67,6 +67,14 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A vertical line in a figure: a threshold."""
+
+    label: str
+    x: float
+
+
+@dataclass(frozen=True)
 class Figure:
     """What a figure shows, not how it looks.
 
@@ -81,6 +89,7 @@ class Figure:
     y_label: str
     curves: tuple[Curve, ...]
     note: str = ""
+    marks: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _adapt(key: str, value: str, prefix: str) -> str:
 
 
 def _described(figure: Figure) -> str:
-    labels = ", ".join(one_line(curve.label) for curve in figure.curves) or "no data"
+    labels = ", ".join(one_line(item.label) for item in (*figure.curves, *figure.marks)) or "no data"
     axes = f"{one_line(figure.y_label)} against {one_line(figure.x_label)}"
     return f"{one_line(figure.title)}: {axes}, for {labels}"
 
@@ -143,6 +143,8 @@ def _drawn(figure: Figure) -> Iterator[Canvas]:
             handles = _draw_scatter(axes, curves, figure.curves)
         else:
             handles = _DRAW[figure.kind](axes, curves)
+        marks = [mark for mark in figure.marks if abs(mark.x) < 1e30]
+        handles += [axes.axvline(mark.x, color=INK, linestyle=DASHES[-2], linewidth=1.4) for mark in marks]
         if not any(np.isfinite(y).any() for _, y in curves):
             axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center")
             axes.set(xticks=[], yticks=[])
@@ -153,7 +155,7 @@ def _drawn(figure: Figure) -> Iterator[Canvas]:
         axes.set_ylabel(one_line(figure.y_label, limit=40))
         axes.grid(axis="y")
         axes.set_axisbelow(True)
-        _label(canvas, handles, [one_line(curve.label, limit=LABEL_LIMIT) for curve in figure.curves])
+        _label(canvas, handles, [one_line(item.label, limit=LABEL_LIMIT) for item in (*figure.curves, *marks)])
         yield canvas
 
 
