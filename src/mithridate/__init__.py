@@ -8,6 +8,7 @@ from mithridate.errors import (
     DataError,
     EncoderError,
     EvaluationError,
+    FilterError,
     MithridateError,
     OutputError,
 )
@@ -22,11 +23,22 @@ if TYPE_CHECKING:
     from mithridate.encoder.embeddings import Embeddings, read_embeddings, write_embeddings
     from mithridate.encoder.encoder import Encoder, load_encoder, save_encoder
     from mithridate.evaluation.compare import compare
+    from mithridate.evaluation.detection import detection
     from mithridate.evaluation.evaluate import evaluate
+    from mithridate.evaluation.filter_report import filter_report
     from mithridate.evaluation.probe import AdamWProbe, LbfgsProbe
     from mithridate.evaluation.result import Report, read_report
     from mithridate.evaluation.success import attack_success_rate, poison_success_rate
     from mithridate.evaluation.zeroshot import Classified, zero_shot
+    from mithridate.filtering.cosine import CosineDistance
+    from mithridate.filtering.filter import Filtered, filter
+    from mithridate.filtering.keep import KeepList, read_keep_list
+    from mithridate.filtering.mixture import GaussianMixture
+    from mithridate.filtering.output import write_filtered
+    from mithridate.filtering.promiscuity import NegClipLoss
+    from mithridate.filtering.registry import DETECTORS
+    from mithridate.filtering.scores import Scores
+    from mithridate.filtering.threshold import Above, Budget, CleanQuantile
     from mithridate.poisoning.apply import Poisoned, poison
     from mithridate.poisoning.manifest import Manifest, read_manifest, write_manifest
     from mithridate.poisoning.plan import Goal, PoisonPlan
@@ -41,34 +53,48 @@ if TYPE_CHECKING:
 # Imported when first asked for: `import mithridate` must not load torch.
 _WHERE = {
     "ATTACKS": "poisoning.registry",
+    "Above": "filtering.threshold",
     "AdamWProbe": "evaluation.probe",
+    "Budget": "filtering.threshold",
     "Classified": "evaluation.zeroshot",
+    "CleanQuantile": "filtering.threshold",
     "Clip": "training.clip",
+    "CosineDistance": "filtering.cosine",
+    "DETECTORS": "filtering.registry",
     "Embeddings": "encoder.embeddings",
     "Encoder": "encoder.encoder",
+    "Filtered": "filtering.filter",
+    "GaussianMixture": "filtering.mixture",
     "Goal": "poisoning.plan",
+    "KeepList": "filtering.keep",
     "LbfgsProbe": "evaluation.probe",
     "Manifest": "poisoning.manifest",
     "MultiLabel": "poisoning.relabel",
+    "NegClipLoss": "filtering.promiscuity",
     "OBJECTIVES": "training.registry",
     "Pairs": "data.pairs",
     "PoisonPlan": "poisoning.plan",
     "Poisoned": "poisoning.apply",
     "Report": "evaluation.result",
     "SCRATCH": "training.config",
+    "Scores": "filtering.scores",
     "SingleImage": "poisoning.relabel",
     "SingleLabel": "poisoning.relabel",
     "TrainConfig": "training.config",
     "attack_success_rate": "evaluation.success",
     "compare": "evaluation.compare",
     "concat_pairs": "data.pairs",
+    "detection": "evaluation.detection",
     "embed": "encoder.embed",
     "evaluate": "evaluation.evaluate",
+    "filter": "filtering.filter",
+    "filter_report": "evaluation.filter_report",
     "load_encoder": "encoder.encoder",
     "make_pairs": "data.pairs",
     "poison": "poisoning.apply",
     "poison_success_rate": "evaluation.success",
     "read_embeddings": "encoder.embeddings",
+    "read_keep_list": "filtering.keep",
     "read_labelled": "data.labelled",
     "read_manifest": "poisoning.manifest",
     "read_pairs": "data.read",
@@ -77,6 +103,7 @@ _WHERE = {
     "train": "training.loop",
     "write_clip_benchmark": "data.labelled",
     "write_embeddings": "encoder.embeddings",
+    "write_filtered": "filtering.output",
     "write_manifest": "poisoning.manifest",
     "write_report": "report.write",
     "write_toy_world": "data.toy_world",
@@ -85,27 +112,38 @@ _WHERE = {
 
 __all__ = [
     "ATTACKS",
+    "DETECTORS",
     "OBJECTIVES",
     "SCRATCH",
+    "Above",
     "AdamWProbe",
     "AttackError",
+    "Budget",
     "Classified",
+    "CleanQuantile",
     "Clip",
+    "CosineDistance",
     "DataError",
     "Embeddings",
     "Encoder",
     "EncoderError",
     "EvaluationError",
+    "FilterError",
+    "Filtered",
+    "GaussianMixture",
     "Goal",
+    "KeepList",
     "LbfgsProbe",
     "Manifest",
     "MithridateError",
     "MultiLabel",
+    "NegClipLoss",
     "OutputError",
     "Pairs",
     "PoisonPlan",
     "Poisoned",
     "Report",
+    "Scores",
     "SingleImage",
     "SingleLabel",
     "TrainConfig",
@@ -113,13 +151,17 @@ __all__ = [
     "attack_success_rate",
     "compare",
     "concat_pairs",
+    "detection",
     "embed",
     "evaluate",
+    "filter",
+    "filter_report",
     "load_encoder",
     "make_pairs",
     "poison",
     "poison_success_rate",
     "read_embeddings",
+    "read_keep_list",
     "read_labelled",
     "read_manifest",
     "read_pairs",
@@ -128,6 +170,7 @@ __all__ = [
     "train",
     "write_clip_benchmark",
     "write_embeddings",
+    "write_filtered",
     "write_manifest",
     "write_report",
     "write_toy_world",

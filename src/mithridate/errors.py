@@ -17,6 +17,10 @@ class EncoderError(MithridateError):
     """A model cannot be loaded, or does not fit what it is used with."""
 
 
+class FilterError(MithridateError):
+    """A detector, a threshold or a keep-list does not fit these pairs."""
+
+
 class EvaluationError(MithridateError):
     """A measurement is not defined on this input."""
 

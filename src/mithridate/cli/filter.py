@@ -1,0 +1,106 @@
+"""`mithridate filter DETECTOR EMBEDDINGS --out DIR`: scores, keep-lists, a report; on request the pairs that stay."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Generic, Literal, TypeVar
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from mithridate.cli.common import ReadOptions, emit, parse, pick
+from mithridate.encoder.embeddings import read_embeddings
+from mithridate.errors import FilterError
+from mithridate.evaluation.filter_report import filter_report
+from mithridate.filtering.filter import filter
+from mithridate.filtering.output import write_filtered, write_kept_pairs
+from mithridate.filtering.registry import DETECTORS
+from mithridate.filtering.threshold import Above, Budget, CleanQuantile, Threshold
+from mithridate.folders import new_folder, refuse_existing
+from mithridate.poisoning.manifest import read_manifest
+from mithridate.report.console import print_report
+from mithridate.report.write import write_report
+
+D = TypeVar("D")
+
+
+@dataclass(frozen=True)
+class Filter(Generic[D]):
+    """Score pairs and say which stay: scores.parquet, keep.txt, keep.npy, filter.json and a report."""
+
+    embeddings: Annotated[Positional[Path], arg(metavar="EMBEDDINGS")]
+    """What mithridate embed wrote, or clip-retrieval; by another encoder than the one to be trained."""
+    out: Path
+    """Folder to write."""
+    detector: OmitArgPrefixes[D]
+    above: float | None = None
+    """Pairs above this suspicion go; by default the detector's own level, where it has one."""
+    clean_quantile: float | None = None
+    """Pairs above this quantile of the clean pairs go: 0.95 loses 5 % of clean pairs. Needs --clean."""
+    clean: Path | None = None
+    """Embeddings of pairs known to be clean, by the same encoder."""
+    budget: int | None = None
+    """The most suspicious pairs go, this many."""
+    budget_share: float | None = None
+    """The most suspicious pairs go, this share of all."""
+    pairs: str | None = None
+    """The data that were embedded: the report then shows captions, and --format can write what stays."""
+    format: Literal["table", "parquet", "webdataset", "imagefolder"] | None = None
+    """Write the pairs that stay to OUT/data in this layout; `parquet` leaves the images where they are."""
+    manifest: Path | None = None
+    """The truth, to measure the detector with: what mithridate poison wrote. It changes nothing but the report."""
+    seed: int = 0
+    """Of every draw."""
+    read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    overwrite: bool = False
+    """Replace what is in the output folder."""
+    json: bool = False
+    """One JSON object on the last line."""
+
+    def run(self) -> None:
+        refuse_existing(self.out, overwrite=self.overwrite)
+        threshold = self._threshold()
+        if self.format is not None and self.pairs is None:
+            raise FilterError(f"--format {self.format} needs the data that were embedded; give them with --pairs")
+        manifest = None if self.manifest is None else read_manifest(self.manifest)
+        embeddings = read_embeddings(self.embeddings)
+        pairs = None if self.pairs is None else self.read.read(self.pairs)
+        clean = None if self.clean is None else read_embeddings(self.clean)
+        filtered = filter(embeddings, self.detector, threshold=threshold, clean=clean, seed=self.seed)  # type: ignore[arg-type]
+        report = filter_report(filtered, manifest=manifest, pairs=pairs)
+        with new_folder(self.out, overwrite=self.overwrite) as folder:
+            write_filtered(filtered, folder)
+            write_report(report, folder)
+            if self.format is not None and pairs is not None:
+                data = folder / "data"
+                data.mkdir()
+                write_kept_pairs(filtered, pairs, data, form=self.format)
+        if self.json:
+            emit({"out": str(self.out), "level": filtered.level, **report.headline}, as_json=True)
+        else:
+            print_report(report)
+            print(f"{self.out / 'report.html'}")
+
+    def _threshold(self) -> Threshold | None:
+        if (self.clean_quantile is None) != (self.clean is None):
+            raise FilterError(
+                "a clean quantile and embeddings of clean pairs go together: --clean-quantile Q --clean DIR"
+            )
+        chosen = {
+            "--above": None if self.above is None else Above(self.above),
+            "--clean-quantile": None if self.clean_quantile is None else CleanQuantile(self.clean_quantile),
+            "--budget": None if self.budget is None else Budget(pairs=self.budget),
+            "--budget-share": None if self.budget_share is None else Budget(share=self.budget_share),
+        }
+        given = {name: threshold for name, threshold in chosen.items() if threshold is not None}
+        if len(given) > 1:
+            raise FilterError(f"expected one threshold, got {' and '.join(given)}; choose one of them")
+        return next(iter(given.values()), None)
+
+
+def run(argv: Sequence[str]) -> None:
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: mithridate filter DETECTOR EMBEDDINGS --out DIR ...\n")
+        for name, detector in DETECTORS.items():
+            print(f"  {name:<16} {(detector.__doc__ or '').splitlines()[0]}")
+        return
+    parse(Filter[pick(DETECTORS, argv[0], "detector")], argv[1:], prog=f"filter {argv[0]}").run()

@@ -1,0 +1,60 @@
+"""What a detector is, and what it says."""
+
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes its compute functions at import, where pyright does not see them)
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mithridate.encoder.embeddings import Embeddings
+from mithridate.errors import FilterError
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a detector says of n pairs: `uid` (n,), `suspicion` (n,), higher is more suspicious, always."""
+
+    uid: pa.ChunkedArray
+    suspicion: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.suspicion.shape != (len(self.uid),):
+            raise ValueError(f"expected one suspicion for each of {len(self.uid)} pairs, got {self.suspicion.shape}")
+        wrong = int((~np.isfinite(self.suspicion)).sum())
+        if wrong:
+            raise FilterError(f"{wrong} of {len(self)} suspicions are not finite; the detector is at fault")
+
+    def __len__(self) -> int:
+        return len(self.uid)
+
+    def ranked(self) -> np.ndarray:
+        """Rows from the most to the least suspicious, (n,); equal ones in the order of their uids."""
+        return np.lexsort((uid_order(self.uid).argsort(), -self.suspicion))
+
+
+def uid_order(uid: pa.ChunkedArray) -> np.ndarray:
+    """Rows in the order of their uids, (n,): an order that does not depend on how the pairs lie."""
+    return pc.sort_indices(uid).to_numpy().astype(np.int64)
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """A small frozen dataclass: options in, suspicions out. It holds no data, and never sees a label or a manifest."""
+
+    name: ClassVar[str]
+    measures: ClassVar[str]  # what `suspicion` is, as the axis of a figure
+    own_level: ClassVar[float | None]  # above it a pair goes, where nobody names a threshold
+
+    def suspicion(self, embeddings: Embeddings, rng: np.random.Generator) -> np.ndarray:
+        """One finite number a pair, (n,), higher is more suspicious.
+
+        Permuting the pairs permutes the suspicions. Works in blocks: nothing is of size (n, n). Raises `FilterError`
+        where the embeddings do not allow it.
+        """
+        ...
