@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 from rich.console import Console
@@ -16,6 +16,10 @@ from tyro.conf import Positional
 from mithridate.data.pairs import Pairs
 from mithridate.data.read import read_pairs
 from mithridate.errors import MithridateError
+from mithridate.filtering.keep import read_keep_list
+
+if TYPE_CHECKING:
+    from mithridate.encoder.encoder import Encoder
 
 T = TypeVar("T")
 
@@ -132,6 +136,21 @@ def display(*, quiet: bool = False) -> Iterator[Display]:
     )
     with bars:
         yield Display(bars)
+
+
+def only_kept(pairs: Pairs, keep: Path | None, start: "Encoder") -> Pairs:
+    """The pairs on the keep-list; a warning on standard error where its filter looked through the encoder `start`."""
+    if keep is None:
+        return pairs
+    from mithridate.encoder.encoder import weights_fingerprint
+
+    listed = read_keep_list(keep)
+    kept = listed.apply(pairs)
+    print(f"mithridate: {len(kept):,} of {len(pairs):,} pairs are on the keep-list", file=sys.stderr)
+    warning = listed.same_encoder(start.name, weights_fingerprint(start.model))
+    if warning is not None:
+        print(f"mithridate: warning {warning}", file=sys.stderr)
+    return kept
 
 
 def pick(registry: dict[str, T], name: str, what: str) -> T:

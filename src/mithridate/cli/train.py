@@ -9,7 +9,7 @@ from typing import Generic, Literal, TypeVar
 
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import CacheOptions, Data, ReadOptions, display, emit, parse, pick
+from mithridate.cli.common import CacheOptions, Data, ReadOptions, display, emit, only_kept, parse, pick
 from mithridate.encoder.encoder import load_encoder
 from mithridate.training.config import PRESETS, TrainConfig
 from mithridate.training.loop import train
@@ -36,6 +36,8 @@ class Train(Generic[Options]):
     objective: str = "clip"
     """What is minimised: clip, or a robust objective. Its options are shown by --objective NAME --help."""
     options: OmitArgPrefixes[Options] = field(kw_only=True)
+    keep: Path | None = None
+    """Train only on the pairs of this keep-list: what mithridate filter wrote, a list of uids, a DataComp subset."""
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
     overwrite: bool = False
@@ -46,6 +48,7 @@ class Train(Generic[Options]):
     def run(self) -> None:
         pairs = self.read.read(self.data)
         start = load_encoder(self.encoder, pretrained=self.pretrained, seed=self.config.seed)
+        pairs = only_kept(pairs, self.keep, start)
         clock = time.perf_counter()
         with display(quiet=self.json) as show:
             trained = train(
