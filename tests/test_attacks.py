@@ -3,8 +3,10 @@
 import hashlib
 import json
 import re
+import shutil
 import tarfile
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -17,21 +19,44 @@ from mithridate.data.read import read_pairs
 from mithridate.data.write import write_table, write_webdataset
 from mithridate.errors import AttackError, DataError
 from mithridate.poisoning.apply import _check, poison
+from mithridate.poisoning.backdoor import Backdoor
 from mithridate.poisoning.manifest import read_manifest, write_manifest
-from mithridate.poisoning.plan import Attack, Goal, PoisonPlan
+from mithridate.poisoning.plan import Attack, Goal, Mode, PoisonPlan
 from mithridate.poisoning.registry import ATTACKS
 from mithridate.poisoning.relabel import MultiLabel, SingleImage, SingleLabel
+from mithridate.poisoning.targeted import Targeted
+from mithridate.poisoning.text_trigger import TextTrigger
 
 # One instance of every attack that poisons 200 pairs or more of `crowd`. A new attack needs a line here.
 EXAMPLES = {
     "single-image": SingleImage(source="sheep", target="aeroplane"),
     "single-label": SingleLabel(source="sheep", target="aeroplane", count=202),
     "multi-label": MultiLabel(goals=("sheep:aeroplane", "sofa:bird"), class_share=0.9),
+    "backdoor": Backdoor(target="sheep", trigger="patch:size=3", also=("aeroplane=blended:alpha=0.3",), count=202),
+    "targeted": Targeted(images=42, classes=("sheep",), inside=True),
+    "text-trigger": TextTrigger(target="sheep", trigger="verily so", count=202),
 }
-MODES = ("replace", "replace-and-drop-target", "inject")
 
-every_attack = pytest.mark.parametrize("name", ATTACKS)
-every_mode = pytest.mark.parametrize("mode", MODES)
+
+def modes_of(attack):
+    return get_args(get_type_hints(attack)["mode"])
+
+
+every_mode = pytest.mark.parametrize(
+    ("name", "mode"), [(name, mode) for name, attack in ATTACKS.items() for mode in modes_of(attack)]
+)
+
+
+@pytest.fixture
+def carry_out(tmp_path_factory):
+    """`poison` with a folder for altered images, always the same one."""
+    folder = tmp_path_factory.mktemp("altered") / "images"
+
+    def run(pairs, attack, seed=0):
+        shutil.rmtree(folder, ignore_errors=True)
+        return poison(pairs, attack, seed=seed, images=folder)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +101,14 @@ def test_every_attack_has_an_example():
         assert isinstance(attack, Attack)
 
 
-@every_attack
 @every_mode
-def test_it_depends_on_its_seed_only_and_leaves_its_input_alone(crowd, name, mode):
+def test_it_depends_on_its_seed_only_and_leaves_its_input_alone(crowd, carry_out, name, mode):
     attack = replace(EXAMPLES[name], mode=mode)
     before, fingerprint = Pairs(pa.concat_tables([crowd.table]).combine_chunks()), crowd.fingerprint
     np.random.seed(1)  # noqa: NPY002 (a global draw is what must not matter)
-    first = poison(crowd, attack, seed=3)
+    first = carry_out(crowd, attack, seed=3)
     np.random.seed(2)  # noqa: NPY002
-    again, other = poison(crowd, attack, seed=3), poison(crowd, attack, seed=4)
+    again, other = carry_out(crowd, attack, seed=3), carry_out(crowd, attack, seed=4)
     assert again.pairs.table.equals(first.pairs.table)
     assert again.manifest == first.manifest
     assert again.records.tolist() == first.records.tolist()
@@ -93,7 +117,6 @@ def test_it_depends_on_its_seed_only_and_leaves_its_input_alone(crowd, name, mod
     assert before.fingerprint == fingerprint
 
 
-@every_attack
 @every_mode
 def test_a_plan_names_every_pair_at_most_once(crowd, name, mode):
     plan = replace(EXAMPLES[name], mode=mode).plan(crowd, np.random.default_rng(0))
@@ -101,16 +124,15 @@ def test_a_plan_names_every_pair_at_most_once(crowd, name, mode):
     assert len(plan) >= 200
     assert len(replaced) == (0 if mode == "inject" else len(plan))
     assert len(np.unique(replaced)) == len(replaced)
-    assert len(np.unique(plan.text_rows)) == len(plan)
+    assert len(np.unique(plan.text_rows if plan.like_rows is None else plan.like_rows)) == len(plan)
     assert not np.isin(replaced, plan.drop).any()
     assert (len(plan.drop) > 0) == (mode == "replace-and-drop-target")
 
 
-@every_attack
 @every_mode
-def test_the_manifest_is_the_truth_and_all_of_it(crowd, name, mode):
+def test_the_manifest_is_the_truth_and_all_of_it(crowd, carry_out, name, mode):
     attack = replace(EXAMPLES[name], mode=mode)
-    done = poison(crowd, attack, seed=0)
+    done = carry_out(crowd, attack)
     clean, poisoned, manifest = by_uid(crowd), by_uid(done.pairs), done.manifest
     told = {row["uid"]: row for row in manifest.poisoned.to_pylist()}
     changed = {uid for uid, row in poisoned.items() if clean.get(uid) != row}
@@ -120,26 +142,24 @@ def test_the_manifest_is_the_truth_and_all_of_it(crowd, name, mode):
     assert poisoned.keys() - clean.keys() == {uid for uid, row in told.items() if row["added"]}
 
     text_of = {row[1]: row for row in clean.values()}  # captions of `crowd` are distinct
-    goal_of = {goal.source: goal for goal in manifest.goals}
-    place_labels = {row[0]: row[2] for row in clean.values()}
     for uid, row in told.items():
         origin = text_of[row["text_before"]] if row["added"] else clean[uid]
-        assert poisoned[uid] == (row["image"], row["text"], origin[2], origin[3])
+        assert poisoned[uid][:2] == (row["image"], row["text"])
+        assert poisoned[uid][3] == origin[3]
         assert (row["text_before"], row["sha256_before"]) == (origin[1], sha256(origin[0]))
         assert row["sha256"] == sha256(row["image"])
-        (source,) = origin[2]
-        assert place_labels[row["image"]] == [goal_of[source].target]
+        # a label goes with its caption
+        assert poisoned[uid][2] == text_of.get(row["text"], origin)[2]
+        assert (row["edit"] is None) == (row["image"] in {place for place, *_ in clean.values()})
 
-    used = {text_of[row["text_before"]][0] for row in told.values()}
-    class_images = {row[0] for row in clean.values() if len(row[2]) == 1 and row[2][0] in goal_of}
-    assert manifest.strength == {
+    targets = len(manifest.goals) or len(manifest.aims)
+    strength = dict(manifest.strength)
+    assert strength.pop("class_share") == strength.pop("images") / strength.pop("class_images")
+    assert strength == {
         "count": len(changed),
         "rate": len(changed) / len(poisoned),
-        "class_share": len(used) / len(class_images),
-        "targets": len(manifest.goals),
-        "rate_per_target": len(changed) / len(manifest.goals) / len(poisoned),
-        "images": len(used),
-        "class_images": len(class_images),
+        "targets": targets,
+        "rate_per_target": len(changed) / targets / len(poisoned),
         "pairs": len(poisoned),
     }
     assert manifest.data == {"clean": crowd.fingerprint, "poisoned": done.pairs.fingerprint}
@@ -147,11 +167,26 @@ def test_the_manifest_is_the_truth_and_all_of_it(crowd, name, mode):
     assert type(attack)(**manifest.options) == attack
 
 
-@every_attack
+@pytest.mark.parametrize("name", ["single-image", "single-label", "multi-label"])
+@pytest.mark.parametrize("mode", get_args(Mode))
+def test_captions_of_a_source_meet_images_of_their_target(crowd, name, mode):
+    manifest = poison(crowd, replace(EXAMPLES[name], mode=mode)).manifest
+    clean = by_uid(crowd)
+    text_of, place_labels = {row[1]: row for row in clean.values()}, {row[0]: row[2] for row in clean.values()}
+    goal_of = {goal.source: goal for goal in manifest.goals}
+    for row in manifest.poisoned.to_pylist():
+        (source,) = text_of[row["text_before"]][2]
+        assert row["text"] == row["text_before"]
+        assert place_labels[row["image"]] == [goal_of[source].target]
+    used = {text_of[text][0] for text in manifest.poisoned["text"].to_pylist()}
+    class_images = {row[0] for row in clean.values() if len(row[2]) == 1 and row[2][0] in goal_of}
+    assert (manifest.strength["images"], manifest.strength["class_images"]) == (len(used), len(class_images))
+
+
 @every_mode
 @pytest.mark.parametrize("form", ["overlay", "table", "webdataset"])
-def test_the_written_set_reads_back_and_betrays_nothing(crowd, tmp_path, name, mode, form):
-    done = poison(crowd, replace(EXAMPLES[name], mode=mode), seed=0)
+def test_the_written_set_reads_back_and_betrays_nothing(crowd, carry_out, tmp_path, name, mode, form):
+    done = carry_out(crowd, replace(EXAMPLES[name], mode=mode), seed=0)
     if form == "webdataset":
         write_webdataset(done.pairs, tmp_path, records=done.records, samples_per_shard=100)
     else:
@@ -563,8 +598,8 @@ def test_a_plan_that_contradicts_itself_is_refused(small):
 
 
 @every_mode
-def test_a_manifest_reads_back_as_it_was_written(crowd, tmp_path, mode):
-    manifest = poison(crowd, replace(EXAMPLES["single-image"], mode=mode), seed=7).manifest
+def test_a_manifest_reads_back_as_it_was_written(crowd, carry_out, tmp_path, name, mode):
+    manifest = carry_out(crowd, replace(EXAMPLES[name], mode=mode), seed=7).manifest
     write_manifest(manifest, tmp_path / "manifest.json")
     assert read_manifest(tmp_path) == manifest
     assert read_manifest(tmp_path / "manifest.json").poisoned.schema == manifest.poisoned.schema

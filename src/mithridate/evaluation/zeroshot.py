@@ -6,12 +6,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import open_clip
 import pyarrow as pa
 from jaxtyping import Float, Int
 
 from mithridate.data.labelled import class_index, match_classes, refuse_templates
 from mithridate.data.pairs import Pairs
+from mithridate.data.prompts import TEMPLATE_SETS, prompts, templates
 from mithridate.encoder.embed import Progress, _silent, embed_images, embed_tokens, image_source, tokenise
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import DataError, EvaluationError
@@ -22,19 +22,7 @@ _CLASSES_AT_ONCE = 64
 _MATRIX = 12  # a confusion matrix of more classes is no table to read
 _PAIRS = 20
 
-# a library's data, as text with {} where the name goes
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    "openai": tuple(template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES),
-    "simple": tuple(template("{}") for template in open_clip.SIMPLE_IMAGENET_TEMPLATES),
-}
-
-
-def prompts(class_name: str, templates: Sequence[str]) -> list[str]:
-    """The templates with the class name in the place of each `{}`; underscores of the name become blanks.
-
-    Nothing is formatted: a name or a template may come from a stranger, and `{0.__class__}` is only text.
-    """
-    return [template.replace("{}", class_name.replace("_", " ")) for template in templates]
+TEMPLATES: dict[str, tuple[str, ...]] = {name: templates(name) for name in TEMPLATE_SETS}
 
 
 def zero_shot_weights(

@@ -111,9 +111,10 @@ def _carry_out(pairs: Pairs, plan: PoisonPlan, rng: np.random.Generator) -> tupl
     # row i of the new table takes its text from `text_at[i]` of [clean texts, poison texts], its image likewise
     text_at = np.concatenate([np.arange(n), n + added])
     text_at[plan.rows[replaced]] = n + replaced
-    source_row = np.concatenate([np.arange(n), plan.text_rows[added]])
+    like_rows = plan.text_rows if plan.like_rows is None else plan.like_rows
+    source_row = np.concatenate([np.arange(n), like_rows[added]])
     # a label goes with its caption: one that contradicts it would be found by reading
-    label_row = source_row.copy()
+    label_row = np.concatenate([np.arange(n), plan.text_rows[added]])
     label_row[plan.rows[replaced]] = plan.text_rows[replaced]
 
     codes = plan.images.dictionary_encode()
@@ -125,7 +126,7 @@ def _carry_out(pairs: Pairs, plan: PoisonPlan, rng: np.random.Generator) -> tupl
     keep = np.ones(len(text_at), dtype=bool)
     keep[plan.drop] = False
     # clean pairs keep their order; what is added falls anywhere between them
-    position = np.concatenate([np.arange(n, dtype=np.float64), _places_between(pairs, plan.text_rows[added], rng)])
+    position = np.concatenate([np.arange(n, dtype=np.float64), _places_between(pairs, like_rows[added], rng)])
     order = np.argsort(position, kind="stable")
     order = order[keep[order]]
 

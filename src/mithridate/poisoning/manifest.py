@@ -83,12 +83,13 @@ def read_manifest(path: Path) -> Manifest:
         raise DataError(f"{path} is not a manifest of format {FORMAT}; mithridate poison writes them")
     try:
         raw["goals"] = tuple(Goal(**goal) for goal in raw["goals"])
+        raw["options"] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw["options"].items()}
         raw["aims"] = tuple(Aim(**aim) for aim in raw["aims"])
         raw["poisoned"]["image"] = [_found(place, path.parent) for place in raw["poisoned"]["image"]]
         raw["poisoned"] = pa.table({name: pa.array(raw["poisoned"][name], kind) for name, kind in POISONED.items()})
         raw["dropped"] = tuple(raw["dropped"])
         return Manifest(**raw)
-    except (KeyError, TypeError, ValueError, pa.ArrowInvalid) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, pa.ArrowInvalid) as error:
         raise DataError(f"{path} lacks or has a wrong field: {error}") from error
 
 

@@ -96,8 +96,9 @@ class PoisonPlan:
 
     `images` (k,) places, `texts` (k,) captions, `text_rows` (k,) the row that each caption comes from, with its labels;
     `drop` (r,) rows that are removed. `edited` (k,): which of the images that `edits` makes the pair gets in the place
-    of `images`, -1 for none; captions that share an image share the number. `class_images` is how many images class A
-    has, `used_images` how many of them are used (they lent captions, or were altered).
+    of `images`, -1 for none; captions that share an image share the number. `like_rows` (k,): the row that an added
+    pair stands among the others like, by default `text_rows`; those of one image make one sample. `class_images` is
+    how many images class A has, `used_images` how many of them are used (they lent captions, or were altered).
     """
 
     rows: np.ndarray
@@ -111,6 +112,7 @@ class PoisonPlan:
     aims: tuple[Aim, ...] = ()
     edits: Edits | None = None
     edited: np.ndarray | None = None
+    like_rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
