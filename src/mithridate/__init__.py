@@ -45,18 +45,25 @@ if TYPE_CHECKING:
     from mithridate.poisoning.registry import ATTACKS
     from mithridate.poisoning.relabel import MultiLabel, SingleImage, SingleLabel
     from mithridate.report.write import write_report
+    from mithridate.training.augment_only import AugmentOnly
+    from mithridate.training.cleanclip import CleanClip
     from mithridate.training.clip import Clip
     from mithridate.training.config import SCRATCH, TrainConfig
     from mithridate.training.loop import train
+    from mithridate.training.par import Par
     from mithridate.training.registry import OBJECTIVES
+    from mithridate.training.roclip import RoClip
+    from mithridate.training.safeclip import SafeClip
 
 # Imported when first asked for: `import mithridate` must not load torch.
 _WHERE = {
     "ATTACKS": "poisoning.registry",
     "Above": "filtering.threshold",
     "AdamWProbe": "evaluation.probe",
+    "AugmentOnly": "training.augment_only",
     "Budget": "filtering.threshold",
     "Classified": "evaluation.zeroshot",
+    "CleanClip": "training.cleanclip",
     "CleanQuantile": "filtering.threshold",
     "Clip": "training.clip",
     "CosineDistance": "filtering.cosine",
@@ -73,10 +80,13 @@ _WHERE = {
     "NegClipLoss": "filtering.promiscuity",
     "OBJECTIVES": "training.registry",
     "Pairs": "data.pairs",
+    "Par": "training.par",
     "PoisonPlan": "poisoning.plan",
     "Poisoned": "poisoning.apply",
     "Report": "evaluation.result",
+    "RoClip": "training.roclip",
     "SCRATCH": "training.config",
+    "SafeClip": "training.safeclip",
     "Scores": "filtering.scores",
     "SingleImage": "poisoning.relabel",
     "SingleLabel": "poisoning.relabel",
@@ -118,8 +128,10 @@ __all__ = [
     "Above",
     "AdamWProbe",
     "AttackError",
+    "AugmentOnly",
     "Budget",
     "Classified",
+    "CleanClip",
     "CleanQuantile",
     "Clip",
     "CosineDistance",
@@ -140,9 +152,12 @@ __all__ = [
     "NegClipLoss",
     "OutputError",
     "Pairs",
+    "Par",
     "PoisonPlan",
     "Poisoned",
     "Report",
+    "RoClip",
+    "SafeClip",
     "Scores",
     "SingleImage",
     "SingleLabel",

@@ -34,7 +34,7 @@ class Train(Generic[Options]):
     """Defaults of the options below; by default `scratch` where the encoder has no weights, else `finetune`."""
     config: OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
     objective: str = "clip"
-    """What is minimised: clip, or a robust objective. Its options are shown by --objective NAME --help."""
+    """clip, augment-only, roclip, cleanclip, safeclip, par; --objective NAME --help shows the options of each."""
     options: OmitArgPrefixes[Options] = field(kw_only=True)
     keep: Path | None = None
     """Train only on the pairs of this keep-list: what mithridate filter wrote, a list of uids, a DataComp subset."""
