@@ -28,7 +28,7 @@ from mithridate.training.config import SCRATCH, TrainConfig
 from mithridate.training.loop import train
 from mithridate.training.run import read_run
 
-TRAIN_IMAGES, TEST_IMAGES = 6000, 405
+TRAIN_IMAGES, TEST_IMAGES = 6000, 540
 EPOCHS = 4
 
 
