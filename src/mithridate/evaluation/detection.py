@@ -3,8 +3,8 @@
 Every measure is a mean over pairs, or a smooth function of such means. How much each pair moves it (its influence,
 Efron's infinitesimal jackknife) is known in closed form; influences are summed over the pairs of one image, which are
 poisoned or clean together, and their squares give the variance. One sort, no resampling: it holds for millions of
-pairs. The interval is Wilson's, for the number of independent images that would spread as much. Over poison on 10 to
-100 images it covered the truth in 87 to 97 % of worlds; with pairs as units in 67 to 72 % (docs/filtering.md).
+pairs. The interval is Wilson's, for the number of independent images that would spread as much. How
+often it holds the truth is in docs/filtering.md.
 """
 
 from collections.abc import Sequence
