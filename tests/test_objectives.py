@@ -19,7 +19,6 @@ from mithridate.training.registry import OBJECTIVES
 from mithridate.training.split import upper_posterior
 
 PAIRS, WIDTH, BATCH = 60, 5, 6
-START = Start(PAIRS, WIDTH)
 
 # options under which an objective is plain CLIP
 NEUTRAL = {
@@ -33,6 +32,7 @@ NEUTRAL = {
 # options small enough for sixty pairs, all phases within four epochs
 SMALL = {"roclip": {"pool_size": 12}, "safeclip": {"unimodal_epochs": 1, "pool_size": 12}}
 EPOCHS = 4
+START = Start(PAIRS, WIDTH, EPOCHS)
 
 
 def unit(*shape: int, seed: int) -> torch.Tensor:
@@ -131,7 +131,7 @@ def plain(tiny, pairs):
 @pytest.mark.parametrize("name", sorted(OBJECTIVES.keys() - {"clip"}))
 def test_a_neutral_run_ends_in_the_weights_of_plain_clip_and_another_does_not(name, tiny, pairs, plain):
     assert same(mt.train(tiny, pairs, objective=OBJECTIVES[name](**NEUTRAL[name]), config=QUICK), plain)
-    options = {"pool_size": 40} if name in SMALL else {}
+    options = {"roclip": {"pool_size": 40}, "safeclip": {"unimodal_epochs": 1, "slow_epochs": 0}}.get(name, {})
     robust = mt.train(tiny, pairs, objective=OBJECTIVES[name](**options), config=QUICK)
     assert not same(robust, plain)
     assert all(torch.isfinite(value.float()).all() for value in weights(robust).values())
@@ -164,7 +164,7 @@ def test_a_killed_run_goes_on_with_its_pool_and_split(objective, at, tiny, pairs
         mt.train(tiny, pairs, objective=objective, config=config, out=tmp_path / "run", on_step=stop)
     state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
     assert state["step"] == at
-    expected = objective.build(Start(len(pairs), 128)).state_dict()
+    expected = objective.build(Start(len(pairs), 128, config.epochs)).state_dict()
     assert {name: value.shape for name, value in state["objective"].items()} == {
         name: value.shape for name, value in expected.items()
     }
@@ -392,6 +392,8 @@ def test_the_nearest_row_is_found_over_chunks_and_equal_rows(low_precision):
     ("name", "options", "match"),
     [
         ("roclip", {"every": -1}, "every must be 0"),
+        ("roclip", {"every": 5}, "every 5th epoch matches, and there are 4"),
+        ("safeclip", {"unimodal_epochs": 3}, "3 unimodal and 1 slow epochs leave no epoch of 4 for the safe pairs"),
         ("cleanclip", {"inmodal_weight": -1.0}, "inmodal_weight must not be negative, got -1"),
         ("safeclip", {"threshold": 1.5}, r"threshold must lie in \[0, 1\], got 1.5"),
         ("safeclip", {"slow_factor": float("nan")}, "slow_factor must not be negative, got nan"),

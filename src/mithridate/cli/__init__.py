@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": ("mithridate.cli.evaluate", "attack success and utility of a model, with intervals and baselines"),
     "classify": ("mithridate.cli.classify", "zero-shot classification and linear probe on labelled images"),
     "compare": ("mithridate.cli.compare", "the difference of evaluations, query by query, with p-values"),
+    "repair-curve": ("mithridate.cli.repair_curve", "attack success against utility while a model is repaired"),
     "report": ("mithridate.cli.report", "render a report again"),
 }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
+import pyarrow as pa
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,7 +16,7 @@ from tyro.conf import Positional
 
 from mithridate.data.pairs import Pairs
 from mithridate.data.read import read_pairs
-from mithridate.errors import MithridateError
+from mithridate.errors import DataError, MithridateError
 from mithridate.filtering.keep import read_keep_list
 
 if TYPE_CHECKING:
@@ -151,6 +152,22 @@ def only_kept(pairs: Pairs, keep: Path | None, start: "Encoder") -> Pairs:
     if warning is not None:
         print(f"mithridate: warning {warning}", file=sys.stderr)
     return kept
+
+
+def refuse_poison(pairs: Pairs, manifest: Path | None) -> None:
+    """Raise `DataError` where pairs are as the `manifest` says they were poisoned: what repairs must be clean."""
+    if manifest is None:
+        return
+    from mithridate.poisoning.leftover import poisoned_rows
+    from mithridate.poisoning.manifest import read_manifest
+
+    left = poisoned_rows(pairs, read_manifest(manifest))
+    if len(left):
+        first = ", ".join(pairs.uid.take(pa.array(left[:3])).to_pylist()) + (", ..." if len(left) > 3 else "")
+        raise DataError(
+            f"{len(left)} of {len(pairs)} pairs are poisoned, by {manifest}: {first}; repair needs clean pairs: leave "
+            "these out (--keep), or use other data"
+        )
 
 
 def pick(registry: dict[str, T], name: str, what: str) -> T:

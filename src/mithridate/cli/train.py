@@ -9,7 +9,7 @@ from typing import Generic, Literal, TypeVar
 
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import CacheOptions, Data, ReadOptions, display, emit, only_kept, parse, pick
+from mithridate.cli.common import CacheOptions, Data, ReadOptions, display, emit, only_kept, parse, pick, refuse_poison
 from mithridate.encoder.encoder import load_encoder
 from mithridate.training.config import PRESETS, TrainConfig
 from mithridate.training.loop import train
@@ -30,14 +30,17 @@ class Train(Generic[Options]):
     """What to start from: an open_clip model, mithridate-tiny, local-dir:FOLDER, hf-hub:ORG/REPO, a run's folder."""
     pretrained: str | None = None
     """Its pretrained tag or checkpoint file."""
-    preset: Literal["finetune", "scratch"] | None = None
-    """Defaults of the options below; by default `scratch` where the encoder has no weights, else `finetune`."""
+    preset: Literal["finetune", "scratch", "repair-1e-3", "repair-1e-4", "repair-1e-5"] | None = None
+    """Defaults of the options below; by default `scratch` where the encoder has no weights, else `finetune`. `repair-`:
+    one epoch on clean pairs at that learning rate."""
     config: OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
     objective: str = "clip"
     """clip, augment-only, roclip, cleanclip, safeclip, par; --objective NAME --help shows the options of each."""
     options: OmitArgPrefixes[Options] = field(kw_only=True)
     keep: Path | None = None
     """Train only on the pairs of this keep-list: what mithridate filter wrote, a list of uids, a DataComp subset."""
+    refuse_manifest: Path | None = None
+    """Refuse to train where a pair that this manifest calls poisoned is still as it was poisoned: for repair."""
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
     overwrite: bool = False
@@ -49,6 +52,7 @@ class Train(Generic[Options]):
         pairs = self.read.read(self.data)
         start = load_encoder(self.encoder, pretrained=self.pretrained, seed=self.config.seed)
         pairs = only_kept(pairs, self.keep, start)
+        refuse_poison(pairs, self.refuse_manifest)
         clock = time.perf_counter()
         with display(quiet=self.json) as show:
             trained = train(

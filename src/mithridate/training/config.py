@@ -65,4 +65,12 @@ SCRATCH = TrainConfig(
 )
 """From scratch with a tiny model, for minutes on a CPU."""
 
-PRESETS = {"finetune": TrainConfig(), "scratch": SCRATCH}
+PRESETS = {
+    "finetune": TrainConfig(),
+    "scratch": SCRATCH,
+    # post-training of mmPoison: clean pairs from a poisoned checkpoint, at the three rates of its table
+    **{
+        f"repair-{lr:.0e}".replace("e-0", "e-"): TrainConfig(epochs=1, lr=lr, min_lr=lr / 10)
+        for lr in (1e-3, 1e-4, 1e-5)
+    },
+}

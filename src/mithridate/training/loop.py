@@ -67,7 +67,7 @@ def train(
         raise DataError("there are no pairs to train on")
     low_precision = _low_precision(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     width = int(encoder.config["model_cfg"]["embed_dim"])
-    loss = objective.build(Start(len(pairs), width, config.seed, low_precision))
+    loss = objective.build(Start(len(pairs), width, config.epochs, config.seed, low_precision))
     views = {view for epoch in range(config.epochs) for view in plan_of(loss, epoch).views}
     # its own mixed precision is fixed once a process; two runs in one process may differ, so autocast is ours
     accelerator = Accelerator(cpu=not torch.cuda.is_available())

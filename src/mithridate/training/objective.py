@@ -77,6 +77,7 @@ class Start:
 
     pairs: int  # rows of the training set, those that turn out unusable included
     width: int  # of embeddings
+    epochs: int
     seed: int = 0
     low_precision: bool = False  # whether the towers run in bf16
 

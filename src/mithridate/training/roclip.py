@@ -37,6 +37,11 @@ class RoClip:
     def build(self, start: Start) -> nn.Module:
         if self.every < 0:
             raise MithridateError(f"every must be 0 (never) or more, got {self.every}")
+        if self.every > start.epochs:
+            raise MithridateError(
+                f"every {self.every}th epoch matches, and there are {start.epochs}; raise --epochs, or give --every 0 "
+                "for none"
+            )
         return RoClipLoss(self, start)
 
 

@@ -55,6 +55,11 @@ class SafeClip:
         for name in ("threshold", "rescored"):
             if not 0 <= getattr(self, name) <= 1:
                 raise MithridateError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if self.unimodal_epochs + self.slow_epochs >= start.epochs:
+            raise MithridateError(
+                f"{self.unimodal_epochs} unimodal and {self.slow_epochs} slow epochs leave no epoch of {start.epochs} "
+                "for the safe pairs; raise --epochs, or lower --unimodal-epochs"
+            )
         return SafeClipLoss(self, start)
 
 
