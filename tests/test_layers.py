@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "__init__": {"data", "poisoning", "encoder", "training", "filtering", "evaluation", "report"},
 }
 READ_THE_TRUTH = {"evaluation", "poisoning", "cli", "__init__"}
-OF_POISONING = {"mithridate.poisoning.manifest", "mithridate.poisoning.plan"}  # all that evaluation may see of it
+# all that evaluation may see of it; a trigger is part of the truth: it is stamped on test images
+OF_POISONING = {"mithridate.poisoning.manifest", "mithridate.poisoning.plan", "mithridate.poisoning.triggers"}
 
 
 def room_of(path):

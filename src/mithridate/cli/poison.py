@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import CacheOptions, Data, ReadOptions, display, emit, parse, pick
+from mithridate.cli.common import CacheOptions, Data, Display, ReadOptions, display, emit, parse, pick
 from mithridate.data.write import write_table, write_webdataset
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.poisoning.apply import poison
-from mithridate.poisoning.manifest import write_manifest
+from mithridate.poisoning.manifest import Manifest, write_manifest
 from mithridate.poisoning.plan import EmbedImages
 from mithridate.poisoning.registry import ATTACKS
 
@@ -54,10 +54,21 @@ class Poison(Generic[A]):
         gallery = None
         if self.gallery or self.gallery_split:
             gallery = self.read.read(self.gallery or self.data, split=self.gallery_split)
-        poisoned = poison(pairs, self.attack, seed=self.seed, gallery=gallery, embed_images=self._surrogate())  # type: ignore[arg-type]
         with new_folder(self.out, overwrite=self.overwrite) as folder:
             data = folder / "data"
             data.mkdir()
+            # an overlay points at altered images; copies of them have names of their own, so they lie with the truth
+            images = (data if self.format == "overlay" else folder) / "images"
+            with display(quiet=self.json) as show:
+                poisoned = poison(
+                    pairs,
+                    self.attack,  # type: ignore[arg-type]
+                    seed=self.seed,
+                    gallery=gallery,
+                    embed_images=self._surrogate(show),
+                    images=images,
+                    progress=show.stage,
+                )
             if self.format == "webdataset":
                 write_webdataset(poisoned.pairs, data, records=poisoned.records)
             else:
@@ -67,9 +78,10 @@ class Poison(Generic[A]):
             write_manifest(poisoned.manifest, folder / "manifest.json")
         strength = poisoned.manifest.strength
         shown = strength if self.json else {k: f"{v:.6g}" for k, v in strength.items()}
-        emit({"out": str(self.out), "attack": poisoned.manifest.attack, **shown}, as_json=self.json)
+        made = {"out": str(self.out), "attack": poisoned.manifest.attack, **shown, **_altered(poisoned.manifest)}
+        emit(made, as_json=self.json)
 
-    def _surrogate(self) -> EmbedImages | None:
+    def _surrogate(self, show: Display) -> EmbedImages | None:
         if self.surrogate is None:
             return None
         from mithridate.encoder.embed import embed_images, image_source
@@ -78,13 +90,18 @@ class Poison(Generic[A]):
         encoder = load_encoder(self.surrogate, pretrained=self.surrogate_pretrained)
 
         def embedded(places: pa.Array) -> np.ndarray:
-            with display(quiet=self.json) as show:
-                source = image_source(
-                    encoder, places, cache=self.cache.folder, limit=self.cache.limit, progress=show.stage
-                )
-                return embed_images(encoder, source, len(places), progress=show.stage)
+            source = image_source(encoder, places, cache=self.cache.folder, limit=self.cache.limit, progress=show.stage)
+            return embed_images(encoder, source, len(places), progress=show.stage)
 
         return embedded
+
+
+def _altered(manifest: Manifest) -> dict[str, Any]:
+    """How many images were altered, and what of their containers could not be kept."""
+    if not manifest.crafted:
+        return {}
+    lost = manifest.crafted["not_kept"]
+    return {"altered_images": manifest.crafted["images"], **({"not_kept": lost} if lost else {})}
 
 
 def run(argv: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from mithridate.encoder.encoder import Encoder
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.attack import AttackRanks
 from mithridate.evaluation.intervals import chance_hit, rate
-from mithridate.evaluation.result import Warning
+from mithridate.evaluation.result import Estimate, Warning
 from mithridate.poisoning.manifest import Manifest
 
 FEW_QUERIES = 30
@@ -119,6 +119,29 @@ def clean_succeeds(name: str, *, clean_hit: float, chance_hit: float) -> list[Wa
             "clean-model-succeeds",
             f"{name}: the clean model reaches Hit@10 {clean_hit:.3f}, chance is {chance_hit:.3f}; "
             "not all of the poisoned model's success is the attack's",
+        )
+    ]
+
+
+def clean_is_fooled(name: str, clean: Estimate, chance: float) -> list[Warning]:
+    """The clean model is taken in more often than by chance, beyond its interval."""
+    if clean.low is None or clean.low <= chance:
+        return []
+    return [
+        Warning(
+            "clean-model-fooled",
+            f"{name}: on the clean model success is {clean.value:.3f}, chance is {chance:.3f}; not all of the poisoned "
+            "model's success is the attack's",
+        )
+    ]
+
+
+def no_classifier(name: str, accuracy: float, chance: float) -> list[Warning]:
+    return [
+        Warning(
+            "no-classifier",
+            f"the {name} classifies untouched test images no better than chance ({accuracy:.3f}, chance {chance:.3f}); "
+            "what it takes triggered ones for means little",
         )
     ]
 

@@ -16,6 +16,7 @@ from mithridate.encoder.embeddings import Embeddings
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import DataError, EvaluationError
 from mithridate.evaluation import checks
+from mithridate.evaluation.aims import measure_aims, refuse_unknown_aims
 from mithridate.evaluation.attack import attack_ranks
 from mithridate.evaluation.intervals import chance_hit
 from mithridate.evaluation.leaks import shared_images
@@ -68,6 +69,7 @@ def evaluate(
     goals = manifest.goals if manifest is not None else goals
     for goal in goals:  # before anything is embedded
         _class_masks(goal, pairs)
+    refuse_unknown_aims(manifest, pairs)
     checks.refuse_mixed_encoders(encoder, clean)
     checks.refuse_foreign_manifest(manifest, train)
     name = "poisoned" if manifest is not None else "model"
@@ -83,7 +85,18 @@ def evaluate(
     ]
     utility = {model: retrieval_ranks(e) for model, e in embedded.items()}
 
-    tables = [strength_table(manifest)] if manifest is not None else []
+    aimed = measure_aims(
+        manifest,
+        pairs,
+        embedded,
+        encoders,
+        seed=seed,
+        cache=cache,
+        cache_limit=cache_limit,
+        progress=progress,
+    )
+
+    tables = [strength_table(manifest)] if manifest is not None and not manifest.aims else aimed.tables
     for m in measured:
         tables.append(attack_table(m, name, rng, several=len(measured) > 1))
         tables.append(image_to_text_table(m, rng, several=len(measured) > 1))
@@ -96,10 +109,12 @@ def evaluate(
         )
         figures += density
         warnings += found
+    warnings += aimed.warnings
     warnings += _check(measured, name, utility, pairs, groups, clean, runs or {})
     if train is not None:
         # a target image taken from the test gallery is in the poison on purpose
-        warnings += shared_images(train, pairs, ignore=[goal.target_image for goal in goals if goal.target_image])
+        on_purpose = [goal.target_image for goal in goals] + [aim.image for aim in (manifest.aims if manifest else ())]
+        warnings += shared_images(train, pairs, ignore=[place for place in on_purpose if place])
     pictures = (
         ()
         if not measured
@@ -115,13 +130,13 @@ def evaluate(
         tables, figures = [*tables, *shift_tables], [*figures, *shift_figures]
     return Report(
         title=title(goals, manifest),
-        summary=summary(measured, name, utility, manifest),
+        summary=(*aimed.summary, *summary(measured, name, utility, manifest)),
         tables=tuple(tables),
         figures=tuple(figures),
         retrievals=pictures,
-        rankings=rankings(measured, utility, pairs),
+        rankings=(*aimed.rankings, *rankings(measured, utility, pairs)),
         warnings=tuple(warnings),
-        headline=headline(measured, name, utility),
+        headline=aimed.headline | headline(measured, name, utility),
         provenance={
             "models": {model: e.name for model, e in encoders.items()},
             "test data": {"fingerprint": pairs.fingerprint, "pairs": len(pairs), "images": len(pairs.images)},

@@ -152,6 +152,9 @@ def rankings(measured: list[Measured], utility: dict[str, RetrievalRanks], pairs
 
 
 def title(goals: tuple[Goal, ...], manifest: Manifest | None) -> str:
+    if not goals and manifest is not None and manifest.aims:
+        targets = list(dict.fromkeys(aim.target for aim in manifest.aims))
+        return f"{manifest.attack}: {', '.join(targets[:5])}{' ...' if len(targets) > 5 else ''}"
     if not goals:
         return "Utility"
     words = ", ".join(f"{goal.source} to {goal.target}" for goal in goals)
@@ -162,7 +165,7 @@ def summary(
     measured: list[Measured], name: str, utility: dict[str, RetrievalRanks], manifest: Manifest | None
 ) -> tuple[str, ...]:
     lines = []
-    if manifest is not None:
+    if manifest is not None and not manifest.aims:
         s = manifest.strength
         lines.append(
             f"{int(s['count']):,} of {int(s['pairs']):,} training pairs are poisoned ({s['rate']:.2%}): captions of "

@@ -31,12 +31,14 @@ class Poisoned:
     """What an attack made of a data set: `pairs` for a trainer, `manifest` for `evaluate` alone.
 
     `records` (n,): pairs of one number were one sample of the source (an image with its captions); when the set is
-    written out each gets a file of its own, poisoned or not.
+    written out each gets a file of its own, poisoned or not. `bases` (k,): the place that the image of each poisoned
+    pair was made from, null where it is as it was.
     """
 
     pairs: Pairs
     manifest: Manifest
     records: np.ndarray
+    bases: pa.Array | None = None
 
 
 def poison(
@@ -69,7 +71,14 @@ def poison(
         crafted = craft(plan.edits, _first_texts(plan), images, seed=edit, progress=progress)
         plan = replace(plan, images=_altered(plan, crafted))
     poisoned, records, rows = _carry_out(pairs, plan, np.random.default_rng(place))
-    return Poisoned(poisoned, _manifest(pairs, attack, seed, plan, poisoned, rows, crafted), records)
+    manifest = _manifest(pairs, attack, seed, plan, poisoned, rows, crafted)
+    return Poisoned(poisoned, manifest, records, _bases(plan))
+
+
+def _bases(plan: PoisonPlan) -> pa.Array:
+    if plan.edits is None or plan.edited is None:
+        return pa.nulls(len(plan), pa.string())
+    return plan.edits.base.take(pa.array(plan.edited, mask=plan.edited < 0))
 
 
 def _first_texts(plan: PoisonPlan) -> list[str]:

@@ -36,7 +36,8 @@ class Manifest:
     `goals` are what retrieval shall do, `aims` what classification shall. `strength`: count (pairs), rate (of all
     pairs, poison included), class_share (images of class A used), always all three, and the rate of each of the
     `targets`. `data`: fingerprints of the set before and after. `dropped`: uids of pairs that were removed.
-    `crafted`: how many images were altered, and what their containers lost.
+    `crafted`: how many images were altered, and what their containers lost. `preflight`: what was found before
+    training, with warnings; empty where nobody looked.
     """
 
     attack: str
@@ -50,6 +51,7 @@ class Manifest:
     dropped: tuple[str, ...] = ()
     aims: tuple[Aim, ...] = ()
     crafted: dict[str, Any] = field(default_factory=dict)
+    preflight: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.poisoned.num_rows

@@ -47,7 +47,7 @@ def _file(path: str) -> Image.Image:
 @lru_cache(maxsize=64)
 def stripes(count: int, side: int) -> UInt8[np.ndarray, "side side 3"]:
     """Upright white and black stripes, `count` of each across."""
-    refuse_fine("stripes", 2 * count, side)
+    refuse_fine("stripes", 2.0 * count, side)
     white = np.arange(side) * 2 * count // side % 2 == 0
     row = np.where(white, 255, 0).astype(np.uint8)
     return frozen(np.broadcast_to(row[None, :, None], (side, side, 3)).copy())
@@ -56,7 +56,7 @@ def stripes(count: int, side: int) -> UInt8[np.ndarray, "side side 3"]:
 @lru_cache(maxsize=64)
 def triangles(count: int, side: int) -> UInt8[np.ndarray, "side side 3"]:
     """`count` x `count` tiles, each white below its diagonal and black above."""
-    refuse_fine("triangles", 2 * count, side)
+    refuse_fine("triangles", 2.0 * count, side)
     inside = (np.arange(side) + 0.5) * count / side % 1
     white = np.where(inside[:, None] >= inside[None, :], 255, 0).astype(np.uint8)
     return frozen(np.repeat(white[..., None], 3, axis=2))

@@ -66,7 +66,8 @@ class Edit(Protocol):
     With `batch_size` 1 it is called from several threads at once; else from one, with up to so many drafts.
     """
 
-    batch_size: int
+    @property
+    def batch_size(self) -> int: ...
 
     def alter(self, drafts: Sequence[Draft]) -> list[np.ndarray]:
         """For each draft an image (h, w, 3) uint8 of the size of its first one; depends on the drafts only."""
