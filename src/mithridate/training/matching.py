@@ -4,8 +4,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_CHUNK = 2048  # at CLIP's widths a chunk and its scores stay in a core's cache
+_CHUNK = 2048  # rows of the pool; at CLIP's widths they stay in a core's cache
+_GROUPS = 64  # of a chunk's rows, each represented by its best
 _KEPT = 8  # of the bf16 product, scored again in float32
+_QUERIES = 1024  # whose scores are in memory at once
 
 
 @torch.no_grad()
@@ -17,7 +19,9 @@ def nearest(
     `low_precision`: products in bf16, the best few of each query scored again in float32. Only a chunk of the pool is
     ever converted.
     """
-    return _nearest_bf16(query, pool) if low_precision else _nearest_float(query, pool)
+    if not low_precision:
+        return _nearest_float(query, pool)
+    return torch.cat([_nearest_bf16(block, pool) for block in query.split(_QUERIES)])
 
 
 def _nearest_float(query: Tensor, pool: Tensor) -> Tensor:
@@ -32,15 +36,26 @@ def _nearest_float(query: Tensor, pool: Tensor) -> Tensor:
 
 
 def _nearest_bf16(query: Tensor, pool: Tensor) -> Tensor:
+    """The best few are in the best few groups: most scores are only compared within their group."""
+    b, chunks, size = len(query), -(-len(pool) // _CHUNK), _CHUNK // _GROUPS
     small = query.bfloat16()
-    scores, rows = [], []
-    for low in range(0, len(pool), _CHUNK):
-        chunk = pool[low : low + _CHUNK].bfloat16()
-        score, row = (small @ chunk.T).topk(min(4, len(chunk)), dim=1)
-        scores.append(score)
-        rows.append(row + low)
-    found = torch.cat(rows, dim=1)
-    kept = torch.cat(scores, dim=1).topk(min(_KEPT, found.shape[1]), dim=1).indices
-    found = found.gather(1, kept).sort(dim=1).values  # of equal ones the first
-    exact = torch.einsum("bkd,bd->bk", pool[found], query)
-    return found.gather(1, exact.argmax(dim=1, keepdim=True))[:, 0]
+    scores = small.new_empty(chunks, b, size, _GROUPS)
+    best = small.new_empty(b, chunks, _GROUPS)
+    for c in range(chunks):
+        chunk = pool[c * _CHUNK : (c + 1) * _CHUNK].bfloat16()
+        product = scores[c].view(b, _CHUNK)
+        if len(chunk) == _CHUNK:
+            torch.mm(small, chunk.T, out=product)
+        else:
+            product.fill_(-torch.inf)[:, : len(chunk)] = small @ chunk.T
+        best[:, c] = scores[c].amax(dim=1)
+    at = best.view(b, -1).topk(_KEPT, dim=1).indices[:, :, None]  # (b, kept, 1)
+    c, group = at // _GROUPS, at % _GROUPS
+    inside = group + _GROUPS * torch.arange(size, device=query.device)  # (b, kept, size) rows of the chunk
+    every = torch.arange(b, device=query.device)[:, None, None]
+    found = scores.view(-1)[(c * b + every) * _CHUNK + inside].view(b, -1)
+    kept = found.topk(_KEPT, dim=1).indices
+    # what fills the last chunk up stands for the last row
+    rows = (c * _CHUNK + inside).view(b, -1).gather(1, kept).clamp(max=len(pool) - 1).sort(dim=1).values
+    exact = torch.bmm(pool[rows], query[:, :, None])[:, :, 0]
+    return rows.gather(1, exact.argmax(dim=1, keepdim=True))[:, 0]  # of equal ones the first
