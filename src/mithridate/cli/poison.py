@@ -1,7 +1,7 @@
 """`mithridate poison ATTACK DATA --out DIR`: a poisoned set in DIR/data, the truth in DIR/manifest.json."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -10,7 +10,9 @@ import pyarrow as pa
 from tyro.conf import OmitArgPrefixes
 
 from mithridate.cli.common import CacheOptions, Data, Display, ReadOptions, display, emit, parse, pick
+from mithridate.cli.preflight import CheckOptions
 from mithridate.data.write import write_table, write_webdataset
+from mithridate.evaluation.preflight import as_record
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.manifest import Manifest, write_manifest
@@ -41,6 +43,7 @@ class Poison(Generic[A]):
     """Encoder that an attack measures with: a model's name, local-dir:FOLDER, a run's folder."""
     surrogate_pretrained: str | None = None
     """Its pretrained tag or checkpoint file."""
+    check: OmitArgPrefixes[CheckOptions] = field(default_factory=CheckOptions)
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
     overwrite: bool = False
@@ -75,10 +78,14 @@ class Poison(Generic[A]):
                 copied = self.format == "table"
                 records = poisoned.records if copied else None
                 write_table(poisoned.pairs, data, copy_images=copied, records=records)
-            write_manifest(poisoned.manifest, folder / "manifest.json")
+            found = self.check.look(poisoned, data, read=self.read, cache=self.cache, seed=self.seed)
+            manifest = replace(poisoned.manifest, preflight=as_record(found))
+            write_manifest(manifest, folder / "manifest.json")
+        self.check.say(found, quiet=self.json)
         strength = poisoned.manifest.strength
         shown = strength if self.json else {k: f"{v:.6g}" for k, v in strength.items()}
         made = {"out": str(self.out), "attack": poisoned.manifest.attack, **shown, **_altered(poisoned.manifest)}
+        made["warnings"] = [warning.code for warning in found.warnings]
         emit(made, as_json=self.json)
 
     def _surrogate(self, show: Display) -> EmbedImages | None:
