@@ -21,41 +21,44 @@ WRITABLE = ("JPEG", "PNG", "WEBP", "BMP")
 _QUALITIES = (30, 40, 50, 60, 70, 75, 80, 85, 90, 95, 100)
 
 
-def open_image(raw: bytes, place: str) -> tuple[Image.Image, UInt8[np.ndarray, "h w 3"]]:
-    """The image as it is coded, and its colours. Raises `DataError`; `AttackError` for what is not written again."""
+def open_image(raw: bytes, place: str) -> Image.Image:
+    """The image as it is coded, loaded. Raises `DataError`; `AttackError` for what is not written again."""
     decode_errors = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
         image = Image.open(io.BytesIO(raw), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise ValueError("too many pixels")
         image.load()
-        rgb = image.convert("RGB")
     except decode_errors:
-        # the same sentence as everywhere else
-        image = rgb = decode(raw, place)
+        image = decode(raw, place)  # the same sentence as everywhere else
     kind = "JPEG" if image.format == "MPO" else image.format
     if kind not in WRITABLE:
         raise AttackError(
             f"{place} is {kind or 'of no known kind'}: altered images are written as {', '.join(WRITABLE)}; convert "
             "it, or take its rows out"
         )
-    return image, np.asarray(rgb)
+    return image
 
 
-def encode_like(raw: bytes, image: Image.Image, rgb: UInt8[np.ndarray, "h w 3"]) -> tuple[bytes, list[str]]:
-    """`rgb` in the container of `raw`, which opens as `image`, and the names of what could not be kept."""
+def colours(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    """The colours of an image of any mode, as they are trained on."""
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def encode_like(raw: bytes, image: Image.Image, new: Image.Image) -> tuple[bytes, list[str]]:
+    """`new`, of the mode of `image`, in the container of `raw`, which opens as `image`; and what could not be kept."""
     if image.format in ("JPEG", "MPO"):
-        return _jpeg(raw, image, rgb)
+        return _jpeg(raw, image, new)
     if image.format == "PNG":
-        return _png(raw, image, rgb)
+        return _png(raw, image, new)
     if image.format == "WEBP":
-        return _webp(raw, image, rgb)
+        return _webp(raw, image, new)
     out = io.BytesIO()
-    _in_mode(rgb, image).save(out, "BMP")
+    new.save(out, "BMP")
     return out.getvalue(), []
 
 
-def _in_mode(rgb: np.ndarray, image: Image.Image) -> Image.Image:
+def in_mode(rgb: UInt8[np.ndarray, "h w 3"], image: Image.Image) -> Image.Image:
     """`rgb` in the mode of `image`: its transparency stays, and of palettes and deep greys whatever did not change."""
     new = Image.fromarray(np.ascontiguousarray(rgb))
     mode = image.mode
@@ -66,7 +69,7 @@ def _in_mode(rgb: np.ndarray, image: Image.Image) -> Image.Image:
         new.putalpha(image.getchannel("A"))
         return new
     if mode in ("P", "I;16"):
-        changed = (rgb != np.asarray(image.convert("RGB"))).any(axis=-1)
+        changed = (rgb != colours(image)).any(axis=-1)
         old = np.asarray(image)
         if mode == "P":
             palette = image.copy()
@@ -85,12 +88,11 @@ def _in_mode(rgb: np.ndarray, image: Image.Image) -> Image.Image:
 # --- JPEG -----------------------------------------------------------------------------------------------------
 
 
-def _jpeg(raw: bytes, image: Image.Image, rgb: np.ndarray) -> tuple[bytes, list[str]]:
+def _jpeg(raw: bytes, image: Image.Image, new: Image.Image) -> tuple[bytes, list[str]]:
     not_kept = []
     source = list(_segments(raw))
     markers = {marker for marker, _ in source}
     options: dict = {"qtables": image.quantization, "progressive": 0xC2 in markers}  # type: ignore[attr-defined]
-    new = _in_mode(rgb, image)
     if len(image.getbands()) == 3:
         sampling = JpegImagePlugin.get_sampling(image)  # type: ignore[arg-type]
         options["subsampling"] = sampling if sampling >= 0 else 2
@@ -98,7 +100,7 @@ def _jpeg(raw: bytes, image: Image.Image, rgb: np.ndarray) -> tuple[bytes, list[
             not_kept.append("JPEG subsampling")
         options["keep_rgb"] = _stored_as_rgb(source)
     if not options["progressive"]:
-        options["optimize"] = not _huffman(source) <= _usual_huffman()
+        options["optimize"] = any(body not in _usual_huffman() for marker, body in source if marker == 0xC4)
     restart = next((body for marker, body in source if marker == 0xDD), None)
     if restart is not None:
         options["restart_marker_blocks"] = int.from_bytes(restart[:2], "big")
@@ -109,10 +111,13 @@ def _jpeg(raw: bytes, image: Image.Image, rgb: np.ndarray) -> tuple[bytes, list[
     coded = out.getvalue()
     # the colours of CMYK are only right with the marker of whoever coded them
     taken = 0xEE if image.mode == "CMYK" else None
-    described = b"".join(_segment(m, body) for m, body in source if _describes(m) and m != taken)
-    rest = [(m, body) for m, body in _segments(coded) if not _describes(m) or m == taken]
-    head = b"\xff\xd8" + described + b"".join(_segment(m, body) for m, body in rest)
-    return head + coded[_scan_start(coded) :], not_kept
+    parts = [b"\xff\xd8", *(_segment(m, body) for m, body in source if _describes(m) and m != taken)]
+    for marker, start, end in _walk(coded):
+        if marker == 0xDA:
+            parts.append(coded[start:])
+        elif not _describes(marker) or marker == taken:
+            parts.append(coded[start:end])
+    return b"".join(parts), not_kept
 
 
 def _segments(raw: bytes) -> Iterator[tuple[int, bytes]]:
@@ -139,10 +144,6 @@ def _walk(raw: bytes) -> Iterator[tuple[int, int, int]]:
         at = end
 
 
-def _scan_start(raw: bytes) -> int:
-    return next(start for marker, start, _ in _walk(raw) if marker == 0xDA)
-
-
 def _describes(marker: int) -> bool:
     """Application data and comments."""
     return 0xE0 <= marker <= 0xEF or marker == 0xFE
@@ -161,24 +162,17 @@ def _stored_as_rgb(segments: list[tuple[int, bytes]]) -> bool:
     return not any(m == 0xE0 and body[:4] == b"JFIF" for m, body in segments) and frame[6:15:3] == b"RGB"
 
 
-def _huffman(segments: list[tuple[int, bytes]]) -> set[bytes]:
-    """The Huffman tables: class and number, counts and symbols of each."""
-    tables = set()
-    for marker, body in segments:
-        at = 0
-        while marker == 0xC4 and at + 17 <= len(body):
-            size = 17 + sum(body[at + 1 : at + 17])
-            tables.add(body[at : at + size])
-            at += size
-    return tables
-
-
 @lru_cache(maxsize=1)
-def _usual_huffman() -> set[bytes]:
-    """The tables of the standard, which every encoder writes that does not count symbols first."""
+def _usual_huffman() -> frozenset[bytes]:
+    """The Huffman tables of the standard, which every encoder writes that does not count symbols first.
+
+    Class and number, counts and symbols: each in a segment of its own, and all in one, which other libraries write.
+    """
     out = io.BytesIO()
     Image.new("RGB", (8, 8)).save(out, "JPEG")
-    return _huffman(list(_segments(out.getvalue())))
+    tables = [body for marker, body in _segments(out.getvalue()) if marker == 0xC4]
+    luma, chroma = tables[:2], tables[2:]
+    return frozenset([*tables, b"".join(tables), b"".join(luma), b"".join(chroma)])
 
 
 # --- PNG ------------------------------------------------------------------------------------------------------
@@ -187,7 +181,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ANIMATION = {b"acTL", b"fcTL", b"fdAT"}
 
 
-def _png(raw: bytes, image: Image.Image, rgb: np.ndarray) -> tuple[bytes, list[str]]:
+def _png(raw: bytes, image: Image.Image, new: Image.Image) -> tuple[bytes, list[str]]:
     source = list(_chunks(raw))
     header = next(body for name, body in source if name == b"IHDR")
     data = [body for name, body in source if name == b"IDAT"]
@@ -195,7 +189,7 @@ def _png(raw: bytes, image: Image.Image, rgb: np.ndarray) -> tuple[bytes, list[s
     bits = {"bits": header[8]} if image.mode == "P" else {}
     # two bits of the stream say how hard it was compressed; these levels write the same two
     level = {0: 1, 1: 3, 2: 6, 3: 9}[data[0][1] >> 6 if len(data[0]) > 1 else 2]
-    _in_mode(rgb, image).save(out, "PNG", compress_level=level, **bits)
+    new.save(out, "PNG", compress_level=level, **bits)
     coded = list(_chunks(out.getvalue()))
     written = next(body for name, body in coded if name == b"IHDR")
     pixels = b"".join(body for name, body in coded if name == b"IDAT")
@@ -232,12 +226,12 @@ def _chunk(name: bytes, body: bytes) -> bytes:
 # --- WebP -----------------------------------------------------------------------------------------------------
 
 
-def _webp(raw: bytes, image: Image.Image, rgb: np.ndarray) -> tuple[bytes, list[str]]:
+def _webp(raw: bytes, image: Image.Image, new: Image.Image) -> tuple[bytes, list[str]]:
     kept = {name: image.info[name] for name in ("exif", "icc_profile", "xmp") if image.info.get(name)}
     lossless = any(name == b"VP8L" for name, _ in _riff(raw))
     options = {"lossless": True} if lossless else {"quality": _webp_quality(raw, image)}
     out = io.BytesIO()
-    _in_mode(rgb, image).save(out, "WEBP", **options, **kept)
+    new.save(out, "WEBP", **options, **kept)
     return out.getvalue(), ["WebP animation"] if getattr(image, "n_frames", 1) > 1 else []
 
 

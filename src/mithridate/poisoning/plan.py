@@ -74,6 +74,22 @@ class Edit(Protocol):
         ...
 
 
+# top, left, and pixels (h, w, 3) uint8 of a part of an image
+Piece = tuple[int, int, np.ndarray]
+
+
+@runtime_checkable
+class LocalEdit(Edit, Protocol):
+    """An edit that can say what it does to an image without seeing it, which spares most of an image's way.
+
+    It must do the same as its `alter`.
+    """
+
+    def pieces(self, shape: tuple[int, int], rng: np.random.Generator) -> list[Piece] | None:
+        """What is put into an image of `shape` (h, w), in order; None where all of the image is needed."""
+        ...
+
+
 @dataclass(frozen=True)
 class Edits:
     """m images to be made from others, as values: nothing is read before the plan is carried out.

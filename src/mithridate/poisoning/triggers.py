@@ -17,7 +17,7 @@ from PIL import ImageColor
 from mithridate.errors import AttackError
 from mithridate.poisoning import patterns
 from mithridate.poisoning.placement import corners, parse_number, parse_place, pixels, show_number
-from mithridate.poisoning.plan import Draft
+from mithridate.poisoning.plan import Draft, Piece
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 
@@ -68,17 +68,21 @@ class Patch:
             patterns.refuse_missing_picture(self.file)
 
     def stamp(self, image: Pixels, rng: np.random.Generator) -> Pixels:
-        side = pixels(self.size, min(image.shape[:2]))
-        places = corners(self.place, (side, side), image.shape[:2], margin=self.margin, rng=rng)
-        square = self._square(side)
         out = image.copy()
-        for top, left in places:
-            out[top : top + side, left : left + side] = square
+        for top, left, square in self.pieces(image.shape[:2], rng):
+            out[top : top + len(square), left : left + len(square)] = square
         return out
+
+    def pieces(self, shape: tuple[int, int], rng: np.random.Generator) -> list[Piece]:
+        """The squares that are put into an image (h, w)."""
+        side = pixels(self.size, min(shape))
+        places = corners(self.place, (side, side), shape, margin=self.margin, rng=rng)
+        square = self._square(side)
+        return [(top, left, square) for top, left in places]
 
     def _square(self, side: int) -> np.ndarray:
         if self.pattern == "solid":
-            return np.array(_colour(self.colour), np.uint8)
+            return np.full((side, side, 3), _colour(self.colour), np.uint8)
         if self.pattern == "file":
             return patterns.picture(self.file, side)
         if self.pattern == "noise":
@@ -371,6 +375,9 @@ class Stamp:
 
     def alter(self, drafts: Sequence[Draft]) -> list[np.ndarray]:
         return [self.trigger.stamp(draft.images[0], draft.rng) for draft in drafts]
+
+    def pieces(self, shape: tuple[int, int], rng: np.random.Generator) -> list[Piece] | None:
+        return self.trigger.pieces(shape, rng) if isinstance(self.trigger, Patch) else None
 
     def __str__(self) -> str:
         return describe(self.trigger, full=True)
