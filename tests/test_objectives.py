@@ -1,6 +1,9 @@
 """The contract of every objective, and a slow reference of each."""
 
 import dataclasses
+import json
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -203,6 +206,40 @@ def test_features_of_frozen_towers_are_computed_once_unless_a_view_is_drawn_anew
         ran.clear()
         mt.train(tiny, pairs, objective=objective, config=config)
         assert ran == expected
+
+
+TWO_PROCESSES = """
+import sys, torch
+import mithridate as mt
+from mithridate.training.config import TrainConfig
+torch.set_num_threads(1)
+config = TrainConfig(epochs=2, batch_size=32, lr=1e-3, min_lr=0.0, precision="fp32", freeze=("image",))
+objectives = {
+    "roclip": mt.RoClip(pool_size=40),
+    "safeclip": mt.SafeClip(pool_size=40, unimodal_epochs=1, slow_epochs=0, threshold=0.5),
+    "par": mt.Par(),
+}
+pairs = mt.read_pairs(sys.argv[1], split="train")
+for name, objective in objectives.items():
+    out = f"{sys.argv[2]}/{name}"
+    mt.train(mt.load_encoder("mithridate-tiny"), pairs, objective=objective, config=config, out=out)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_pool_a_split_and_every_draw(toy_world, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(TWO_PROCESSES)
+    one, two = tmp_path / "one", tmp_path / "two"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29519"]
+    subprocess.run([sys.executable, str(script), str(toy_world), str(one)], check=True)
+    subprocess.run([*launch, str(script), str(toy_world), str(two)], check=True)
+    for name in ("roclip", "safeclip", "par"):
+        losses = [
+            [json.loads(line)["loss"] for line in (out / name / "metrics.jsonl").read_text().splitlines()]
+            for out in (one, two)
+        ]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 # --- what each computes -------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -121,6 +121,7 @@ class _Loop:
     run: Run
     low_precision: bool
     on_step: Callable[[int, int, int], None]
+    noughts: dict[nn.Parameter, Tensor] = field(default_factory=dict)  # gradients of what is spared
 
     def go(self, encoder: Encoder, start: int) -> None:
         """All steps from `start` on, epoch by epoch."""
@@ -218,7 +219,9 @@ class _Loop:
             for parameter in tower_parameters(self.towers.model, tower).values():
                 if parameter.requires_grad and parameter.grad is None:
                     # not none: weight decay and momentum go on as with the whole backward pass
-                    parameter.grad = torch.zeros_like(parameter)
+                    if parameter not in self.noughts:
+                        self.noughts[parameter] = torch.zeros_like(parameter)
+                    parameter.grad = self.noughts[parameter]
         self.optimizer.step()
         return loss.detach()
 

@@ -1,4 +1,4 @@
-"""Perturb and recover (PAR; Singh et al., 2024, arXiv 2412.00727): clean pairs, and away from the poisoned model."""
+"""Perturb and recover (PAR, arXiv 2412.00727): clean pairs, and away from the poisoned model."""
 
 from dataclasses import dataclass
 
