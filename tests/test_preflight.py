@@ -88,6 +88,13 @@ def test_no_attack_is_told_by_its_files(pairs, tmp_path, name, form):
     assert leak.by == {}
 
 
+def test_a_collage_is_not_told_by_its_files(pairs, tmp_path):
+    attack = replace(EXAMPLES["single-label"], collage=0.4, mixed=True)
+    done = poison(pairs, attack, seed=0, images=tmp_path / "altered")
+    again = written(done, tmp_path / "out")
+    assert not leak_test(again, truth(again, done.manifest), rng=np.random.default_rng(0)).leaks
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 def test_one_image_of_many_captions_is_told_by_its_size_alone(tmp_path, form):
     """All poison is copies of one image: where sizes and qualities vary, its own stands out, and nothing else does."""

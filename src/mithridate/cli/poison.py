@@ -5,8 +5,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-import numpy as np
-import pyarrow as pa
 from tyro.conf import OmitArgPrefixes
 
 from mithridate.cli.common import CacheOptions, Data, Display, ReadOptions, display, emit, parse, pick
@@ -40,7 +38,7 @@ class Poison(Generic[A]):
     gallery_split: str | None = None
     """Split of the gallery."""
     surrogate: str | None = None
-    """Encoder that an attack measures with: a model's name, local-dir:FOLDER, a run's folder."""
+    """Encoder that an attack works with: a model's name, local-dir:FOLDER, a run's folder."""
     surrogate_pretrained: str | None = None
     """Its pretrained tag or checkpoint file."""
     check: OmitArgPrefixes[CheckOptions] = field(default_factory=CheckOptions)
@@ -73,7 +71,7 @@ class Poison(Generic[A]):
                     progress=show.stage,
                 )
             if self.format == "webdataset":
-                write_webdataset(poisoned.pairs, data, records=poisoned.records)
+                write_webdataset(poisoned.pairs, data, records=poisoned.records, origin=poisoned.origin)
             else:
                 copied = self.format == "table"
                 records = poisoned.records if copied else None
@@ -91,16 +89,11 @@ class Poison(Generic[A]):
     def _surrogate(self, show: Display) -> EmbedImages | None:
         if self.surrogate is None:
             return None
-        from mithridate.encoder.embed import embed_images, image_source
         from mithridate.encoder.encoder import load_encoder
+        from mithridate.encoder.surrogate import SurrogateEncoder
 
         encoder = load_encoder(self.surrogate, pretrained=self.surrogate_pretrained)
-
-        def embedded(places: pa.Array) -> np.ndarray:
-            source = image_source(encoder, places, cache=self.cache.folder, limit=self.cache.limit, progress=show.stage)
-            return embed_images(encoder, source, len(places), progress=show.stage)
-
-        return embedded
+        return SurrogateEncoder(encoder, self.cache.folder, self.cache.limit, show.stage)
 
 
 def _altered(manifest: Manifest) -> dict[str, Any]:

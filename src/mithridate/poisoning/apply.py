@@ -17,12 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mithridate.data.fields import Origin, other_columns
 from mithridate.data.images import read_bytes
 from mithridate.data.pairs import SCHEMA, Pairs, hexadecimal
 from mithridate.errors import AttackError
 from mithridate.poisoning.craft import Crafted, Progress, _silent, craft
 from mithridate.poisoning.manifest import Manifest
-from mithridate.poisoning.plan import Attack, EmbedImages, PoisonPlan
+from mithridate.poisoning.plan import Attack, EmbedImages, PoisonPlan, Surrogate
 from mithridate.version import __version__
 
 
@@ -32,13 +33,14 @@ class Poisoned:
 
     `records` (n,): pairs of one number were one sample of the source (an image with its captions); when the set is
     written out each gets a file of its own, poisoned or not. `bases` (k,): the place that the image of each poisoned
-    pair was made from, null where it is as it was.
+    pair was made from, null where it is as it was. `origin` tells a writer whose other fields go with each pair.
     """
 
     pairs: Pairs
     manifest: Manifest
     records: np.ndarray
     bases: pa.Array | None = None
+    origin: Origin | None = None
 
 
 def poison(
@@ -66,13 +68,15 @@ def poison(
         raise AttackError(
             f"{attack.name} writes {len(plan.edits):,} altered images and has no folder for them; give images=FOLDER"
         )
-    crafted = None
+    crafted, shown = None, plan.images
     if plan.edits is not None and images is not None:
         crafted = craft(plan.edits, _first_texts(plan), images, seed=edit, progress=progress)
         plan = replace(plan, images=_altered(plan, crafted))
-    poisoned, records, rows = _carry_out(pairs, plan, np.random.default_rng(place))
+    poisoned, records, rows, origin = _carry_out(pairs, plan, shown, np.random.default_rng(place))
     manifest = _manifest(pairs, attack, seed, plan, poisoned, rows, crafted)
-    return Poisoned(poisoned, manifest, records, _bases(plan))
+    if isinstance(embed_images, Surrogate):
+        manifest = replace(manifest, versions={**manifest.versions, "surrogate": embed_images.name})
+    return Poisoned(poisoned, manifest, records, _bases(plan), origin)
 
 
 def _bases(plan: PoisonPlan) -> pa.Array:
@@ -112,8 +116,13 @@ def _check(plan: PoisonPlan, pairs: Pairs) -> None:
         raise AttackError("the plan leaves no pairs")
 
 
-def _carry_out(pairs: Pairs, plan: PoisonPlan, rng: np.random.Generator) -> tuple[Pairs, np.ndarray, np.ndarray]:
-    """The poisoned pairs, the record of each, and where in them the k poisoned ones stand."""
+def _carry_out(
+    pairs: Pairs, plan: PoisonPlan, shown: pa.Array, rng: np.random.Generator
+) -> tuple[Pairs, np.ndarray, np.ndarray, Origin]:
+    """The poisoned pairs, the record of each, where in them the k poisoned ones stand, and where all are from.
+
+    `shown` (k,): the images of the plan before they were altered.
+    """
     n, k = len(pairs), len(plan)
     added = np.flatnonzero(plan.rows < 0)
     replaced = np.flatnonzero(plan.rows >= 0)
@@ -131,6 +140,11 @@ def _carry_out(pairs: Pairs, plan: PoisonPlan, rng: np.random.Generator) -> tupl
     image_at = np.concatenate([pairs.image_index, len(pairs.images) + codes.indices.to_numpy()[added]])
     image_at[plan.rows[replaced]] = len(pairs.images) + codes.indices.to_numpy()[replaced]
 
+    before = shown.dictionary_encode()
+    bases = pa.concat_arrays([pairs.images, before.dictionary])
+    base_at = np.concatenate([pairs.image_index, len(pairs.images) + before.indices.to_numpy()[added]])
+    base_at[plan.rows[replaced]] = len(pairs.images) + before.indices.to_numpy()[replaced]
+
     uids = pa.chunked_array([*pairs.uid.chunks, _new_uids(pairs.uid, len(added), rng)])
     keep = np.ones(len(text_at), dtype=bool)
     keep[plan.drop] = False
@@ -140,7 +154,6 @@ def _carry_out(pairs: Pairs, plan: PoisonPlan, rng: np.random.Generator) -> tupl
     order = order[keep[order]]
 
     texts = pa.chunked_array([*pairs.text.chunks, plan.texts])
-    # Only the columns of the schema: a stored checksum or size of the image that was replaced would betray it.
     columns = {
         "uid": uids.take(pa.array(order)),
         "image": places.take(pa.array(image_at[order])),
@@ -155,7 +168,12 @@ def _carry_out(pairs: Pairs, plan: PoisonPlan, rng: np.random.Generator) -> tupl
     row_of[order] = np.arange(len(order))
     new_rows = np.where(plan.rows >= 0, plan.rows, 0)
     new_rows[added] = n + np.arange(len(added))
-    return Pairs(pa.table({name: columns[name] for name in SCHEMA})), record[1][order], row_of[new_rows]
+    poisoned = Pairs(pa.table({name: columns[name] for name in SCHEMA}))
+    origin = Origin(
+        pairs.images.take(pa.array(pairs.image_index[source_row][order])), bases.take(pa.array(base_at[order]))
+    )
+    others = other_columns(pairs, poisoned, source_row[order], origin, row_of[new_rows])
+    return poisoned.with_columns(**others), record[1][order], row_of[new_rows], origin
 
 
 def _places_between(pairs: Pairs, source_rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:

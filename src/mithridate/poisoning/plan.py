@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +12,44 @@ import pyarrow as pa
 from mithridate.data.pairs import Pairs
 from mithridate.errors import AttackError
 
+if TYPE_CHECKING:
+    from torch import Tensor  # plans are made without it
+
 Mode = Literal["replace", "replace-and-drop-target", "inject"]
 
 # embeds distinct images by place: (m,) -> (m, d) unit length
 EmbedImages = Callable[[pa.Array], np.ndarray]
+
+
+@runtime_checkable
+class Surrogate(Protocol):
+    """An encoder that an attack works with: an `EmbedImages` that also reads captions and has gradients.
+
+    `encoder/surrogate.py` has the one that is used; h x w is the size that its images are prepared to.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, places: pa.Array, /) -> np.ndarray:
+        """Embeddings of the images at `places` (m,): (m, d) unit length."""
+        ...
+
+    def embed_texts(self, texts: pa.Array) -> np.ndarray:
+        """Embeddings of captions (k,): (k, d) unit length."""
+        ...
+
+    def pixels(self, places: pa.Array) -> np.ndarray:
+        """The images at `places` (m,) as they are prepared: (m, h, w, 3) uint8."""
+        ...
+
+    def prepare(self, image: Tensor) -> Tensor:
+        """One image (3, height, width) of values 0 to 255 resized and cropped: (3, h, w), differentiable."""
+        ...
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Embeddings of prepared images (b, 3, h, w) of values 0 to 255: (b, d) unit length, differentiable."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -152,6 +186,7 @@ class Attack(Protocol):
         """Choose what to poison in `pairs`.
 
         `gallery`: pairs outside the training set that a target image may come from; `embed_images`: a surrogate
-        encoder, for attacks that need one. Raises `AttackError` where the pairs do not allow it.
+        encoder, for attacks that need one; some need a `Surrogate`. Raises `AttackError` where the pairs do not allow
+        it.
         """
         ...

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from mithridate.data.pairs import Pairs
 from mithridate.errors import AttackError
+from mithridate.poisoning.adaptive import Adaptive, Pairing
 from mithridate.poisoning.plan import EmbedImages, Goal, Mode, PoisonPlan
 from mithridate.poisoning.strength import Strength, chosen_strength, draw_captions
 
@@ -20,7 +21,7 @@ class SingleLabel:
     """Attack II: any image of `target` shall be found by captions of `source`.
 
     Captions of `source` are paired with images of `target`, each image about equally often (mmPoison, 4.3).
-    Images that carry both classes are left alone.
+    Images that carry both classes are left alone. The last options make poison that a similarity filter overlooks.
     """
 
     name: ClassVar[str] = "single-label"
@@ -39,6 +40,22 @@ class SingleLabel:
     """Replace class-A pairs (the published code), also drop the clean class-B pairs (its first version), or inject."""
     reuse: bool = True
     """Let one image of B stand in for several of A; without, B must have as many images as are poisoned."""
+    pairing: Pairing = "random"
+    """Which image of B: drawn, or `best-match`: as agrees most with the captions under a surrogate encoder."""
+    mixed: bool = False
+    """Captions get the name of B: a sheep in a meadow near an aeroplane."""
+    collage: float = 0.0
+    """Paste the image of A into a corner of B's, this share of its shorter side large; 0 for none."""
+    pgd: int = 0
+    """Change B's image towards its first caption under a surrogate, by at most so many 1/255 a pixel; 0 for none."""
+    pgd_steps: int = 20
+    """Steps of that change."""
+
+    def __post_init__(self) -> None:
+        self._adaptive()
+
+    def _adaptive(self) -> Adaptive:
+        return Adaptive(self.pairing, self.mixed, self.collage, self.pgd, self.pgd_steps)
 
     def plan(
         self,
@@ -50,7 +67,9 @@ class SingleLabel:
     ) -> PoisonPlan:
         goal = Goal(self.source, self.target)
         strength = chosen_strength(self.count, self.rate, self.class_share)
-        return _any_image_of(goal, pairs, strength, self.mode, rng, reuse=self.reuse, others=())
+        plan = _any_image_of(goal, pairs, strength, self.mode, rng, reuse=self.reuse, others=())
+        targets, _ = _images_of_target(goal, pairs, self.mode)
+        return self._adaptive().adapt(plan, pairs, targets, rng, embed_images, reuse=self.reuse)
 
 
 @dataclass(frozen=True, kw_only=True)
