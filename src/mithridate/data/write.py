@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mithridate.data.columns import as_places
+from mithridate.data.fields import Origin, SampleFields, carried_over, own_keys
 from mithridate.data.images import read_bytes
 from mithridate.data.pairs import Pairs
 from mithridate.data.shards import IMAGE_ENDINGS
@@ -92,33 +93,47 @@ def write_imagefolder(pairs: Pairs, out: Path, *, copy_images: bool = True, reco
 
 
 def write_webdataset(
-    pairs: Pairs, out: Path, *, records: np.ndarray | None = None, samples_per_shard: int = 1000
+    pairs: Pairs,
+    out: Path,
+    *,
+    records: np.ndarray | None = None,
+    origin: Origin | None = None,
+    samples_per_shard: int = 1000,
 ) -> None:
     """Tar shards `00000.tar`, ... and `sizes.json` in the empty folder `out`; a sample is an image record.
 
     A sample is KEY.jpg (or .png, .webp; its bytes untouched), KEY.txt with the first caption, and KEY.json with
-    all captions and uids, labels, split and key. KEY is the position. The same pairs give the same bytes.
-    Columns beyond those that all `Pairs` have are left out.
+    all captions and uids, labels, split and key. KEY is the source's where every sample has one of its own, else the
+    position. The same pairs give the same bytes. Other json fields of samples that come from shards stay (`origin`
+    says which they are where images were exchanged); columns beyond those that all `Pairs` have are left out.
     """
     members = _members(pairs, records, whole=True)
     described = _describe(pairs, members)
     images = _read_ahead(_places(pairs, members))
+    origin = Origin(pairs.image, pairs.image) if origin is None else origin
+    first = pa.array([rows[0] for rows in members], pa.int64())
+    own, shown = origin.own.take(first), origin.shown.take(first)
+    fields = SampleFields()
+    keys = own_keys([fields.of(place.as_py()).get("key") for place in own])
     sizes: dict[str, int] = {}
     for start in range(0, len(members), samples_per_shard):
         shard = f"{len(sizes):05d}.tar"
         sizes[shard] = min(samples_per_shard, len(members) - start)
         with tarfile.open(out / shard, "w", format=tarfile.USTAR_FORMAT) as tar:
             for position in range(start, start + sizes[shard]):
-                key, raw, record = f"{position:09d}", next(images), next(described)
+                key = f"{position:09d}" if keys is None else keys[position]
+                raw, record = next(images), next(described)
                 ending = image_ending(raw, f"the image of {record['uids'][0]}")
                 if ending not in IMAGE_ENDINGS:
                     raise DataError(
                         f"tar shards take {', '.join(IMAGE_ENDINGS)}; the image of pair {record['uids'][0]} is "
                         f"{ending}: convert it, or write a table"
                     )
+                its, image = (fields.of(place[position].as_py()) for place in (own, shown))
+                record = carried_over(its, image, raw, {"key": key, **record})
                 _add(tar, f"{key}.{ending}", raw)
                 _add(tar, f"{key}.txt", record["captions"][0].encode())
-                _add(tar, f"{key}.json", json.dumps({"key": key, **record}).encode())
+                _add(tar, f"{key}.json", json.dumps(record).encode())
     (out / "sizes.json").write_text(json.dumps(sizes, indent=1) + "\n")
 
 
