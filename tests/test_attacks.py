@@ -20,6 +20,7 @@ from mithridate.data.write import write_table, write_webdataset
 from mithridate.errors import AttackError, DataError
 from mithridate.poisoning.apply import _check, poison
 from mithridate.poisoning.backdoor import Backdoor
+from mithridate.poisoning.badclip import BadClip
 from mithridate.poisoning.manifest import read_manifest, write_manifest
 from mithridate.poisoning.plan import Attack, Goal, Mode, PoisonPlan
 from mithridate.poisoning.registry import ATTACKS
@@ -34,6 +35,7 @@ EXAMPLES = {
     "multi-label": MultiLabel(goals=("sheep:aeroplane", "sofa:bird"), class_share=0.9),
     "backdoor": Backdoor(target="sheep", trigger="patch:size=3", also=("aeroplane=blended:alpha=0.3",), count=202),
     "targeted": Targeted(images=42, classes=("sheep",), inside=True),
+    "badclip": BadClip(target="sheep", patch=f"pixels:values={'AAz_' * 9},size=3", count=202),
     "text-trigger": TextTrigger(target="sheep", trigger="verily so", count=202),
 }
 

@@ -37,6 +37,7 @@ EXAMPLES = {
     "triangles": "triangles:alpha=0.3,count=2",
     "text": "text:word=Hi%2C%20you,alpha=1,width=0.9,place=top-left,colour=#ff8800",
     "fresh-noise": "fresh-noise:form=blended,alpha=0.4",
+    "pixels": f"pixels:values={'AAz_' * 9},size=4,place=bottom-left,margin=1",
 }
 SHAPES = ((24, 24, 3), (24, 41, 3), (57, 24, 3))
 

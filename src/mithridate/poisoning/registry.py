@@ -1,6 +1,7 @@
 """The attacks by their command-line names. To add one: write a file, add a line."""
 
 from mithridate.poisoning.backdoor import Backdoor
+from mithridate.poisoning.badclip import BadClip
 from mithridate.poisoning.plan import Attack
 from mithridate.poisoning.relabel import MultiLabel, SingleImage, SingleLabel
 from mithridate.poisoning.targeted import Targeted
@@ -13,4 +14,5 @@ ATTACKS: dict[str, type[Attack]] = {
     "backdoor": Backdoor,
     "targeted": Targeted,
     "text-trigger": TextTrigger,
+    "badclip": BadClip,
 }

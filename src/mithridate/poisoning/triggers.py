@@ -16,6 +16,7 @@ from PIL import ImageColor
 
 from mithridate.errors import AttackError
 from mithridate.poisoning import patterns
+from mithridate.poisoning.pixel_patch import PixelPatch
 from mithridate.poisoning.placement import corners, parse_number, parse_place, pixels, show_number
 from mithridate.poisoning.plan import Draft, Piece
 
@@ -363,6 +364,7 @@ TRIGGERS: dict[str, type[Any]] = {
     "triangles": Triangles,
     "text": Text,
     "fresh-noise": FreshNoise,
+    "pixels": PixelPatch,
 }
 
 
