@@ -107,7 +107,7 @@ def test_an_image_at_half_the_size_has_the_same_trigger_at_half_the_size(kind, r
         "warp": "warp:s=40",
         "text": "text:word=Hi,place=0x0",
     }
-    trigger, large = parse_trigger(texts.get(kind, kind)), photo((224, 224, 3))
+    trigger, large = parse_trigger(texts.get(kind) or kind), photo((224, 224, 3))
     small = np.array(Image.fromarray(large).resize((112, 112), Image.Resampling.BOX))
     reduced = Image.fromarray(trigger.stamp(large, rng)).resize((112, 112), Image.Resampling.BOX)
     apart = np.abs(trigger.stamp(small, rng).astype(float) - np.asarray(reduced, float)).mean()

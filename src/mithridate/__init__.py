@@ -40,10 +40,14 @@ if TYPE_CHECKING:
     from mithridate.filtering.scores import Scores
     from mithridate.filtering.threshold import Above, Budget, CleanQuantile
     from mithridate.poisoning.apply import Poisoned, poison
+    from mithridate.poisoning.backdoor import Backdoor
     from mithridate.poisoning.manifest import Manifest, read_manifest, write_manifest
-    from mithridate.poisoning.plan import Goal, PoisonPlan
+    from mithridate.poisoning.plan import Aim, Goal, PoisonPlan
     from mithridate.poisoning.registry import ATTACKS
     from mithridate.poisoning.relabel import MultiLabel, SingleImage, SingleLabel
+    from mithridate.poisoning.targeted import Targeted
+    from mithridate.poisoning.text_trigger import TextTrigger
+    from mithridate.poisoning.triggers import TRIGGERS, parse_trigger
     from mithridate.report.write import write_report
     from mithridate.training.augment_only import AugmentOnly
     from mithridate.training.cleanclip import CleanClip
@@ -60,7 +64,9 @@ _WHERE = {
     "ATTACKS": "poisoning.registry",
     "Above": "filtering.threshold",
     "AdamWProbe": "evaluation.probe",
+    "Aim": "poisoning.plan",
     "AugmentOnly": "training.augment_only",
+    "Backdoor": "poisoning.backdoor",
     "Budget": "filtering.threshold",
     "Classified": "evaluation.zeroshot",
     "CleanClip": "training.cleanclip",
@@ -90,6 +96,9 @@ _WHERE = {
     "Scores": "filtering.scores",
     "SingleImage": "poisoning.relabel",
     "SingleLabel": "poisoning.relabel",
+    "TRIGGERS": "poisoning.triggers",
+    "Targeted": "poisoning.targeted",
+    "TextTrigger": "poisoning.text_trigger",
     "TrainConfig": "training.config",
     "attack_success_rate": "evaluation.success",
     "compare": "evaluation.compare",
@@ -101,6 +110,7 @@ _WHERE = {
     "filter_report": "evaluation.filter_report",
     "load_encoder": "encoder.encoder",
     "make_pairs": "data.pairs",
+    "parse_trigger": "poisoning.triggers",
     "poison": "poisoning.apply",
     "poison_success_rate": "evaluation.success",
     "read_embeddings": "encoder.embeddings",
@@ -125,10 +135,13 @@ __all__ = [
     "DETECTORS",
     "OBJECTIVES",
     "SCRATCH",
+    "TRIGGERS",
     "Above",
     "AdamWProbe",
+    "Aim",
     "AttackError",
     "AugmentOnly",
+    "Backdoor",
     "Budget",
     "Classified",
     "CleanClip",
@@ -161,6 +174,8 @@ __all__ = [
     "Scores",
     "SingleImage",
     "SingleLabel",
+    "Targeted",
+    "TextTrigger",
     "TrainConfig",
     "__version__",
     "attack_success_rate",
@@ -173,6 +188,7 @@ __all__ = [
     "filter_report",
     "load_encoder",
     "make_pairs",
+    "parse_trigger",
     "poison",
     "poison_success_rate",
     "read_embeddings",
