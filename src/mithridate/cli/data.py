@@ -1,4 +1,4 @@
-"""`mithridate data`: describe, doctor, convert, toy."""
+"""`mithridate data`: describe, doctor, convert, toy, trigger-test, manifest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from typing import Literal
 from tyro.conf import OmitArgPrefixes
 
 from mithridate.cli.common import Data, ReadOptions, display, emit, parse, pick
+from mithridate.cli.truth import TriggerTest, Truth
 from mithridate.errors import DataError
 
 
@@ -120,13 +121,20 @@ class Toy:
         emit({"out": str(self.out), "train": self.train, "test": self.test}, as_json=self.json)
 
 
-COMMANDS = {"describe": Describe, "doctor": Doctor, "convert": Convert, "toy": Toy}
+COMMANDS = {
+    "describe": Describe,
+    "doctor": Doctor,
+    "convert": Convert,
+    "toy": Toy,
+    "trigger-test": TriggerTest,
+    "manifest": Truth,
+}
 
 
 def run(argv: Sequence[str]) -> None:
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: mithridate data COMMAND ...\n")
         for name, command in COMMANDS.items():
-            print(f"  {name:<9} {(command.__doc__ or '').splitlines()[0]}")
+            print(f"  {name:<13} {(command.__doc__ or '').splitlines()[0]}")
         return
     parse(pick(COMMANDS, argv[0], "data command"), argv[1:], prog=f"data {argv[0]}").run()

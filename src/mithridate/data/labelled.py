@@ -281,6 +281,7 @@ def write_clip_benchmark(
     *,
     classnames: Sequence[str] | None = None,
     templates: Sequence[str],
+    label_as: str | None = None,
     samples_per_shard: int = 10_000,
     overwrite: bool = False,
 ) -> Path:
@@ -288,6 +289,8 @@ def write_clip_benchmark(
 
     A folder for each split (`test` where none is named) with `nshards.txt` and `0.tar`, ...: KEY.jpg (or .png,
     .webp; the bytes untouched) and KEY.cls, the position in `classnames.txt`. `templates` hold `{}` for the name.
+    `label_as`: a class that all images are labelled in place of their own; those that have it are left out, and
+    `classnames.txt` names all classes, so that an evaluator's accuracy is the share of others taken for it.
     """
     pairs = _one_row_an_image(pairs, Path("pairs"))
     names = match_classes(pairs, classnames)
@@ -299,6 +302,11 @@ def write_clip_benchmark(
     if braced is not None:
         raise DataError(f"CLIP_benchmark formats templates: {braced!r} has braces besides {{}}; take them out")
     labels = class_index(pairs, names)
+    if label_as is not None:
+        if label_as not in names:
+            raise DataError(f"no image is of the class {label_as!r}; the classes are {some(list(names))}")
+        others = labels != names.index(label_as)
+        pairs, labels = pairs.where(others), np.full(int(others.sum()), names.index(label_as))
     splits = pairs.split.fill_null("test").to_numpy()
     with new_folder(Path(out), overwrite=overwrite) as folder:
         (folder / CLASS_NAMES).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -58,8 +59,9 @@ def write_table(pairs: Pairs, out: Path, *, copy_images: bool, records: np.ndarr
     """`pairs.parquet` in the empty folder `out`, and with `copy_images` every image in `images/`.
 
     `records` (n,) says which pairs are one image record (default: those of one image). Each record gets a copy of
-    its image, its bytes untouched, under a name that means nothing. Without `copy_images` the table has the
-    places where the images lie, relative for those in `out`.
+    its image, its bytes untouched, under a name that means nothing; `open_clip.csv` beside it is for open_clip's own
+    reader, which is run from inside `out`: columns filepath and title, separated by tabs. Without `copy_images` the
+    table has the places where the images lie, relative for those in `out`.
     """
     if copy_images:
         members = _members(pairs, records)
@@ -67,9 +69,20 @@ def write_table(pairs: Pairs, out: Path, *, copy_images: bool, records: np.ndarr
         for rows, name in zip(members, _copy_images(pairs, members, out)):
             names[rows] = name
         places = pa.array(names, pa.string())
+        _write_csv(names.tolist(), pairs.text, out / "open_clip.csv")
     else:
         places = _relative(pairs.image, out)
     pq.write_table(pairs.with_columns(image=places).table, out / "pairs.parquet", compression="zstd")
+
+
+def _write_csv(names: list[str], text: pa.ChunkedArray, path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, delimiter="\t", lineterminator="\n")
+        table.writerow(("filepath", "title"))
+        for start in range(0, len(names), _BLOCK):
+            # half a character, which JSON can spell, cannot be written
+            texts = (t.encode(errors="replace").decode() for t in text[start : start + _BLOCK].to_pylist())
+            table.writerows(zip(names[start : start + _BLOCK], texts))
 
 
 def write_imagefolder(pairs: Pairs, out: Path, *, copy_images: bool = True, records: np.ndarray | None = None) -> None:

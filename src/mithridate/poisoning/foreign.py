@@ -1,0 +1,252 @@
+"""The truth about a poisoned set in the forms of others, read and written. Nothing that runs code is loaded.
+
+Both name poisoned samples by position, so they only fit the very table they were made with; ours names them by uid.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes its compute functions at import, where pyright does not see them)
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mithridate.data.pairs import Pairs
+from mithridate.errors import DataError
+from mithridate.folders import write_atomically
+from mithridate.poisoning.manifest import POISONED, Manifest, read_manifest, write_manifest
+from mithridate.poisoning.pixel_patch import MOST, PixelPatch
+from mithridate.poisoning.plan import Aim
+from mithridate.poisoning.triggers import describe
+from mithridate.version import __version__
+
+MAX_BYTES = 2**30
+_THEIR_SIDE = 224  # of the images that Detect-CLIP counts pixels of
+
+
+def read_truth(path: Path, pairs: Pairs) -> Manifest:
+    """A manifest of any form: ours, Detect-CLIP's `train_poison_info.json`, a poison indicator (`.npy`, `.pt`).
+
+    `pairs`: the set it is about, which foreign forms count the rows of. Raises `DataError` where it is neither, or of
+    another set.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return read_manifest(path)
+    if not path.is_file():
+        raise DataError(f"{path} is not there; expected a manifest, a train_poison_info.json or a poison indicator")
+    if path.stat().st_size > MAX_BYTES:
+        raise DataError(f"{path} has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
+    if path.suffix in (".npy", ".pt", ".pth"):
+        return read_poison_indicator(path, pairs)
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON: {error}; expected a manifest or a train_poison_info.json") from error
+    return _from_detect_clip(raw, path, pairs) if _is_detect_clip(raw) else read_manifest(path)
+
+
+# --- Detect-CLIP ------------------------------------------------------------------------------------------------
+
+
+def _is_detect_clip(raw: Any) -> bool:
+    return isinstance(raw, dict) and "poison_indices" in raw
+
+
+def _from_detect_clip(raw: dict[str, Any], path: Path, pairs: Pairs) -> Manifest:
+    """Huang et al. (ICLR 2025) record positions, the class, captions and places by position, and how large a patch is.
+
+    Their data are poisoned while they are loaded: images and captions on disk are the clean ones, and so is `image`.
+    Of their patches the pixels are known (white where row and column are even), and become a trigger; other
+    triggers lie in files beside, and are not known.
+    """
+    rows = _positions(raw["poison_indices"], path, pairs)
+    label = raw.get("poison_label")
+    if not isinstance(label, str):
+        raise DataError(f"{path} should name the target class in poison_label, got {label!r}")
+    texts = raw.get("poison_text") or {}
+    places = raw.get("trigger_position") or {}
+    if not isinstance(texts, dict) or not isinstance(places, dict):
+        raise DataError(f"poison_text and trigger_position of {path} should be objects from position to value")
+    clean = pairs.text.take(pa.array(rows)).to_pylist()
+    text = [str(texts.get(str(row), was)) for row, was in zip(rows.tolist(), clean)]
+    patch = raw.get("patch_size")
+    aims: tuple[Aim, ...] = ()
+    if isinstance(patch, int) and 0 < patch <= min(MOST, _THEIR_SIDE) and places:
+        square = np.zeros((patch, patch, 3), np.uint8)
+        square[::2, ::2] = 255
+        # their test images have it at the centre, wherever it is in training
+        aims = (Aim(label, describe(PixelPatch.of(square, size=patch / _THEIR_SIDE, place="centre"), full=True)),)
+    edits = [json.dumps({"patch_size": patch, **_place(places.get(str(row)))}) if places else None for row in rows]
+    options = {"form": "train_poison_info.json", "target": label}
+    return _manifest("detect-clip", options, pairs, rows, text, clean, edits, aims)
+
+
+def _place(place: Any) -> dict[str, int]:
+    if not isinstance(place, dict):
+        return {}
+    return {key: int(place[key]) for key in ("w", "h") if isinstance(place.get(key), int | float)}
+
+
+def write_detect_clip(manifest: Manifest, pairs: Pairs, path: Path) -> None:
+    """`train_poison_info.json` with positions in `pairs` (the poisoned set), the class and the captions.
+
+    Raises `DataError` where the manifest is of another set, or names no class or several. Where a patch stands in
+    each image is only known to the pixels, so `trigger_position` is not written.
+    """
+    targets = {aim.target for aim in manifest.aims} or {goal.target for goal in manifest.goals}
+    if len(targets) != 1:
+        told = ", ".join(sorted(targets)) or "none"
+        raise DataError(f"train_poison_info.json has room for one target class, the manifest has {told}")
+    rows = _rows(manifest, pairs)
+    text = dict(zip(map(str, rows.tolist()), manifest.poisoned["text"].to_pylist()))
+    info = {
+        "poison_indices": sorted(rows.tolist()),
+        "poison_label": targets.pop(),
+        "poison_rate": len(rows) / len(pairs),
+        "poison_text": text,
+    }
+    write_atomically(Path(path), json.dumps(info, ensure_ascii=False))
+
+
+# --- BackdoorBench --------------------------------------------------------------------------------------------
+
+
+def read_poison_indicator(path: Path, pairs: Pairs) -> Manifest:
+    """An array (n,) of 0 and 1 in the order of `pairs`, as BackdoorBench has in `bd_train`: `.npy`, or a tensor `.pt`.
+
+    BackdoorBench itself keeps it in a pickle with data sets and transforms, which would run code and is refused.
+    """
+    found = np.asarray(_load_npy(path) if path.suffix == ".npy" else _load_pt(path)).reshape(-1)
+    if len(found) != len(pairs) or not np.isin(found, (0, 1)).all():
+        raise DataError(
+            f"{path} should hold a 0 or a 1 for each of the {len(pairs):,} pairs, got {len(found):,} values; it is of "
+            "another set, or names samples otherwise"
+        )
+    rows = np.flatnonzero(found)
+    text = pairs.text.take(pa.array(rows)).to_pylist()
+    return _manifest("poison-indicator", {"form": path.name}, pairs, rows, text, text, [None] * len(rows), ())
+
+
+def _load_npy(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path} is not an array of numbers: {error}; pickles are not read") from error
+
+
+def _load_pt(path: Path) -> np.ndarray:
+    import pickle
+
+    import torch
+
+    try:
+        found = torch.load(path, weights_only=True, map_location="cpu")
+        return found.numpy()
+    except (pickle.UnpicklingError, RuntimeError, AttributeError, OSError, EOFError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path} is not a tensor alone: what else BackdoorBench stores needs code that it brings, which is not "
+            "run. Where you trust the file, take the indicator out and save it: "
+            "numpy.save('poison_indicator.npy', torch.load(FILE, weights_only=False)['bd_train']['poison_indicator'])"
+        ) from error
+
+
+def write_poison_indicator(manifest: Manifest, pairs: Pairs, path: Path) -> None:
+    """`.npy` (n,) uint8, 1 where a pair of `pairs` (the poisoned set) is poisoned."""
+    import io
+
+    indicator = np.zeros(len(pairs), np.uint8)
+    indicator[_rows(manifest, pairs)] = 1
+    out = io.BytesIO()
+    np.save(out, indicator, allow_pickle=False)
+    write_atomically(Path(path), out.getvalue())
+
+
+def _write_ours(manifest: Manifest, pairs: Pairs, path: Path) -> None:
+    write_manifest(manifest, Path(path))
+
+
+FORMS: dict[str, Callable[[Manifest, Pairs, Path], None]] = {
+    "manifest": _write_ours,
+    "detect-clip": write_detect_clip,
+    "poison-indicator": write_poison_indicator,
+}
+
+
+# --- shared -----------------------------------------------------------------------------------------------------
+
+
+def _positions(found: Any, path: Path, pairs: Pairs) -> np.ndarray:
+    whole = isinstance(found, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in found)
+    if not whole or len(set(found)) != len(found) or not found:
+        raise DataError(f"poison_indices of {path} should be a list of distinct positions, at least one")
+    rows = np.array(sorted(found), dtype=object)
+    if rows[0] < 0 or rows[-1] >= len(pairs):
+        raise DataError(
+            f"{path} is of another set: it names position {rows[-1] if rows[0] >= 0 else rows[0]}, and there are "
+            f"{len(pairs):,} pairs"
+        )
+    return rows.astype(np.int64)
+
+
+def _rows(manifest: Manifest, pairs: Pairs) -> np.ndarray:
+    """Positions of the poisoned pairs. Raises `DataError` where `pairs` lack some."""
+    rows = pc.index_in(manifest.poisoned["uid"], value_set=pairs.uid)
+    if rows.null_count:
+        raise DataError(
+            f"the manifest is of another set: the pairs lack {rows.null_count} of its {len(manifest)} poisoned ones; "
+            "give what the attack wrote"
+        )
+    return rows.to_numpy().astype(np.int64)
+
+
+def _manifest(
+    attack: str,
+    options: dict[str, Any],
+    pairs: Pairs,
+    rows: np.ndarray,
+    text: list[str],
+    text_before: list[str],
+    edits: list[str | None],
+    aims: tuple[Aim, ...],
+) -> Manifest:
+    at = pa.array(rows)
+    k, nothing = len(rows), [None] * len(rows)
+    columns = {
+        "uid": pairs.uid.take(at).to_pylist(),
+        "image": pairs.image.take(at).to_pylist(),
+        "text": text,
+        "text_before": text_before,
+        "sha256_before": nothing,
+        "sha256": nothing,
+        "added": [False] * k,
+        "edit": edits,
+    }
+    images = len(np.unique(pairs.image_index[rows]))
+    return Manifest(
+        attack=attack,
+        options=options,
+        seed=0,
+        goals=(),
+        strength={
+            "count": k,
+            "rate": k / len(pairs),
+            # which pairs could have been chosen is not recorded: all are taken for it
+            "class_share": images / len(pairs.images),
+            "targets": 1,
+            "rate_per_target": k / len(pairs),
+            "images": images,
+            "class_images": len(pairs.images),
+            "pairs": len(pairs),
+        },
+        data={"clean": pairs.fingerprint, "poisoned": pairs.fingerprint},
+        versions={"mithridate": __version__},
+        poisoned=pa.table({name: pa.array(columns[name], kind) for name, kind in POISONED.items()}),
+        aims=aims,
+    )
