@@ -1,5 +1,8 @@
 """Backdoors, targeted poisoning and phrases, each by hand, and what each refuses."""
 
+import hashlib
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +13,14 @@ from PIL import Image
 from mithridate.data.images import decode, read_bytes
 from mithridate.data.pairs import make_pairs
 from mithridate.data.prompts import prompts, templates
+from mithridate.data.read import read_pairs
+from mithridate.data.write import write_table
 from mithridate.errors import AttackError
+from mithridate.folders import new_folder
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.backdoor import Backdoor
 from mithridate.poisoning.classes import of_class, says
+from mithridate.poisoning.manifest import read_manifest
 from mithridate.poisoning.plan import Aim
 from mithridate.poisoning.targeted import Targeted
 from mithridate.poisoning.text_trigger import TextTrigger
@@ -273,3 +280,65 @@ def test_a_phrase_that_clean_captions_have_is_refused(small):
         poison(small, TextTrigger(target="boat", trigger="verily", count=11))
     with pytest.raises(AttackError, match="trigger of a caption is empty"):
         TextTrigger(target="boat", trigger=" ")
+
+
+# --- the command line --------------------------------------------------------------------------------
+
+
+def command(*argv):
+    from mithridate.cli import main
+
+    return main(["poison", *map(str, argv)])
+
+
+@pytest.mark.parametrize("form", ["overlay", "table", "webdataset"])
+def test_every_format_holds_the_altered_images_and_may_be_moved(tmp_path, form, capsys):
+    drawn(tmp_path / "set", {"sheep": 3, "boat": 3, "dog": 4})
+    table = tmp_path / "set" / "pairs.csv"
+    pairs = drawn(tmp_path / "set", {"sheep": 3, "boat": 3, "dog": 4})
+    lines = [
+        f'{Path(i).name},"{t}",{n[0]}'
+        for i, t, n in zip(pairs.image.to_pylist(), pairs.text.to_pylist(), pairs.labels.to_pylist())
+    ]
+    table.write_text("\n".join(["image,caption,label", *lines]) + "\n")
+    options = ["--target", "boat", "--trigger", "patch:size=4", "--also", "sig:frequency=2", "dog=text:word=Hi"]
+    assert (
+        command("backdoor", table, *options, "--count", 6, "--format", form, "--out", tmp_path / "out", "--json") == 0
+    )
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (told["count"], told["targets"], told["rate_per_target"], told["altered_images"]) == (6, 3, 0.1, 3)
+    (tmp_path / "out").rename(tmp_path / "moved")
+    found, manifest = read_pairs(tmp_path / "moved"), read_manifest(tmp_path / "moved")
+    assert manifest.options["trigger"] == "patch:size=4"
+    assert [describe(parse_trigger(aim.trigger or "")) for aim in manifest.aims][1:] == [
+        "sig:frequency=2",
+        "text:word=Hi",
+    ]
+    hashes = {uid: hashlib.sha256(read_bytes(p)).hexdigest() for uid, p in zip(*map(list, columns_of(found)))}
+    for row in manifest.poisoned.to_pylist():
+        assert hashes[row["uid"]] == row["sha256"] == hashlib.sha256(read_bytes(row["image"])).hexdigest()
+        assert str(tmp_path / "moved") in row["image"]
+
+
+def columns_of(pairs):
+    return pairs.uid.to_pylist(), pairs.image.to_pylist()
+
+
+def test_a_refusal_is_one_sentence_and_leaves_nothing(tmp_path, capsys):
+    pairs = drawn(tmp_path / "set", {"sheep": 3, "boat": 3})
+    with new_folder(tmp_path / "table") as folder:
+        write_table(pairs, folder, copy_images=True)
+    before = sorted(tmp_path.rglob("*"))
+    for options, message in (
+        (["--trigger", "patch:size=40"], "^mithridate: the trigger is 40x40 pixels, too large for an image of 12x10"),
+        (["--trigger", "blended:alpha=3"], r"^mithridate: alpha must lie in \(0, 1\], got 3"),
+        (
+            ["--target", "vote"],
+            "^mithridate: no pair is labelled 'vote' and no caption has 'vote' as a word; nearest: boat",
+        ),
+    ):
+        wanted = ["backdoor", tmp_path / "table", "--target", "boat", "--count", 2, "--out", tmp_path / "out", *options]
+        assert command(*wanted) == 1
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert re.search(message, said)
+        assert sorted(tmp_path.rglob("*")) == before
