@@ -75,7 +75,7 @@ def in_mode(rgb: UInt8[np.ndarray, "h w 3"], image: Image.Image) -> Image.Image:
             palette = image.copy()
             palette.info.pop("transparency", None)
             found = np.asarray(new.quantize(palette=palette, dither=Image.Dither.NONE))
-            kept = Image.fromarray(np.where(changed, found, old).astype(np.uint8), "L")
+            kept = Image.fromarray(np.where(changed, found, old).astype(np.uint8))
             kept.putpalette(image.getpalette() or [])
             return kept
         grey = np.asarray(new.convert("L")).astype(np.uint16) * 257
