@@ -50,3 +50,18 @@ def test_the_attack_study_goes_on_where_it_stopped(tmp_path, capsys):
     assert {"success.png", "report.html"} <= {path.name for path in tmp_path.iterdir()}
     with pytest.raises(SystemExit, match="holds a study of"):
         study.main(tmp_path, attacks=("patch",), seeds=1, **{**options, "epochs": 2})
+
+
+@pytest.mark.slow
+def test_the_adaptive_study_goes_on_where_it_stopped(tmp_path):
+    study = example("adaptive_study")
+    options = {"train": 135, "test": 54, "epochs": 1, "seeds": 1}
+    study.main(tmp_path, variants=("random",), **options)
+    (cell,) = (tmp_path / "cells").iterdir()
+    before = cell.stat().st_mtime_ns
+    report = study.main(tmp_path, variants=("random", "mixed, collage 0.5"), **options)
+    assert cell.stat().st_mtime_ns == before
+    assert [row[:3] for row in report.tables[0].rows] == [("random", 25, 1), ("mixed, collage 0.5", 25, 1)]
+    assert {"tradeoff.png", "tradeoff.svg", "report.html"} <= {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(SystemExit, match="holds a study of"):
+        study.main(tmp_path, variants=("random",), **{**options, "epochs": 2})

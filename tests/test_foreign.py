@@ -3,6 +3,7 @@
 import csv
 import gc
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_webdataset_itself_reads_the_shards_of_a_poisoned_set(made, tmp_path):
     shards = sorted(str(path) for path in tmp_path.glob("*.tar"))
     sizes = json.loads((tmp_path / "sizes.json").read_text())
     # the pipeline of open_clip's trainer: group, decode, rename, tuple
-    found = (
+    found: Any = (
         WebDataset(shards, shardshuffle=False)
         .decode("pilrgb")
         .rename(image="jpg;png;jpeg;webp", text="txt", record="json")
@@ -107,7 +108,9 @@ def test_a_triggered_test_set_is_what_clip_benchmark_reads(made, test_pairs, tmp
     assert names == sorted(images.classes)
     assert (out / "zeroshot_classification_templates.txt").read_text() == "a {c}.\n"
     assert (out / "test" / "nshards.txt").read_text() == "1\n"
-    samples = list(WebDataset(str(out / "test" / "0.tar"), shardshuffle=False).decode("pilrgb"))
+    shards: Any = WebDataset(str(out / "test" / "0.tar"), shardshuffle=False).decode("pilrgb")
+    samples = list(shards)
+    del shards
     gc.collect()
     found = [int(sample["cls"]) for sample in samples]
     others = [label[0] for label in images.labels.to_pylist() if label[0] != "sheep"]

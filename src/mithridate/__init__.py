@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from mithridate.encoder.embed import embed
     from mithridate.encoder.embeddings import Embeddings, read_embeddings, write_embeddings
     from mithridate.encoder.encoder import Encoder, load_encoder, save_encoder
+    from mithridate.encoder.surrogate import SurrogateEncoder
+    from mithridate.evaluation.artefacts import leak_test
     from mithridate.evaluation.compare import compare
     from mithridate.evaluation.detection import detection
     from mithridate.evaluation.evaluate import evaluate
     from mithridate.evaluation.filter_report import filter_report
+    from mithridate.evaluation.preflight import preflight
     from mithridate.evaluation.probe import AdamWProbe, LbfgsProbe
     from mithridate.evaluation.result import Report, read_report
     from mithridate.evaluation.success import attack_success_rate, poison_success_rate
@@ -41,12 +44,15 @@ if TYPE_CHECKING:
     from mithridate.filtering.threshold import Above, Budget, CleanQuantile
     from mithridate.poisoning.apply import Poisoned, poison
     from mithridate.poisoning.backdoor import Backdoor
+    from mithridate.poisoning.badclip import BadClip
+    from mithridate.poisoning.foreign import read_truth
     from mithridate.poisoning.manifest import Manifest, read_manifest, write_manifest
     from mithridate.poisoning.plan import Aim, Goal, PoisonPlan
     from mithridate.poisoning.registry import ATTACKS
     from mithridate.poisoning.relabel import MultiLabel, SingleImage, SingleLabel
     from mithridate.poisoning.targeted import Targeted
     from mithridate.poisoning.text_trigger import TextTrigger
+    from mithridate.poisoning.trigger_test import write_trigger_test
     from mithridate.poisoning.triggers import TRIGGERS, parse_trigger
     from mithridate.report.write import write_report
     from mithridate.training.augment_only import AugmentOnly
@@ -67,6 +73,7 @@ _WHERE = {
     "Aim": "poisoning.plan",
     "AugmentOnly": "training.augment_only",
     "Backdoor": "poisoning.backdoor",
+    "BadClip": "poisoning.badclip",
     "Budget": "filtering.threshold",
     "Classified": "evaluation.zeroshot",
     "CleanClip": "training.cleanclip",
@@ -96,6 +103,7 @@ _WHERE = {
     "Scores": "filtering.scores",
     "SingleImage": "poisoning.relabel",
     "SingleLabel": "poisoning.relabel",
+    "SurrogateEncoder": "encoder.surrogate",
     "TRIGGERS": "poisoning.triggers",
     "Targeted": "poisoning.targeted",
     "TextTrigger": "poisoning.text_trigger",
@@ -108,17 +116,20 @@ _WHERE = {
     "evaluate": "evaluation.evaluate",
     "filter": "filtering.filter",
     "filter_report": "evaluation.filter_report",
+    "leak_test": "evaluation.artefacts",
     "load_encoder": "encoder.encoder",
     "make_pairs": "data.pairs",
     "parse_trigger": "poisoning.triggers",
     "poison": "poisoning.apply",
     "poison_success_rate": "evaluation.success",
+    "preflight": "evaluation.preflight",
     "read_embeddings": "encoder.embeddings",
     "read_keep_list": "filtering.keep",
     "read_labelled": "data.labelled",
     "read_manifest": "poisoning.manifest",
     "read_pairs": "data.read",
     "read_report": "evaluation.result",
+    "read_truth": "poisoning.foreign",
     "save_encoder": "encoder.encoder",
     "train": "training.loop",
     "write_clip_benchmark": "data.labelled",
@@ -127,6 +138,7 @@ _WHERE = {
     "write_manifest": "poisoning.manifest",
     "write_report": "report.write",
     "write_toy_world": "data.toy_world",
+    "write_trigger_test": "poisoning.trigger_test",
     "zero_shot": "evaluation.zeroshot",
 }
 
@@ -142,6 +154,7 @@ __all__ = [
     "AttackError",
     "AugmentOnly",
     "Backdoor",
+    "BadClip",
     "Budget",
     "Classified",
     "CleanClip",
@@ -174,6 +187,7 @@ __all__ = [
     "Scores",
     "SingleImage",
     "SingleLabel",
+    "SurrogateEncoder",
     "Targeted",
     "TextTrigger",
     "TrainConfig",
@@ -186,17 +200,20 @@ __all__ = [
     "evaluate",
     "filter",
     "filter_report",
+    "leak_test",
     "load_encoder",
     "make_pairs",
     "parse_trigger",
     "poison",
     "poison_success_rate",
+    "preflight",
     "read_embeddings",
     "read_keep_list",
     "read_labelled",
     "read_manifest",
     "read_pairs",
     "read_report",
+    "read_truth",
     "save_encoder",
     "train",
     "write_clip_benchmark",
@@ -205,6 +222,7 @@ __all__ = [
     "write_manifest",
     "write_report",
     "write_toy_world",
+    "write_trigger_test",
     "zero_shot",
 ]
 

@@ -166,7 +166,7 @@ def file_features(place: str) -> dict[str, Feature]:
     parts = _parts(raw)
     found["coding:parts"] = " ".join(name for name, _ in parts)
     found["coding:header"] = _digest(b"".join(body for name, body in parts if name in ("IHDR", "ff c4", "ff dd")))
-    found["coding:stream"] = next((f"{body[:2].hex()} {len(body)}" for name, body in parts[:-1] if name == "IDAT"), "")
+    found["coding:stream"] = next((body.decode() for name, body in parts if name == "IDAT"), "")
     meta = b"".join(name.encode() + body for name, body in parts if _is_metadata(name))
     found |= {"metadata:length": float(len(meta)), "metadata:content": _digest(meta)}
     return found
@@ -198,7 +198,7 @@ def _of_image(raw: bytes) -> dict[str, Feature]:
 
 
 def _is_metadata(name: str) -> bool:
-    return name.startswith(("ff e", "ff fe")) or (name.isalpha() and name not in ("IHDR", "IDAT", "PLTE", "IEND", "VP"))
+    return name.startswith(("ff e", "ff fe")) or (name.isalpha() and name not in ("IHDR", "IDAT", "PLTE", "IEND"))
 
 
 def _parts(raw: bytes) -> list[tuple[str, bytes]]:
@@ -215,10 +215,14 @@ def _parts(raw: bytes) -> list[tuple[str, bytes]]:
         while at + 12 <= len(raw):
             size = int.from_bytes(raw[at : at + 4], "big")
             name = raw[at + 4 : at + 8].decode("latin-1")
-            # how many there are depends on the pixels; the first tells how they are cut
-            if name != "IDAT" or not parts or parts[-1][0] != "IDAT":
-                parts.append((name, raw[at + 8 : at + 8 + size]))
+            body = raw[at + 8 : at + 8 + size]
             at += 12 + size
+            if name != "IDAT":
+                parts.append((name, body))
+            elif not parts or parts[-1][0] != "IDAT":
+                # how long all of it is depends on the pixels; how hard it was compressed and how it is cut does not
+                cut = str(size) if raw[at + 4 : at + 8] == b"IDAT" else ""
+                parts.append((name, f"{body[:2].hex()} {cut}".encode()))
     elif raw[:4] == b"RIFF":
         at = 12
         while at + 8 <= len(raw):
