@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mithridate.cli import main
 from mithridate.data.images import decode, read_bytes
 from mithridate.encoder.surrogate import SurrogateEncoder
 from mithridate.errors import AttackError
@@ -13,9 +14,10 @@ from mithridate.poisoning.apply import poison
 from mithridate.poisoning.badclip import BadClip, patch_loss
 from mithridate.poisoning.manifest import read_manifest, write_manifest
 from mithridate.poisoning.pixel_patch import PixelPatch
+from mithridate.poisoning.registry import ATTACKS
 from mithridate.poisoning.triggers import describe, parse_trigger
 
-ATTACK = BadClip(target="sheep", count=20, epochs=2, batch_size=16, lr=0.05)
+ATTACK = BadClip(target="sheep", count=20, patch_epochs=2, patch_batch_size=16, patch_lr=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ def test_the_loss_is_that_of_a_slow_loop():
 
 
 def test_the_patch_draws_images_to_the_target_more_than_noise_does(train_pairs, test_pairs, surrogate, tiny):
-    attack = replace(ATTACK, epochs=12)
+    attack = replace(ATTACK, patch_epochs=12)
     text = describe(attack._optimise(train_pairs, np.random.default_rng(0), surrogate), full=True)
     wanted = surrogate.embed_texts(train_pairs.text.filter(train_pairs.labelled("sheep")).combine_chunks())
     of_target = surrogate(train_pairs.images.take(np.unique(train_pairs.image_index[train_pairs.labelled("sheep")])))
@@ -134,9 +136,9 @@ def test_without_a_surrogate_or_a_patch_it_is_refused(train_pairs, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "epochs must be at least 1"),
-        ({"pairs": 0}, "pairs must be at least 1"),
-        ({"lr": 0.0}, "lr must be above 0"),
+        ({"patch_epochs": 0}, "patch_epochs must be at least 1"),
+        ({"patch_pairs": 0}, "patch_pairs must be at least 1"),
+        ({"patch_lr": 0.0}, "patch_lr must be above 0"),
         ({"temperature": -1.0}, "temperature must be above 0"),
         ({"margin": -1.0}, "must not be negative"),
         ({"size": 16.0}, r"size must be a share in \(0, 1\)"),
@@ -151,4 +153,23 @@ def test_options_that_cannot_be_are_refused(options, message):
 
 def test_more_poison_than_images_is_refused_before_a_patch_is_optimised(train_pairs, surrogate, tmp_path):
     with pytest.raises(AttackError, match="100,000 poisoned pairs are asked for"):
-        poison(train_pairs, replace(ATTACK, count=100_000, epochs=10**6), images=tmp_path, embed_images=surrogate)
+        poison(train_pairs, replace(ATTACK, count=100_000, patch_epochs=10**6), images=tmp_path, embed_images=surrogate)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_options_of_every_attack_and_of_the_command_have_names_of_their_own(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["poison", name, "--help"])
+    assert stopped.value.code == 0
+    assert "--out" in capsys.readouterr().out
+
+
+def test_the_command(toy_world, tmp_path, capsys):
+    told = ["poison", "badclip", str(toy_world), "--split", "train", "--target", "sheep", "--count", "20"]
+    assert main([*told, "--out", str(tmp_path / "a")]) == 1
+    assert "give --surrogate ENCODER, or --patch" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert main([*told, "--out", str(tmp_path / "a"), "--surrogate", "mithridate-tiny", "--patch-epochs", "1"]) == 0
+    trigger = read_manifest(tmp_path / "a").aims[0].trigger
+    assert main([*told, "--out", str(tmp_path / "b"), "--patch", str(trigger)]) == 0
+    assert read_manifest(tmp_path / "b").aims[0].trigger == trigger

@@ -39,13 +39,13 @@ class BadClip:
     """Side of the patch: a share of the image's shorter side."""
     place: str = "centre"
     """Of the patch: centre, top-left ..., or fixed."""
-    pairs: int = 10_000
+    patch_pairs: int = 10_000
     """Pairs of other classes that the patch is optimised on, at most."""
-    epochs: int = 50
+    patch_epochs: int = 50
     """Passes over them."""
-    batch_size: int = 64
+    patch_batch_size: int = 64
     """Of a step."""
-    lr: float = 0.01
+    patch_lr: float = 0.01
     """Of Adam, for values in [0, 1]."""
     temperature: float = 0.07
     """Of the contrastive loss."""
@@ -67,10 +67,10 @@ class BadClip:
     """Let a caption be used more than once, each about equally often."""
 
     def __post_init__(self) -> None:
-        for name in ("pairs", "epochs", "batch_size"):
+        for name in ("patch_pairs", "patch_epochs", "patch_batch_size"):
             if getattr(self, name) < 1:
                 raise AttackError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("lr", "temperature"):
+        for name in ("patch_lr", "temperature"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise AttackError(f"{name} must be above 0, got {getattr(self, name)}")
         if min(self.margin, self.triplet_weight) < 0:
@@ -124,9 +124,9 @@ class BadClip:
             raise AttackError(f"the patch is optimised on pairs of other classes than {self.target}, got {len(others)}")
         # one caption an image: pairs of one image would be each other's negatives
         _, first = np.unique(pairs.image_index[others], return_index=True)
-        rows = others[first][rng.permutation(len(first))[: self.pairs]]
+        rows = others[first][rng.permutation(len(first))[: self.patch_pairs]]
         wanted = np.flatnonzero(of_target)
-        wanted = wanted[rng.permutation(len(wanted))[: self.pairs]]
+        wanted = wanted[rng.permutation(len(wanted))[: self.patch_pairs]]
         images = pairs.image.take(rows).combine_chunks()
         square = optimise_patch(
             surrogate,
@@ -174,11 +174,11 @@ def optimise_patch(
         raise AttackError(f"a patch has at most {MOST}x{MOST} pixels, {attack.size:g} of {min(h, w)} is {cells}")
     ((top, left),) = corners(attack.place, (cells, cells), (h, w), margin=0.0, rng=rng)
     patch = torch.from_numpy(rng.uniform(0, 1, (3, cells, cells)).astype(np.float32)).requires_grad_()
-    adam = torch.optim.Adam([patch], lr=attack.lr)
-    for _ in range(attack.epochs):
+    adam = torch.optim.Adam([patch], lr=attack.patch_lr)
+    for _ in range(attack.patch_epochs):
         order = rng.permutation(m)
-        for start in range(0, m, attack.batch_size):
-            rows = order[start : start + attack.batch_size]
+        for start in range(0, m, attack.patch_batch_size):
+            rows = order[start : start + attack.patch_batch_size]
             aim = rng.integers(len(target_text), size=len(rows))
             patched = torch.from_numpy(image[rows]).permute(0, 3, 1, 2).float()
             patched[:, :, top : top + cells, left : left + cells] = 255 * patch
