@@ -34,9 +34,10 @@ SMALLEST_SIZE = 32
 
 # Of all pictures, those with a second object, and those among them where it is always a person: people appear
 # in photographs of everything.
-_COMPANION_SHARE = 0.19
-_PERSON_SHARE = 0.12
-_NUMBER_SHARES = ((1, 0.68), (2, 0.18), (3, 0.14))
+_COMPANION_SHARE = 0.15
+_PERSON_SHARE = 0.1
+_NUMBER_SHARES = ((1, 0.8), (2, 0.12), (3, 0.08))
+_EXTRA_SHARES = ((0, 0.5), (1, 0.38), (2, 0.12))
 _CENTRES = {
     "left": (0.27, 0.5),
     "right": (0.73, 0.5),
@@ -44,8 +45,8 @@ _CENTRES = {
     "top": (0.5, 0.28),
     "bottom": (0.5, 0.72),
 }
-# Half the width of one object, as a share of the picture's.
-_RADII = {(1, None): 0.285, (1, "small"): 0.19, (1, "large"): 0.39, (2, None): 0.205, (3, None): 0.165}
+# Half the width of one object, as a share of the picture's: large enough that a small model learns what it is.
+_RADII = {(1, None): 0.4, (1, "small"): 0.27, (1, "large"): 0.5, (2, None): 0.25, (3, None): 0.175}
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def plan_scene(rng: Random, label: str, classes: Sequence[str]) -> Scene:
     if companion is None:
         number = _weighted(rng, _NUMBER_SHARES)
         size = pick(rng, (None, None, None, "small", "large")) if number == 1 else None
-    extras = tuple(pick(rng, tuple(EXTRAS)) for _ in range(_weighted(rng, ((0, 0.35), (1, 0.45), (2, 0.2)))))
+    extras = tuple(pick(rng, tuple(EXTRAS)) for _ in range(_weighted(rng, _EXTRA_SHARES)))
     return Scene(
         label=label,
         number=number,
