@@ -620,8 +620,11 @@ def damaged(change):
     ("damage", "message"),
     [
         (lambda raw: "{", "is not a manifest"),
-        (lambda raw: "[]", "is not a manifest of format mithridate-manifest/1"),
-        (damaged(lambda raw: raw.update(format="mithridate-manifest/9")), "of format mithridate-manifest/1"),
+        (lambda raw: "[]", "expected a manifest of format mithridate-manifest/2, got something else"),
+        (
+            damaged(lambda raw: raw.update(format="mithridate-manifest/9")),
+            "of format mithridate-manifest/2, got mithridate-manifest/9",
+        ),
         (damaged(lambda raw: raw.pop("goals")), "lacks or has a wrong field.*goals"),
         (damaged(lambda raw: raw["goals"][0].pop("source")), "lacks or has a wrong field.*source"),
         (damaged(lambda raw: raw.update(more=1)), "lacks or has a wrong field.*more"),

@@ -14,7 +14,7 @@ from mithridate.errors import DataError
 from mithridate.folders import write_atomically
 from mithridate.poisoning.plan import Aim, Goal
 
-FORMAT = "mithridate-manifest/1"
+FORMAT = "mithridate-manifest/2"
 
 POISONED = {
     "uid": pa.string(),
@@ -81,8 +81,13 @@ def read_manifest(path: Path) -> Manifest:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not a manifest: {getattr(error, 'strerror', None) or error}") from error
-    if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
-        raise DataError(f"{path} is not a manifest of format {FORMAT}; mithridate poison writes them")
+    form = raw.pop("format", None) if isinstance(raw, dict) else None
+    if form != FORMAT:
+        got = form if isinstance(form, str) else "something else"
+        raise DataError(
+            f"expected a manifest of format {FORMAT}, got {got} in {path}; mithridate poison writes it again with the "
+            "same options and seed"
+        )
     try:
         raw["goals"] = tuple(Goal(**goal) for goal in raw["goals"])
         raw["options"] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw["options"].items()}
