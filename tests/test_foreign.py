@@ -239,7 +239,7 @@ def test_pickles_are_refused_and_not_run(train_pairs, tmp_path):
         ('{"poison_indices": [99999999999999999999], "poison_label": "x"}', "of another set: it names position 9999"),
         ('{"poison_indices": [0]}', "should name the target class in poison_label, got None"),
         ('{"poison_indices": [0], "poison_label": "x", "poison_text": [1]}', "should be objects from position"),
-        ("[]", "is not a manifest"),
+        ("[]", "expected a manifest"),
     ],
 )
 def test_damaged_forms_are_refused(train_pairs, tmp_path, content, message):

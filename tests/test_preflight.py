@@ -16,7 +16,7 @@ from mithridate.data.read import read_pairs
 from mithridate.data.write import write_table, write_webdataset
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.artefacts import cross_validated, file_features, leak_test
-from mithridate.evaluation.preflight import as_record, faint_trigger, few_poisons, preflight
+from mithridate.evaluation.preflight import as_record, faint_trigger, few_poisons, preflight, told_by_artefacts
 from mithridate.evaluation.survival import Survival, clip_pixels, survival
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.backdoor import Backdoor
@@ -92,7 +92,7 @@ def test_a_collage_is_not_told_by_its_files(pairs, tmp_path):
     attack = replace(EXAMPLES["single-label"], collage=0.4, mixed=True)
     done = poison(pairs, attack, seed=0, images=tmp_path / "altered")
     again = written(done, tmp_path / "out")
-    assert not leak_test(again, truth(again, done.manifest), rng=np.random.default_rng(0)).leaks
+    assert told_by_artefacts(leak_test(again, truth(again, done.manifest), rng=np.random.default_rng(0))) == []
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
@@ -148,6 +148,8 @@ def betray(folder, how, rng):
 )
 def test_a_leak_is_found_and_named(tmp_path, how, kind):
     leak = leak_test(*betray(tmp_path, how, np.random.default_rng(1)), rng=np.random.default_rng(0))
+    (warning,) = told_by_artefacts(leak)
+    assert warning.code == "told-by-artefacts" and kind in warning.message
     assert leak.leaks
     assert leak.auroc.value > 0.9
     assert leak.by[kind].value > 0.9
