@@ -48,9 +48,12 @@ class LeakTest:
 
     @property
     def leaks(self) -> bool:
-        """Whether the 95 % interval excludes 0.5."""
-        assert self.auroc.low is not None and self.auroc.high is not None
-        return not self.auroc.low <= 0.5 <= self.auroc.high
+        """Whether the 95 % interval lies above 0.5.
+
+        Below it nothing is told: what ranked poison last on images it had not seen has learnt what does not hold.
+        """
+        assert self.auroc.low is not None
+        return self.auroc.low > 0.5
 
 
 def leak_test(
@@ -68,7 +71,7 @@ def leak_test(
     where fewer than ten samples are poisoned, or clean.
     """
     units = _Units.of(pairs, poisoned, pairs.image_index if records is None else records, rng)
-    columns = _features(units.places, units.names, units.position, units.captions)
+    columns = _features(units)
     bad = units.poisoned
     grouped = len(np.unique(units.content[bad])) >= 2 * FOLDS
     group = units.content if grouped else np.arange(len(bad))
@@ -129,28 +132,30 @@ def _contents(places: Sequence[str]) -> list[str]:
 # --- what is looked at -----------------------------------------------------------------------------------
 
 
-def _features(
-    places: Sequence[str], names: Sequence[str], position: np.ndarray, captions: np.ndarray
-) -> dict[str, Float[np.ndarray, " m"]]:
+def _features(units: _Units) -> dict[str, Float[np.ndarray, " m"]]:
     """For each feature (`KIND:NAME`) its value for each of the m samples, values that are words as numbers."""
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(file_features, places))
-    for row, name, at, count in zip(found, names, position.tolist(), captions.tolist()):
+        found = list(pool.map(file_features, units.places))
+    for row, name, at, count in zip(found, units.names, units.position.tolist(), units.captions.tolist()):
         row |= {f"name:uid {key}": value for key, value in _of_name(name).items()}
         row |= {"position:row": at, "position:captions": float(count)}
     columns = {}
     for name in sorted({name for row in found for name in row}):
         values = [row.get(name, "") for row in found]
-        columns[name] = _as_numbers(values)
+        columns[name] = _as_numbers(values, units.content)
     return columns
 
 
-def _as_numbers(values: list[Feature]) -> Float[np.ndarray, " m"]:
-    """Numbers as they are; words by how frequent they are, the rare ones as one."""
+def _as_numbers(values: list[Feature], content: Int[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+    """Numbers as they are; words by how many images have them, the rare ones as one.
+
+    Images, not samples: what one image has alone (Huffman tables made for it) is rare however often the image is used.
+    """
     if all(isinstance(value, float) for value in values):
         return np.array(values, np.float64)
     words = [str(value) for value in values]
-    known = [word for word, count in Counter(words).most_common() if count >= _RARE]
+    images = Counter(word for word, _ in set(zip(words, content.tolist())))
+    known = [word for word, count in sorted(images.items(), key=lambda x: (-x[1], x[0])) if count >= _RARE]
     code = {word: float(number) for number, word in enumerate(known)}
     return np.array([code.get(word, -1.0) for word in words])
 
