@@ -183,7 +183,7 @@ def test_copies_of_an_image_stay_in_one_fold(tmp_path):
     pairs = make_pairs([places[i] for i in order], ["x"] * len(order), salt=b"c")
     leak = leak_test(pairs, np.array(poisoned)[order], rng=rng)
     assert leak.grouped
-    assert holds_chance(leak.auroc)
+    assert not leak.leaks
 
 
 def test_images_that_are_not_there_are_no_reason_to_fail(tmp_path):
