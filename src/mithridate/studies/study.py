@@ -1,0 +1,212 @@
+"""What a study is, as values: experiments, the cells that they are made of, what is shown and claimed of them.
+
+A study file says all of it (docs/studies.md); `load.py` reads one, `cells.py` lays its grid out, `run.py` carries cells
+out, `outcomes.py` reads what they measured, and the rest of the room turns that into tables, figures and sentences.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mithridate.data.toy import CLASSES
+from mithridate.filtering.scores import Detector
+from mithridate.filtering.threshold import Threshold
+from mithridate.poisoning.plan import Attack
+from mithridate.training.clip import Clip
+from mithridate.training.config import TrainConfig
+from mithridate.training.objective import Objective
+
+Label = str | int | float
+"""What an axis is labelled with: a name, or the number that is varied."""
+
+Model = Literal["poisoned", "clean", "start"]
+"""`poisoned`: the model of the cell, after filter and repair. `clean`: the same recipe with plain CLIP on the clean
+pairs, measured on the same queries. `start`: what both were trained from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy:
+    """A toy world; the seed of a cell, plus `offset`, draws it."""
+
+    train: int = 6000
+    """Pictures to train on."""
+    test: int = 540
+    """Pictures to test with."""
+    size: int = 64
+    """Pixels across."""
+    classes: tuple[str, ...] = CLASSES
+    """Its classes."""
+    offset: int = 0
+    """Added to the seed: another world."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Pairs to train on and to test with: a toy world, or what `read_pairs` reads."""
+
+    toy: Toy | None = None
+    """A world drawn by code."""
+    path: str = ""
+    """Folder that `train` and `test` lie in (`--data` takes its place)."""
+    train: str = ""
+    """What `read_pairs` reads, below `path`; empty for `path` itself."""
+    test: str = ""
+    """As `train`."""
+    train_split: str | None = None
+    """Only pairs of this split."""
+    test_split: str | None = None
+    """Only pairs of this split."""
+    image_root: str | None = None
+    """Where relative image paths start."""
+    label_rule: Literal["random-instance", "largest-object", "named-in-caption"] = "random-instance"
+    """How COCO's instances become a class."""
+    exclude_coco: bool = False
+    """Leave out Visual Genome images that are COCO images."""
+    share: float = 1.0
+    """Share of the training images that is used, of each class alike, drawn by the seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What training begins with: an encoder as it is, or one trained on clean pairs first."""
+
+    encoder: str = "mithridate-tiny"
+    """As in `mithridate train --encoder`."""
+    pretrained: str | None = None
+    """Its pretrained tag or checkpoint file."""
+    pretrain: TrainConfig | None = None
+    """Train it first by this recipe, from the cell's seed."""
+    on: Data | None = None
+    """On these pairs; by default on a toy world that nothing else uses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Pairs are left out before training."""
+
+    detector: Detector
+    threshold: Threshold
+    encoder: Start | None = None
+    """What embeds the pairs; by default the start of another seed, which has seen neither these pairs nor the poison."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repair:
+    """Training on clean pairs afterwards."""
+
+    train: TrainConfig
+    objective: Objective = field(default_factory=Clip)
+    on: Data | None = None
+    """Clean pairs; by default the training pairs of a toy world that nothing else uses, else the clean training pairs."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model, trained and measured. Equal but for `experiment` and `axes` means the same work, done once."""
+
+    experiment: str
+    axes: tuple[tuple[str, Label], ...]  # in the order of the file; `seed` is not among them
+    seed: int
+    data: Data
+    start: Start
+    attack: Attack | None  # None: trained on the clean pairs, utility alone is measured
+    objective: Objective
+    train: TrainConfig
+    filter: Filter | None = None
+    repair: Repair | None = None
+    test: Data | None = None  # test pairs of other data: transfer
+    measures: tuple[str, ...] = ()  # what is measured besides: see `Experiment.measures`
+
+    @property
+    def axis(self) -> dict[str, Label]:
+        return dict(self.axes)
+
+
+Where = Mapping[str, Any]
+"""Which cells: axis -> label, or a list of labels, or {not: label}; `model` and `epoch` may be among the axes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowTable:
+    """A table: one row for each combination of labels, one column a measure (and model)."""
+
+    title: str = ""
+    rows: tuple[str, ...]
+    """Axes; `model` and `epoch` count as such."""
+    measures: tuple[str, ...]
+    where: Where = field(default_factory=dict)
+    published: str | None = None
+    """A set of published numbers to stand beside: its key in published/*.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowFigure:
+    """A figure. `report`: one that an evaluation drew, by its name, of the first cell that `where` names."""
+
+    kind: Literal["line", "heat", "points", "report"]
+    title: str = ""
+    x: str = ""
+    """Axis, or (points) measure."""
+    y: str = ""
+    """Measure, or (heat) axis."""
+    z: str = ""
+    """heat: measure."""
+    series: tuple[str, ...] = ()
+    """Axes that tell one line, or kind of point, from another; `model` counts as one."""
+    log: bool = False
+    """The x axis is logarithmic."""
+    name: str = ""
+    """report: which figure."""
+    where: Where = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A published sentence, and the test that decides whether it held here."""
+
+    says: str
+    """In our words."""
+    source: str = ""
+    """Paper and where in it; empty for a hypothesis of this study."""
+    measure: str
+    of: Where = field(default_factory=dict)
+    """The cells it speaks of."""
+    is_: Literal["above", "below", "equal", "rising", "falling"]
+    """`is` in the file: above or below `than`; equal within `margin`; rising or falling along `along`."""
+    than: Where | None = None
+    """What it is held against: other cells, or the same on another model. None: `value`."""
+    value: float | None = None
+    """A fixed number to be above, below or equal to; `chance` where it is None and `than` too."""
+    margin: float = 0.0
+    """equal: largest difference that counts as none."""
+    along: str | None = None
+    """rising, falling: the axis with numbers."""
+    every: tuple[str, ...] = ()
+    """Axes: the claim must hold for each of their labels by itself (p-values are Holm's)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A grid of cells with what is shown and claimed of them."""
+
+    name: str
+    title: str
+    asks: str = ""
+    cells: tuple[Cell, ...] = ()
+    shows: tuple[ShowTable | ShowFigure, ...] = ()
+    claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study file with one of its profiles filled in."""
+
+    name: str
+    title: str
+    about: str = ""
+    profile: str = ""
+    experiments: tuple[Experiment, ...] = ()
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return tuple(cell for experiment in self.experiments for cell in experiment.cells)
