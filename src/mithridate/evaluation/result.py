@@ -28,7 +28,19 @@ class Estimate:
     n: int | None = None
 
 
-Cell = Estimate | float | int | str | None
+@dataclass(frozen=True)
+class Published:
+    """A published number beside ours: `difference` is ours minus theirs, `inside` whether it lies in our interval.
+
+    None is missing: not published, or (the last two) nothing of ours to hold it against.
+    """
+
+    published: float | None
+    difference: float | None = None
+    inside: bool | None = None
+
+
+Cell = Estimate | Published | float | int | str | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +64,8 @@ class Curve:
     """A line of a figure: y against x, both (p,).
 
     `series` says which colour, by default the curve's number in its figure; -1 is grey, behind the others. `marker`
-    is how a point of a `scatter` looks.
+    is how a point of a `scatter` looks. `low` and `high` are the ends of the intervals of y, `x_low` and `x_high` of
+    x: (p,) each, or empty where there are none.
     """
 
     label: str
@@ -60,10 +73,17 @@ class Curve:
     y: tuple[float, ...]
     series: int | None = None
     marker: Literal["dot", "cross"] = "dot"
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    x_low: tuple[float, ...] = ()
+    x_high: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
             raise ValueError(f"curve {self.label!r} has {len(self.x)} x, got {len(self.y)} y")
+        for name in ("low", "high", "x_low", "x_high"):
+            if getattr(self, name) and len(getattr(self, name)) != len(self.x):
+                raise ValueError(f"curve {self.label!r} has {len(self.x)} x, got {len(getattr(self, name))} {name}")
 
 
 @dataclass(frozen=True)
@@ -79,17 +99,26 @@ class Figure:
     """What a figure shows, not how it looks.
 
     `kind`: `line`; `density` (x are the left ends of bins); `step` (a cumulative share on a logarithmic axis:
-    y from x onwards, 0 before the first x); `scatter` (points, nothing joins them).
+    y from x onwards, 0 before the first x); `scatter` (points, nothing joins them); `points` (few points, each with
+    the intervals of both); `heat` (a matrix: curve i is row i, named by its label, and y its numbers, of `z_label`).
+    `ticks` names the places 0, 1, 2 ... of x where x is not a number; `log`: the x axis of a `line` is logarithmic.
     """
 
     name: str
     title: str
-    kind: Literal["line", "density", "step", "scatter"]
+    kind: Literal["line", "density", "step", "scatter", "points", "heat"]
     x_label: str
     y_label: str
     curves: tuple[Curve, ...]
     note: str = ""
     marks: tuple[Mark, ...] = ()
+    ticks: tuple[str, ...] = ()
+    z_label: str = ""
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind == "heat" and any(len(row.y) != len(self.ticks) for row in self.curves):
+            raise ValueError(f"figure {self.name!r} has {len(self.ticks)} ticks, got a row of another length")
 
 
 @dataclass(frozen=True)
@@ -138,6 +167,33 @@ class Warning:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """A sentence that was put to the test: what it `says`, who said so, and in words what came out."""
+
+    says: str
+    verdict: Literal["held", "refuted", "open", "not measured"]
+    told: str
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a report that has several: what it asks, what it found, what it shows.
+
+    `commands` make its numbers again: what each makes, and the command line. `failures`: what is missing, and why.
+    """
+
+    name: str
+    title: str
+    asks: str = ""
+    findings: tuple[Finding, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    commands: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Report:
     """Named tables of numbers with provenance; `report.json` is this, other forms are rendered from it."""
 
@@ -148,6 +204,7 @@ class Report:
     retrievals: tuple[Retrieval, ...] = ()
     rankings: tuple[Ranking, ...] = ()
     warnings: tuple[Warning, ...] = ()
+    sections: tuple[Section, ...] = ()
     headline: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -212,9 +269,12 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     if get_origin(kind) is UnionType:
         if value is None and NoneType in options:
             return None
+        kinds = [option for option in options if is_dataclass(option)]
+        if kinds and isinstance(value, dict):
+            # the one whose fields these are; where none's are, the first says what is wrong
+            known = [option for option in kinds if value.keys() <= get_type_hints(option).keys()]
+            return _parse((known or kinds)[0], value, where)
         for option in options:
-            if is_dataclass(option) and isinstance(value, dict):
-                return _parse(option, value, where)
             with suppress(TypeError, OverflowError):
                 return _parse(option, value, where)
     if kind is float and value is None:

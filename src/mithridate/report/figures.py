@@ -13,7 +13,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from mithridate.evaluation.result import Curve, Figure
+from mithridate.evaluation.result import Figure
+from mithridate.report.draw import DASHES, DRAW, INK, SERIES, cleaned, heat_size
 from mithridate.report.numbers import show_tick
 from mithridate.report.text import one_line
 
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
-
-# Okabe and Ito's colours, told apart by colour-blind readers; the dashes tell them apart in print. Dark
-# enough for a white page and light enough for a black one.
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.6, 1.2, 1.6)), (0, (9, 2)))
-INK = "#767676"
 
 SIZE = (5.6, 3.3)  # inches: at 360 pixels, a telephone's width, text is still 9 pixels high
 LABEL_LIMIT = 48
@@ -121,6 +116,8 @@ def _adapt(key: str, value: str, prefix: str) -> str:
 def _described(figure: Figure) -> str:
     labels = ", ".join(one_line(item.label) for item in (*figure.curves, *figure.marks)) or "no data"
     axes = f"{one_line(figure.y_label)} against {one_line(figure.x_label)}"
+    if figure.kind == "heat":
+        axes = f"{one_line(figure.z_label)} by {one_line(figure.y_label)} and {one_line(figure.x_label)}"
     return f"{one_line(figure.title)}: {axes}, for {labels}"
 
 
@@ -136,35 +133,41 @@ def _drawn(figure: Figure) -> Iterator[Canvas]:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         matplotlib.rcdefaults()  # no matplotlibrc may change what is drawn
         matplotlib.rcParams.update(_STYLE)
-        canvas = Canvas(figsize=SIZE, layout="constrained")
+        heat = figure.kind == "heat"
+        size = heat_size(figure) if heat else SIZE
+        canvas = Canvas(figsize=size, layout="constrained")
         axes = canvas.add_subplot()
-        curves = [_clean(curve) for curve in figure.curves]
-        if figure.kind == "scatter":
-            handles = _draw_scatter(axes, curves, figure.curves)
-        else:
-            handles = _DRAW[figure.kind](axes, curves)
+        curves = [cleaned(curve) for curve in figure.curves]
+        handles = DRAW[figure.kind](axes, curves, figure)
         marks = [mark for mark in figure.marks if abs(mark.x) < 1e30]
         handles += [axes.axvline(mark.x, color=INK, linestyle=DASHES[-2], linewidth=1.4) for mark in marks]
-        if not any(np.isfinite(y).any() for _, y in curves):
+        if not any(np.isfinite(curve.y).any() for curve in curves):
             axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center")
             axes.set(xticks=[], yticks=[])
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(FuncFormatter(lambda value, _: show_tick(value)))
-            axis.set_minor_formatter(NullFormatter())
+        elif figure.ticks:
+            _name_places(axes, [one_line(name, limit=24) for name in figure.ticks], wide=heat)
         axes.set_xlabel(one_line(figure.x_label, limit=60))
         axes.set_ylabel(one_line(figure.y_label, limit=40))
-        axes.grid(axis="y")
-        axes.set_axisbelow(True)
-        _label(canvas, handles, [one_line(item.label, limit=LABEL_LIMIT) for item in (*figure.curves, *marks)])
+        if not heat:
+            for axis in (axes.xaxis, axes.yaxis):
+                if axis is axes.yaxis or not figure.ticks:
+                    axis.set_major_formatter(FuncFormatter(lambda value, _: show_tick(value)))
+                axis.set_minor_formatter(NullFormatter())
+            axes.grid(axis="y")
+            axes.set_axisbelow(True)
+        labels = [one_line(item.label, limit=LABEL_LIMIT) for item in (*figure.curves, *marks)]
+        _label(canvas, handles, labels[-len(handles) :] if handles else [])
         yield canvas
 
 
-def _clean(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
-    """x, y; what is so large that axes cannot hold it is missing, as is what is not a number. y may be NaN."""
-    x = np.array([np.nan if value is None else value for value in curve.x], dtype=float)
-    y = np.array([np.nan if value is None else value for value in curve.y], dtype=float)
-    kept = np.abs(x) < 1e30
-    return x[kept], np.where(np.abs(y) < 1e30, y, np.nan)[kept]
+def _name_places(axes: Axes, names: list[str], *, wide: bool) -> None:
+    """Names instead of numbers at 0, 1, 2 ... of the x axis, slanted where they would touch."""
+    room = 11 if wide and len(names) <= 6 else 4 if wide else 56 / max(1, len(names))
+    slanted = max(map(len, names)) > room
+    look = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+    axes.set_xticks(range(len(names)), names, **look)
+    if not wide:
+        axes.set_xlim(-0.5, len(names) - 0.5)
 
 
 def _label(canvas: Canvas, handles: list[Artist], labels: list[str]) -> None:
@@ -184,68 +187,3 @@ def _label(canvas: Canvas, handles: list[Artist], labels: list[str]) -> None:
     )
     for text, label in zip(legend.get_texts(), labels):
         text.set_text(label)
-
-
-def _look(i: int) -> dict[str, Any]:
-    return {"color": SERIES[i % len(SERIES)], "linestyle": DASHES[i % len(DASHES)]}
-
-
-def _draw_line(axes: Axes, curves: list[tuple[np.ndarray, np.ndarray]]) -> list[Artist]:
-    return [
-        axes.plot(x, y, marker="o" if len(x) <= 12 else None, markersize=4, **_look(i))[0]
-        for i, (x, y) in enumerate(curves)
-    ]
-
-
-def _draw_density(axes: Axes, curves: list[tuple[np.ndarray, np.ndarray]]) -> list[Artist]:
-    handles: list[Artist] = []
-    for i, (x, y) in enumerate(curves):
-        look = _look(i)
-        x, y = x[np.isfinite(y)], y[np.isfinite(y)]
-        if len(x):
-            # The last bin is as wide as the one before it.
-            edges = np.append(x, 2 * x[-1] - x[-2] if len(x) > 1 else x[-1] + 1)
-            axes.stairs(y, edges, fill=True, alpha=0.16, color=look["color"])
-            axes.stairs(y, edges, linewidth=1.7, **look)
-        handles.append(axes.plot([], [], **look)[0])
-    axes.set_ylim(bottom=0)
-    return handles
-
-
-def _draw_step(axes: Axes, curves: list[tuple[np.ndarray, np.ndarray]]) -> list[Artist]:
-    shown = [(x > 1e-30) & np.isfinite(y) for x, y in curves]
-    curves = [(x[kept], y[kept]) for (x, y), kept in zip(curves, shown)]
-    places = np.concatenate([x for x, _ in curves]) if curves else np.empty(0)
-    axes.set_xscale("log")
-    first, last = (places.min(), places.max()) if len(places) else (1.0, 10.0)
-    last = max(1.25 * last, 10 * first)
-    handles: list[Artist] = []
-    for i, (x, y) in enumerate(curves):
-        if len(x):
-            x, y = np.concatenate([[first], x, [last]]), np.concatenate([[0.0], y, y[-1:]])
-        handles.append(axes.plot(x, y, drawstyle="steps-post", **_look(i))[0])
-    axes.set_xlim(first, last)
-    top = max((float(y.max()) for _, y in curves if len(y)), default=1.0)
-    axes.set_ylim(0, 1.03 * max(top, 1.0))
-    return handles
-
-
-def _draw_scatter(axes: Axes, points: list[tuple[np.ndarray, np.ndarray]], curves: tuple[Curve, ...]) -> list[Artist]:
-    handles: list[Artist] = []
-    for i, ((x, y), curve) in enumerate(zip(points, curves)):
-        series = i if curve.series is None else curve.series
-        shown = axes.plot(
-            x,
-            y,
-            linestyle="none",
-            marker="o" if curve.marker == "dot" else "x",
-            markersize=3.2 if curve.marker == "dot" else 4,
-            markeredgewidth=0 if curve.marker == "dot" else 1,
-            color=SERIES[series % len(SERIES)] if series >= 0 else INK,
-            alpha=0.75 if series >= 0 else 0.4,
-        )
-        handles.extend(shown)
-    return handles
-
-
-_DRAW = {"line": _draw_line, "density": _draw_density, "step": _draw_step}

@@ -61,7 +61,9 @@ def _environment() -> jinja2.Environment:
 
 def _typeset(shown: Shown) -> Markup:
     """A number with a true minus and, where there is an interval, a thin space inside it."""
-    value, low, high = (text.replace("-", "−") for text in shown)
+    value, low, high, aside = (text.replace("-", "−") for text in shown)
+    if shown.aside:
+        return Markup('{} <span class="interval">{}</span>').format(value, aside)
     if not shown.low:
         return Markup("{}").format(value)
     return Markup('{} <span class="interval">[{},\u202f{}]</span>').format(value, low, high)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, TypeGuard
 
-from mithridate.evaluation.result import Cell, Estimate
+from mithridate.evaluation.result import Cell, Estimate, Published
 from mithridate.report.text import one_line
 
 MISSING = "–"
@@ -13,14 +13,16 @@ LARGEST = 1e300  # beyond it, as for NaN and infinity, there is no number to sho
 
 
 class Shown(NamedTuple):
-    """A cell as text: its value and, for an estimate with an interval, the ends of it."""
+    """A cell as text: its value, for an estimate with an interval the ends of it, and what else there is to it."""
 
     value: str
     low: str = ""
     high: str = ""
+    aside: str = ""
 
     def __str__(self) -> str:
-        return f"{self.value} [{self.low}, {self.high}]" if self.low else self.value
+        value = f"{self.value} [{self.low}, {self.high}]" if self.low else self.value
+        return f"{value} ({self.aside})" if self.aside else value
 
 
 def show(cell: Cell) -> Shown:
@@ -31,6 +33,8 @@ def show(cell: Cell) -> Shown:
     """
     if isinstance(cell, Estimate):
         return _show_estimate(cell)
+    if isinstance(cell, Published):
+        return _show_published(cell)
     if isinstance(cell, bool):
         return Shown("yes" if cell else "no")
     if isinstance(cell, int):
@@ -42,12 +46,25 @@ def show(cell: Cell) -> Shown:
 
 def is_number(cell: Cell) -> bool:
     """Whether `cell` belongs in a column that is aligned to the right."""
-    return isinstance(cell, Estimate | float | int) and not isinstance(cell, bool)
+    return isinstance(cell, Estimate | Published | float | int) and not isinstance(cell, bool)
 
 
 def show_tick(value: float) -> str:
     """A round number beside an axis."""
     return f"{value:,.6g}".replace("-", "−")
+
+
+def show_short(value: float | None) -> str:
+    """A number in a narrow place: a rate with two decimals, what is larger with three digits."""
+    if not _finite(value):
+        return MISSING
+    size = abs(value)
+    return f"{value:z,.{2 if size <= 1 else 1 if size < 100 else 0}f}".replace("-", "−")
+
+
+def show_p(p: float) -> str:
+    """A p-value after what it belongs to."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def share(cell: Cell) -> float | None:
@@ -73,6 +90,18 @@ def _show_estimate(estimate: Estimate) -> Shown:
             return Shown(shown, *ends)
     digits = max(decimals - 1, 0) if low == value == high else decimals
     return Shown(shown, _fixed(low, digits), _fixed(high, digits))
+
+
+def _show_published(cell: Published) -> Shown:
+    """The number; aside from it how much higher or lower ours is, and whether it lies in our interval."""
+    shown = show(None if cell.published is None else float(cell.published)).value
+    if not _finite(cell.published) or not _finite(cell.difference):
+        return Shown(shown)
+    decimals = _decimals(max(abs(cell.published), abs(cell.difference)), small=0.001)
+    number = _fixed(cell.difference, decimals)
+    aside = f"ours {number if number.startswith('-') else f'+{number}'}"
+    inside = {None: "", True: ", inside", False: ", outside"}[cell.inside]
+    return Shown(shown, aside=aside + inside)
 
 
 def _finite(value: float | None) -> TypeGuard[float]:
