@@ -22,14 +22,15 @@ MAY_IMPORT = {
     "filtering": {"data", "encoder"},  # never poisoning: a detector does not see the truth
     "evaluation": {"data", "encoder", "poisoning", "filtering"},  # what a detector said, held against the truth
     "report": {"evaluation"},
-    "cli": {"data", "poisoning", "encoder", "training", "filtering", "evaluation", "report"},
+    "studies": {"data", "poisoning", "encoder", "training", "filtering", "evaluation", "report"},
+    "cli": {"data", "poisoning", "encoder", "training", "filtering", "evaluation", "report", "studies"},
     "errors": set(),
     "version": set(),
     "folders": set(),
     "__main__": {"cli"},
-    "__init__": {"data", "poisoning", "encoder", "training", "filtering", "evaluation", "report"},
+    "__init__": {"data", "poisoning", "encoder", "training", "filtering", "evaluation", "report", "studies"},
 }
-READ_THE_TRUTH = {"evaluation", "poisoning", "cli", "__init__"}
+READ_THE_TRUTH = {"evaluation", "poisoning", "studies", "cli", "__init__"}
 # all that evaluation may see of it; a trigger is part of the truth: it is stamped on test images
 OF_POISONING = {"mithridate.poisoning.manifest", "mithridate.poisoning.plan", "mithridate.poisoning.triggers"}
 
