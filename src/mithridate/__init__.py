@@ -11,6 +11,7 @@ from mithridate.errors import (
     FilterError,
     MithridateError,
     OutputError,
+    StudyError,
 )
 from mithridate.version import __version__
 
@@ -187,6 +188,7 @@ __all__ = [
     "Scores",
     "SingleImage",
     "SingleLabel",
+    "StudyError",
     "SurrogateEncoder",
     "Targeted",
     "TextTrigger",

@@ -25,5 +25,9 @@ class EvaluationError(MithridateError):
     """A measurement is not defined on this input."""
 
 
+class StudyError(MithridateError):
+    """A study file, or what a folder holds of a study, cannot be used as it is."""
+
+
 class OutputError(MithridateError):
     """A folder exists already, or cannot be written."""

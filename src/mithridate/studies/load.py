@@ -1,0 +1,341 @@
+"""A study file as a `Study`: `docs/studies.md` says what it may hold. Every error names file, line and field."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from mithridate.errors import StudyError
+from mithridate.studies.build import (
+    NAMED_BY,
+    SECTIONS,
+    bare,
+    build_attack,
+    build_data,
+    build_filter,
+    build_objective,
+    build_repair,
+    build_start,
+    build_train,
+    refuse_unknown_classes,
+    value_of,
+)
+from mithridate.studies.cells import Axis, Point, combinations
+from mithridate.studies.located import Located, nearest, read_located, told
+from mithridate.studies.shows import read_claim, read_show
+from mithridate.studies.study import Cell, Data, Experiment, Label, Start, Study, Toy
+from mithridate.training.clip import Clip
+
+MEASURES = ("zero-shot", "probe", "shift", "epochs", "start")
+FILES = "files"  # the profile that a folder is read by
+
+_OF_STUDY = ("study", "title", "about", "profiles", "seeds", "measure", "experiments", *SECTIONS)
+_OF_EXPERIMENT = (
+    *("name", "title", "asks", *SECTIONS, "vary", "unless_equal", "seeds", "measure", "profiles", "show", "claims"),
+)
+_WORD = re.compile(r"\$([A-Za-z_][\w-]*)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+_LISTS = ("data", "start", "train", "attack", "objective", "filter", "repair")  # those that may be lists
+
+
+def preset_names() -> list[str]:
+    """The studies that come with the package."""
+    folder = resources.files("mithridate.studies") / "presets"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def study_path(source: str | Path) -> Path:
+    """The file that `source` names: a path, or a preset by its name. Raises `StudyError`."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    names = preset_names()
+    if str(source) in names:
+        return Path(str(resources.files("mithridate.studies") / "presets" / f"{source}.yaml"))
+    raise StudyError(f"there is no file {source}, and no preset of that name; presets are {', '.join(names) or 'none'}")
+
+
+def read_study(source: str | Path, *, data: str | None = None, seeds: Sequence[int] = ()) -> Study:
+    """The study in a file, or the preset of that name.
+
+    `data` names one of its profiles, or a folder: then profile `files` is read with the folder as its path. `seeds`
+    take the place of the file's. Raises `StudyError` that names file, line and field.
+    """
+    path = study_path(source)
+    name = path.stem if path.parent.name == "presets" and str(source) == path.stem else str(source)
+    return study_of(read_located(path, f"{name}.yaml" if name == path.stem else name), data=data, seeds=seeds)
+
+
+def study_of(root: Located, *, data: str | None = None, seeds: Sequence[int] = ()) -> Study:
+    """As `read_study`, of a file that has been read."""
+    top = root.items("a study file")
+    _refuse_unknown(top, _OF_STUDY, "a study")
+    for key in ("study", "experiments"):
+        if key not in top:
+            root.fail(f"a study file needs {key!r}")
+    name = top["study"].text("study")
+    if not _NAME.fullmatch(name):
+        top["study"].fail(f"study is a name of letters, digits and dashes, got {told(name)}")
+    profile, words, folder = _profile(top, data)
+    reader = _Reader(name, profile, words, folder, tuple(seeds))
+    return reader.study(root)
+
+
+def _profile(top: Mapping[str, Located], data: str | None) -> tuple[str, dict[str, Located], str]:
+    """The name of the profile, its words, and the folder that its data lie in."""
+    if "profiles" not in top:
+        if data is None or data == "toy":
+            return "", {}, ""
+        return "", {}, data
+    profiles = top["profiles"].items("profiles")
+    if not profiles:
+        top["profiles"].fail("profiles needs one at least")
+    folder = ""
+    if data is None:
+        chosen = next(iter(profiles))
+    elif data in profiles:
+        chosen = data
+    elif Path(data).is_dir() and FILES in profiles:
+        chosen, folder = FILES, data
+    else:
+        known = ", ".join(profiles)
+        what = "folder" if FILES in profiles else f"folder (there is no profile {FILES!r} to read one by)"
+        top["profiles"].fail(f"no profile is called {data!r}, and it is no {what}; profiles are {known}")
+    return chosen, dict(profiles[chosen].items(f"profiles.{chosen}")), folder
+
+
+def _refuse_unknown(given: Mapping[str, Located], known: Sequence[str], what: str) -> None:
+    for name, value in given.items():
+        if name not in known:
+            value.fail(f"{what} has no field {name!r}; {nearest(name, known)}")
+
+
+class _Reader:
+    """What holds for the whole file while it is read."""
+
+    def __init__(self, name: str, profile: str, words: dict[str, Located], folder: str, seeds: tuple[int, ...]) -> None:
+        self.name, self.profile, self.words, self.folder, self.given_seeds = name, profile, words, folder, seeds
+
+    def study(self, root: Located) -> Study:
+        top = {key: node if key == "profiles" else self.filled(node) for key, node in root.value.items()}
+        inherited = {key: top[key] for key in (*SECTIONS, "seeds", "measure") if key in top}
+        inherited |= {key: self.filled(node) for key, node in self.words.items() if key in (*SECTIONS, "seeds")}
+        experiments: list[Experiment] = []
+        for entry in top["experiments"].entries("experiments"):
+            found = self.experiment(entry, inherited, root)
+            if found is None:
+                continue
+            if found.name in [other.name for other in experiments]:
+                entry.fail(f"two experiments are called {found.name!r}")
+            experiments.append(found)
+        if not experiments:
+            top["experiments"].fail(f"no experiment is left under the profile {self.profile!r}")
+        title = top["title"].text("title") if "title" in top else self.name
+        about = " ".join(top["about"].text("about").split()) if "about" in top else ""
+        return Study(name=self.name, title=title, about=about, profile=self.profile, experiments=tuple(experiments))
+
+    def filled(self, node: Located) -> Located:
+        """`node` with every `$word` as the profile has it."""
+        if isinstance(node.value, dict):
+            return replace(node, value={name: self.filled(entry) for name, entry in node.value.items()})
+        if isinstance(node.value, list):
+            return replace(node, value=[self.filled(entry) for entry in node.value])
+        found = _WORD.fullmatch(node.value) if isinstance(node.value, str) else None
+        if found is None:
+            return node
+        word = found[1]
+        if word not in self.words:
+            if not self.profile:
+                node.fail(f"${word} is a word of a profile, and this file has no profiles")
+            node.fail(f"profile {self.profile!r} has no word ${word}; {nearest(word, self.words)}")
+        return self.words[word]
+
+    def experiment(self, node: Located, inherited: Mapping[str, Located], root: Located) -> Experiment | None:
+        given = node.items("an experiment")
+        _refuse_unknown(given, _OF_EXPERIMENT, "an experiment")
+        if "name" not in given:
+            node.fail("an experiment needs 'name'")
+        name = given["name"].text("name")
+        if not _NAME.fullmatch(name):
+            given["name"].fail(f"name is a word of letters, digits and dashes, got {told(name)}")
+        if "profiles" in given:
+            known = root.value["profiles"].value if "profiles" in root.value else {}
+            for word in given["profiles"].words("profiles"):
+                if word not in known:
+                    given["profiles"].fail(f"no profile is called {word!r}; {nearest(word, known)}")
+            if self.profile not in given["profiles"].words("profiles"):
+                return None
+        merged = {**inherited, **given}
+        # what the experiment says comes in its order, after what holds for all
+        merged = {key: merged[key] for key in (*(k for k in inherited if k not in given), *given)}
+        sections = {key: _mapped(key, merged[key]) for key in SECTIONS if key in merged}
+        axes = self._axes(merged, sections)
+        measures = self._measures(merged)
+        cells: list[Cell] = []
+        for point in combinations(sections, axes, _pairs(merged.get("unless_equal"))):
+            cell = self._cell(name, point, measures, node)
+            cells += [replace(cell, seed=seed) for seed in self._seeds(merged)]
+        if not cells:
+            node.fail(f"experiment {name!r} has no combination left")
+        labels = {axis.name: [label for label, _ in axis.entries] for axis in axes}
+        shows = [read_show(e, labels) for e in given["show"].entries("show")] if "show" in given else []
+        claims = [read_claim(e, labels) for e in given["claims"].entries("claims")] if "claims" in given else []
+        return Experiment(
+            name=name,
+            title=given["title"].text("title") if "title" in given else name,
+            asks=" ".join(given["asks"].text("asks").split()) if "asks" in given else "",
+            cells=tuple(cells),
+            shows=tuple(shows),
+            claims=tuple(claims),
+        )
+
+    def _seeds(self, given: Mapping[str, Located]) -> tuple[int, ...]:
+        if self.given_seeds or "seeds" not in given:
+            return self.given_seeds or (0,)
+        seeds = value_of(tuple[int, ...], given["seeds"], "seeds")
+        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+            given["seeds"].fail(f"seeds are different whole numbers from 0 on, got {told(list(seeds))}")
+        return seeds
+
+    def _measures(self, given: Mapping[str, Located]) -> tuple[str, ...]:
+        found = given["measure"].words("measure") if "measure" in given else ()
+        for measure in found:
+            if measure not in MEASURES:
+                given["measure"].fail(f"nothing that is measured is called {measure!r}; {nearest(measure, MEASURES)}")
+        return tuple(measure for measure in MEASURES if measure in found)
+
+    def _axes(self, given: Mapping[str, Located], sections: dict[str, Located]) -> list[Axis]:
+        """The axes of an experiment; what is a list in `sections` is left to them."""
+        axes: list[Axis] = []
+        for key, node in given.items():
+            if key in sections and isinstance(sections[key].value, list):
+                if key not in _LISTS:
+                    node.fail(f"{key} is one, not a list")
+                axes.append(Axis(key, (key,), _labelled(key, sections[key])))
+                sections[key] = axes[-1].entries[0][1]
+            elif key == "vary":
+                for name, values in node.items("vary").items():
+                    path = tuple(name.split("."))
+                    if len(path) < 2 or path[0] not in SECTIONS:
+                        values.fail(f"{name!r} cannot be varied; a path is a section and its option, as attack.count")
+                    entries = values.entries(f"vary.{name}")
+                    if not entries:
+                        values.fail(f"vary.{name} needs one value at least")
+                    labels = [_label(entry.plain()) for entry in entries]
+                    if len(set(labels)) < len(labels):
+                        values.fail(f"vary.{name} has a value twice")
+                    axes.append(Axis(name, path, tuple(zip(labels, entries))))
+        return axes
+
+    def _cell(self, experiment: str, point: Point, measures: tuple[str, ...], node: Located) -> Cell:
+        given = {key: value for key, value in point.sections.items() if value.value is not None}
+        data = self._below(build_data(given["data"])) if "data" in given else Data(toy=Toy())
+        start = self._start(build_start(given["start"])) if "start" in given else Start()
+        preset = "scratch" if bare(start) and start.pretrain is None else "finetune"
+        train = build_train(given.get("train", Located({}, node.line, node.file)), "train", preset)
+        attack = build_attack(given["attack"]) if "attack" in given else None
+        test = self._below(build_data(given["test"], "test")) if "test" in given else None
+        if test is None and data.toy is None and not (data.test or data.test_split):
+            given["data"].fail("data needs 'test' or 'test_split': what to test with")
+        for worlds in (data, test):
+            if attack is not None and worlds is not None and worlds.toy is not None:
+                refuse_unknown_classes(attack, worlds.toy.classes, "the toy world", given["attack"])
+        found = build_filter(given["filter"]) if "filter" in given else None
+        if found is not None and found.encoder is not None:
+            found = replace(found, encoder=self._start(found.encoder))
+        repair = build_repair(given["repair"]) if "repair" in given else None
+        if repair is not None and repair.on is not None:
+            repair = replace(repair, on=self._below(repair.on))
+        return Cell(
+            experiment=experiment,
+            axes=point.labels,
+            seed=0,
+            data=data,
+            start=start,
+            attack=attack,
+            objective=build_objective(given["objective"]) if "objective" in given else Clip(),
+            train=train,
+            filter=found,
+            repair=repair,
+            test=test,
+            measures=measures,
+        )
+
+    def _below(self, data: Data) -> Data:
+        """`data` below the folder that was given."""
+        if data.toy is not None or not self.folder or Path(data.path).is_absolute():
+            return data
+        return replace(data, path=str(Path(self.folder) / data.path))
+
+    def _start(self, start: Start) -> Start:
+        """An encoder that is a folder is looked for below the data too."""
+        below = Path(self.folder) / start.encoder
+        if self.folder and not Path(start.encoder).is_dir() and below.is_dir():
+            start = replace(start, encoder=str(below))
+        return start if start.on is None else replace(start, on=self._below(start.on))
+
+
+def _mapped(section: str, node: Located) -> Located:
+    """A section that is a word alone, as the mapping that it stands for; of a list each entry."""
+    if isinstance(node.value, list):
+        return replace(node, value=[_mapped(section, entry) for entry in node.value])
+    if not isinstance(node.value, str):
+        return node
+    if section in NAMED_BY:
+        return replace(node, value={NAMED_BY[section]: node})
+    return replace(node, value={"toy": replace(node, value={})} if node.value == "toy" else {"path": node})
+
+
+def _labelled(section: str, node: Located) -> tuple[tuple[Label, Located], ...]:
+    """The entries of a list with their labels: `label`, or the name of each."""
+    if not node.value:
+        node.fail(f"{section} needs one entry at least")
+    found: dict[Label, Located] = {}
+    for entry in node.value:
+        given = entry.value if isinstance(entry.value, dict) else {}
+        label = given["label"].value if "label" in given else _default_label(section, given)
+        if not isinstance(label, str | int | float) or isinstance(label, bool):
+            entry.fail(f"a label is a word or a number, got {told(label)}")
+        if label in found:
+            entry.fail(f"two entries of {section} are called {told(label)}; give each a `label`")
+        found[label] = entry
+    return tuple(found.items())
+
+
+def _default_label(section: str, given: Mapping[str, Located]) -> Any:
+    if not given:
+        return "none"
+    if section == "data":
+        return (
+            "toy" if "toy" in given else (given.get("path") or given.get("train") or next(iter(given.values()))).value
+        )
+    name = given.get(NAMED_BY[section])
+    if name is not None and isinstance(name.value, dict):
+        name = name.value.get("objective")
+    return section if name is None else name.value
+
+
+def _label(value: Any) -> Label:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, list):
+        return ", ".join(str(_label(entry)) for entry in value)
+    return value if isinstance(value, str | int | float) else str(value)
+
+
+def _pairs(node: Located | None) -> list[tuple[str, str]]:
+    """`unless_equal`: lists of two paths, or one such list."""
+    if node is None:
+        return []
+    entries = node.entries("unless_equal")
+    if entries and not isinstance(entries[0].value, list):
+        entries = [node]
+    found = []
+    for entry in entries:
+        paths = entry.words("unless_equal")
+        if len(paths) != 2:
+            entry.fail(f"unless_equal is of two paths, got {told(list(paths))}")
+        found.append((paths[0], paths[1]))
+    return found

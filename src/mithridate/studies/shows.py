@@ -1,0 +1,136 @@
+"""What a study file shows and claims: tables, figures and claims, their axes and measures held against the grid."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+from mithridate.studies.build import value_of
+from mithridate.studies.located import Located, nearest, told
+from mithridate.studies.study import Claim, Label, ShowFigure, ShowTable, Where
+
+MODELS = ("poisoned", "clean", "start")
+VIEWS = ("model", "epoch")  # axes that every cell has several labels of
+MEASURES = (
+    *(f"Hit@{k}" for k in (1, 5, 10, 20, 30, 50)),
+    *("MinRank", "ASR", "PSR", "IR@10", "TR@10", "IR@10 other classes", "zero-shot", "probe", "shift image"),
+    *("shift text", "AUROC", "poison removed", "clean pairs lost", "pairs", "count", "rate", "class_share", "seconds"),
+)
+_OF_A_GOAL = re.compile(r"(Hit@\d+|MinRank|ASR|PSR) .+")
+Axes = Mapping[str, Sequence[Label]]
+
+
+def read_show(node: Located, axes: Axes) -> ShowTable | ShowFigure:
+    """A `table` or a `figure`. Raises `StudyError` for axes, measures and labels that the experiment does not have."""
+    given = node.items("show")
+    if len(given) != 1 or next(iter(given)) not in ("table", "figure"):
+        node.fail(f"show is a list of `table: {{...}}` and `figure: {{...}}`, got {told(list(given))}")
+    (name,) = given
+    found = _read(ShowTable if name == "table" else ShowFigure, given[name], name, axes)
+    if isinstance(found, ShowFigure):
+        _refuse_incomplete(found, given[name])
+    return found
+
+
+def read_claim(node: Located, axes: Axes) -> Claim:
+    """A claim. Raises `StudyError` as `read_show` does."""
+    claim = _read(Claim, node, "claim", axes, rename={"is": "is_"})
+    if claim.is_ in ("rising", "falling") and claim.along is None:
+        node.fail(f"a claim that {claim.measure} is {claim.is_} needs `along`: the axis with numbers")
+    if claim.is_ in ("rising", "falling") and (claim.than is not None or claim.value is not None):
+        node.fail(f"a claim that {claim.measure} is {claim.is_} has neither `than` nor `value`")
+    if claim.along is not None and claim.along in axes and any(isinstance(label, str) for label in axes[claim.along]):
+        node.fail(f"along: the labels of {claim.along} are no numbers")
+    return claim
+
+
+_AXES = ("rows", "series", "along", "every")
+_WHERES = ("where", "of", "than")
+
+
+def _read(kind: Any, node: Located, what: str, axes: Axes, rename: Mapping[str, str] | None = None) -> Any:
+    given = node.items(what)
+    hints, known = get_type_hints(kind), [field.name for field in fields(kind)]
+    back = {new: old for old, new in (rename or {}).items()}
+    values: dict[str, Any] = {}
+    for name, entry in given.items():
+        field = (rename or {}).get(name, name)
+        if field not in known or name in back:
+            entry.fail(f"a {what} has no field {name!r}; {nearest(name, [back.get(n, n) for n in known])}")
+        if field in _WHERES:
+            values[field] = None if entry.value is None else _where(entry, f"{what}.{name}", axes)
+        elif field in ("rows", "measures", "series", "every"):
+            values[field] = entry.words(f"{what}.{name}")
+        else:
+            values[field] = value_of(hints[field], entry, f"{what}.{name}")
+        if field in _AXES:
+            for axis in entry.words(f"{what}.{name}"):
+                _refuse_unknown_axis(axis, entry, f"{what}.{name}", axes)
+        elif field in ("measure", "measures", "z"):
+            for measure in entry.words(f"{what}.{name}"):
+                _refuse_unknown_measure(measure, entry, f"{what}.{name}")
+    if missing := [n for n in known if n in ("rows", "measures", "kind", "says", "measure", "is_") and n not in values]:
+        node.fail(f"a {what} needs {back.get(missing[0], missing[0])!r}")
+    if kind is ShowFigure:
+        _refuse_wrong_sides(values, given, axes)
+    return kind(**values)
+
+
+def _refuse_wrong_sides(values: Mapping[str, Any], given: Mapping[str, Located], axes: Axes) -> None:
+    """x and y of a figure are axes or measures, as its kind has it."""
+    kind = values["kind"]
+    sides = {"line": ("axis", "measure"), "heat": ("axis", "axis"), "points": ("measure", "measure")}
+    for side, of in zip(("x", "y"), sides.get(kind, ())):
+        if values.get(side):
+            if of == "axis":
+                _refuse_unknown_axis(values[side], given[side], f"figure.{side}", axes)
+            else:
+                _refuse_unknown_measure(values[side], given[side], f"figure.{side}")
+
+
+def _refuse_incomplete(figure: ShowFigure, node: Located) -> None:
+    needed = {"line": ("x", "y"), "heat": ("x", "y", "z"), "points": ("x", "y"), "report": ("name",)}[figure.kind]
+    for side in needed:
+        if not getattr(figure, side):
+            node.fail(f"a figure of kind {figure.kind} needs {side!r}")
+
+
+def _refuse_unknown_axis(axis: str, node: Located, what: str, axes: Axes) -> None:
+    known = [*axes, *VIEWS]
+    if axis not in known:
+        node.fail(f"{what}: this experiment has no axis {axis!r}; {nearest(axis, known)}")
+
+
+def _refuse_unknown_measure(measure: str, node: Located, what: str) -> None:
+    if measure not in MEASURES and not _OF_A_GOAL.fullmatch(measure):
+        node.fail(f"{what}: no measure is called {measure!r}; {nearest(measure, MEASURES)}")
+
+
+def _where(node: Located, what: str, axes: Axes) -> Where:
+    found: dict[str, Any] = {}
+    for axis, wanted in node.items(what).items():
+        _refuse_unknown_axis(axis, wanted, what, axes)
+        inner = wanted
+        if isinstance(wanted.value, dict):
+            if list(wanted.value) != ["not"]:
+                wanted.fail(
+                    f"{what}.{axis} is a label, a list of labels, or {{not: label}}, got {told(wanted.plain())}"
+                )
+            inner = wanted.value["not"]
+        labels = inner.value if isinstance(inner.value, list) else [inner]
+        for label in labels:
+            _refuse_unknown_label(label, axis, what, axes)
+        found[axis] = wanted.plain()
+    return found
+
+
+def _refuse_unknown_label(node: Located, axis: str, what: str, axes: Axes) -> None:
+    label = node.value
+    if axis == "epoch":
+        if not isinstance(label, int) or isinstance(label, bool):
+            node.fail(f"{what}.epoch is a whole number, got {told(node.plain())}")
+        return
+    known = MODELS if axis == "model" else axes[axis]
+    # `null` stands for what is not there, and reads as its label
+    if not any(str(label) == str(one) or (not isinstance(label, str) and label == one) for one in known):
+        node.fail(f"{what}: {axis} has no label {told(node.plain())}; {nearest(str(label), map(str, known))}")

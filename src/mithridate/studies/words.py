@@ -1,0 +1,147 @@
+"""A judged claim as a sentence, made from its numbers."""
+
+from collections.abc import Mapping, Sequence
+
+from mithridate.evaluation.result import Estimate, Finding
+from mithridate.evaluation.statistics import Difference
+from mithridate.report.numbers import show, show_p, show_tick
+from mithridate.studies.claims import Judged, Tested, described, judge
+from mithridate.studies.outcomes import Outcome
+from mithridate.studies.study import Claim
+
+DETAILS = 6
+"""As many tests of one claim are told one by one; more are counted, and only what did not hold is named."""
+
+NAMES = 8
+
+
+def findings(claims: Sequence[Claim], outcomes: Sequence[Outcome]) -> tuple[Finding, ...]:
+    """The verdict on each claim, in words, from the outcomes of its experiment."""
+    judged = [judge(claim, outcomes) for claim in claims]
+    return tuple(Finding(j.claim.says, j.verdict, told(j), j.claim.source) for j in judged)
+
+
+def told(judged: Judged) -> str:
+    """The verdict, and the numbers that it comes from."""
+    claim, missing = judged.claim, "; ".join(judged.missing)
+    if not judged.tests:
+        return f"Not measured: {missing}."
+    verdict = judged.verdict.capitalize()
+    if len(judged.tests) == 1:
+        (tested,) = judged.tests
+        text = f"{verdict}: {_place(tested)}{_sentence(claim, tested)}."
+    elif len(judged.tests) <= DETAILS:
+        parts = [f"{_labels(tested)}: {_short(claim, tested)}" for tested in judged.tests]
+        text = f"{verdict}: {claim.measure} {_sides(claim)}. {_counts(judged)}. {'; '.join(parts)}."
+    else:
+        text = f"{verdict}: {claim.measure} {_sides(claim)}. {_counts(judged)}."
+    return f"{text} Not measured: {missing}." if missing else text
+
+
+def _sentence(claim: Claim, tested: Tested) -> str:
+    d = tested.difference
+    gap = f"{show(d.estimate)} ({_evidence(claim, d)})"
+    if claim.is_ in ("rising", "falling"):
+        values = ", ".join(str(show(side)) for side in tested.sides)
+        steps = ", ".join(map(_label, tested.steps))
+        rises, size = d.value >= 0, d.estimate
+        if not rises:
+            size = Estimate(-d.value, -d.high, -d.low)
+        tail = ", inside its noise" if tested.verdict == "open" else ""
+        text = f"{claim.measure} is {values} at {claim.along} {steps}; from first to last it"
+        return f"{text} {'rises' if rises else 'falls'} by {show(size)} ({_evidence(claim, d)}){tail}"
+    first = f"{claim.measure} is {show(tested.sides[0])}"
+    if claim.than is None:
+        level = "" if tested.level is None else show(float(tested.level)).value
+        level = level if claim.value is not None else f"chance, which is {level}"
+        if claim.is_ == "equal":
+            return f"{first}; its difference from {level} is {gap}, {_within(claim, tested)}"
+        if tested.verdict == "open":
+            return f"{first}; whether it is {claim.is_} {level} is inside its noise ({_evidence(claim, d)})"
+        way = "above" if d.value > 0 else "below"
+        return f"{first}, {way} {level} ({_evidence(claim, d)})"
+    here, there = _here(claim), described(claim.than)
+    text = f"{first} {_with(here)} and {show(tested.sides[1])} {_with(there)}; the difference is {gap}"
+    if claim.is_ == "equal":
+        return f"{text}, {_within(claim, tested)}"
+    return f"{text}, inside its noise" if tested.verdict == "open" else text
+
+
+def _short(claim: Claim, tested: Tested) -> str:
+    d = tested.difference
+    numbers = " and ".join(str(show(side)) for side in tested.sides)
+    if claim.is_ in ("rising", "falling"):
+        numbers = ", ".join(show(side).value for side in tested.sides)
+    return f"{numbers}, {'change' if tested.steps else 'difference'} {show(d.estimate)} ({_evidence(claim, d)})"
+
+
+def _evidence(claim: Claim, d: Difference) -> str:
+    seeds = "one seed" if d.n == 1 else f"{d.n} seeds"
+    if claim.is_ == "equal":
+        return seeds
+    p = d.p if d.corrected is None else d.corrected
+    return f"{show_p(p)}{' after Holm' if d.corrected is not None else ''}, {seeds}"
+
+
+def _within(claim: Claim, tested: Tested) -> str:
+    margin = f"±{show_tick(claim.margin)}"
+    return {
+        "held": f"wholly within {margin}",
+        "refuted": f"wholly outside {margin}",
+    }.get(tested.verdict, f"which may lie within {margin} or not")
+
+
+def _sides(claim: Claim) -> str:
+    """What is held against what, where there are several tests."""
+    if claim.is_ in ("rising", "falling"):
+        return f"along {claim.along}"
+    if claim.than is None:
+        level = "chance" if claim.value is None else show_tick(claim.value)
+        return f"held against {level}"
+    return f"{_with(_here(claim))}, held against {described(claim.than)}"
+
+
+def _here(claim: Claim) -> str:
+    """What the cells spoken of have where `than` says otherwise."""
+    assert claim.than is not None
+    of = {"model": "poisoned", **claim.of} if "model" in claim.than else claim.of
+    return described({axis: of[axis] for axis in claim.than if axis in of}) or "all"
+
+
+def _with(words: str) -> str:
+    return f"on {words}" if words.startswith("the ") else "over all others" if words == "all" else f"with {words}"
+
+
+def _counts(judged: Judged) -> str:
+    """How many of its tests came out how; of what did not hold, which."""
+    total, parts = len(judged.tests), []
+    for verdict in ("held", "refuted", "open"):
+        tests = [tested for tested in judged.tests if tested.verdict == verdict]
+        if tests:
+            names = "" if verdict == "held" else f" ({_names(tests)})"
+            parts.append(f"{verdict} for {'all ' if len(tests) == total else ''}{len(tests)}{names}")
+    counted = f"Of {total}: " if len(parts) > 1 else ""
+    text = f"{counted}{', '.join(parts)}"
+    return text[0].upper() + text[1:]
+
+
+def _names(tests: list[Tested]) -> str:
+    names = [_labels(tested) for tested in tests[:NAMES]]
+    return "; ".join(names) + (f" and {len(tests) - NAMES} more" if len(tests) > NAMES else "")
+
+
+def _place(tested: Tested) -> str:
+    return f"for {_labels(tested)}, " if tested.at else ""
+
+
+def _labels(tested: Tested) -> str:
+    return ", ".join(f"{axis} {_label(label)}" for axis, label in tested.at.items())
+
+
+def _label(label: object) -> str:
+    return show_tick(label) if isinstance(label, int | float) else str(label)
+
+
+def axes_in_words(axes: Mapping[str, object]) -> str:
+    """The axes of a cell: `attack II, attack.count 160`."""
+    return ", ".join(f"{axis} {_label(label)}" for axis, label in axes.items())
