@@ -180,7 +180,8 @@ class Finding:
 class Section:
     """One part of a report that has several: what it asks, what it found, what it shows.
 
-    `commands` make its numbers again: what each makes, and the command line. `failures`: what is missing, and why.
+    `cells` are the runs that its numbers come from, `commands` make them again: what each makes, and the command line.
+    `failures`: what is missing, and why.
     """
 
     name: str
@@ -189,6 +190,7 @@ class Section:
     findings: tuple[Finding, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
+    cells: Table | None = None
     commands: dict[str, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
@@ -204,6 +206,7 @@ class Report:
     retrievals: tuple[Retrieval, ...] = ()
     rankings: tuple[Ranking, ...] = ()
     warnings: tuple[Warning, ...] = ()
+    about: str = ""
     sections: tuple[Section, ...] = ()
     headline: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)

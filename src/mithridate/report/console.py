@@ -11,7 +11,7 @@ from rich.text import Text
 
 from mithridate.evaluation.result import Report, Table
 from mithridate.report.headline import groups
-from mithridate.report.numbers import Shown, is_number, show
+from mithridate.report.numbers import Shown, has_intervals, is_number, show
 from mithridate.report.text import one_line
 
 MAX_ROWS = 24  # a longer table says how many rows are left out, and where they are
@@ -41,9 +41,19 @@ def print_report(report: Report, console: Console | None = None) -> None:
         _print_table(table, console)
     for table in report.tables:
         _print_table(table, console)
-    if any(show(cell).low for table in report.tables for row in table.rows for cell in row):
+    for section in report.sections:
+        console.print()
+        console.print(Text(one_line(section.title), style="bold underline"))
+        for finding in section.findings:
+            console.print(_hanging("• ", Text(one_line(finding.says), style="bold")))
+            console.print(_hanging("  ", one_line(finding.told)))
+        for table in section.tables:
+            _print_table(table, console)
+        for cell, reason in section.failures.items():
+            console.print(_hanging("! ", one_line(f"{cell}: {reason}")))
+    if has_intervals(report):
         console.print(Text("[low, high]: 95 % intervals", style="dim"))
-    if report.figures or report.retrievals:
+    if report.figures or report.retrievals or any(section.figures for section in report.sections):
         console.print(Text("Figures, and what is retrieved by each model, are in report.html.", style="dim"))
 
 

@@ -49,18 +49,19 @@ _STYLE: Any = {
 }
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write `figure` to `path`; its ending (`.svg`, `.png` or `.pdf`) says as what."""
+def save_figure(figure: Figure, *paths: Path) -> None:
+    """Write `figure` to each of `paths`; its ending (`.svg`, `.png` or `.pdf`) says as what."""
     kinds = {
         ".svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
         ".png": {"Software": None},
         ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }
-    path = Path(path)
-    if path.suffix.lower() not in kinds:
-        raise ValueError(f"a figure is saved as one of {', '.join(kinds)}, got {path.name!r}")
+    for path in map(Path, paths):
+        if path.suffix.lower() not in kinds:
+            raise ValueError(f"a figure is saved as one of {', '.join(kinds)}, got {path.name!r}")
     with _drawn(figure) as canvas:
-        canvas.savefig(path, dpi=200, metadata=kinds[path.suffix.lower()])
+        for path in map(Path, paths):
+            canvas.savefig(path, dpi=200, metadata=kinds[path.suffix.lower()])
 
 
 def figure_svg(figure: Figure, *, prefix: str) -> str:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from importlib import resources
+from itertools import count
 from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
 
-from mithridate.evaluation.result import Cell, Hit, Report, Table
+from mithridate.evaluation.result import Cell, Figure, Hit, Report, Section, Table
 from mithridate.report.figures import figure_svg
 from mithridate.report.headline import groups
-from mithridate.report.numbers import MISSING, Shown, is_number, share, show
+from mithridate.report.numbers import MISSING, Shown, has_intervals, is_number, share, show
 from mithridate.report.text import indented_json, one_line
+
+WIDE = 6
+"""With more columns a table, or a matrix, takes the whole width of the page."""
 
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
@@ -22,6 +28,7 @@ _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{
 def to_html(report: Report) -> str:
     """`report` as a page, whole: style, figures and thumbnails are inside it."""
     template = _environment().get_template("page.html.j2")
+    numbers = count(1)
     return template.render(
         report=report,
         style=Markup(resources.files("mithridate.report").joinpath("templates/page.css").read_text("utf-8")),
@@ -29,11 +36,10 @@ def to_html(report: Report) -> str:
             (group, [_tile(measure, rows) for measure, rows in measures]) for group, measures in groups(report.headline)
         ],
         tables=[_table(table) for table in report.tables],
-        has_intervals=any(show(cell).low for table in report.tables for row in table.rows for cell in row),
-        figures=[
-            (figure, Markup(figure_svg(figure, prefix=f"figure-{i}")))
-            for i, figure in enumerate(report.figures, start=1)
-        ],
+        has_intervals=has_intervals(report),
+        figures=[_figure(figure, next(numbers)) for figure in report.figures],
+        sections=[_section(section, numbers) for section in report.sections],
+        verdicts=Counter(finding.verdict for section in report.sections for finding in section.findings),
         retrievals=[
             (
                 retrieval.query,
@@ -91,7 +97,31 @@ def _table(table: Table) -> dict[str, Any]:
         "title": table.title,
         "note": table.note,
         "columns": list(zip(table.columns, numeric)),
+        "wide": len(table.columns) > WIDE,
         "rows": [[(_cell(cell), right) for cell, right in zip(row, numeric)] for row in table.rows],
+    }
+
+
+def _figure(figure: Figure, number: int) -> dict[str, Any]:
+    return {
+        "title": figure.title,
+        "note": figure.note,
+        "svg": Markup(figure_svg(figure, prefix=f"figure-{number}")),
+        "wide": figure.kind == "heat" and len(figure.ticks) > WIDE,
+    }
+
+
+def _section(section: Section, numbers: Iterator[int]) -> dict[str, Any]:
+    return {
+        "name": section.name,
+        "title": section.title,
+        "asks": section.asks,
+        "findings": section.findings,
+        "tables": [_table(table) for table in section.tables],
+        "figures": [_figure(figure, next(numbers)) for figure in section.figures],
+        "cells": None if section.cells is None else _table(section.cells),
+        "commands": section.commands,
+        "failures": section.failures,
     }
 
 

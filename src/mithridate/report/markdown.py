@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from mithridate.evaluation.result import Cell, Report, Table
-from mithridate.report.numbers import is_number, show
+from mithridate.evaluation.result import Cell, Report, Section, Table
+from mithridate.report.numbers import has_intervals, is_number, show
 from mithridate.report.text import indented_json, one_line
 
 # Of ASCII punctuation, what Markdown as GitHub reads it gives a meaning inside a line.
@@ -19,6 +19,8 @@ _LINE_START = re.compile(r"^([#+=-]|\d+(?=[.)]))")
 def to_markdown(report: Report) -> str:
     """`report` without its images: summary, warnings, tables, provenance."""
     parts = [f"# {escape(report.title)}"]
+    if report.about:
+        parts.append(escape(report.about))
     if report.summary:
         parts.append("\n".join(f"- {escape(line)}" for line in report.summary))
     if report.warnings:
@@ -27,10 +29,12 @@ def to_markdown(report: Report) -> str:
         parts.append("What each one means and what to do: docs/warnings.md.")
     if report.tables:
         parts.append("## Results")
-        parts.extend(_table(table) for table in report.tables)
-        if any(show(cell).low for table in report.tables for row in table.rows for cell in row):
-            parts.append("Square brackets hold 95 % intervals.")
-    if report.figures or report.retrievals:
+        parts.extend(table_markdown(table) for table in report.tables)
+    if has_intervals(report):
+        parts.append("Square brackets hold 95 % intervals.")
+    for section in report.sections:
+        parts.extend(_section(section))
+    if report.figures or report.retrievals or any(section.figures for section in report.sections):
         parts.append("Figures, and what is retrieved by each model, are in report.html.")
     if report.provenance:
         # A string inside JSON has no line break, so no caption can close the fence.
@@ -46,7 +50,25 @@ def escape(text: object) -> str:
     return _LINE_START.sub(lambda found: f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}", line)
 
 
-def _table(table: Table) -> str:
+def _section(section: Section) -> list[str]:
+    parts = [f"## {escape(section.title)}"]
+    if section.asks:
+        parts.append(escape(section.asks))
+    for finding in section.findings:
+        source = f" ({escape(finding.source)})" if finding.source else ""
+        parts.append(f"- **{escape(finding.says)}**{source}\n  {escape(finding.told)}")
+    parts.extend(table_markdown(table) for table in section.tables)
+    if section.failures:
+        lines = [f"- {escape(cell)}: {escape(reason)}" for cell, reason in section.failures.items()]
+        parts.append("\n".join(["### Failed", "", *lines]))
+    if section.commands:
+        lines = [f"{command}  # {one_line(what)}" for what, command in section.commands.items()]
+        parts.append("To make these numbers again:\n\n```\n" + "\n".join(map(one_line, lines)) + "\n```")
+    return parts
+
+
+def table_markdown(table: Table) -> str:
+    """One table, with its title and its note."""
     parts = [f"### {escape(table.title)}"]
     if table.columns:
         numeric = [any(is_number(row[i]) for row in table.rows) for i in range(len(table.columns))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, TypeGuard
 
-from mithridate.evaluation.result import Cell, Estimate, Published
+from mithridate.evaluation.result import Cell, Estimate, Published, Report
 from mithridate.report.text import one_line
 
 MISSING = "–"
@@ -47,6 +47,12 @@ def show(cell: Cell) -> Shown:
 def is_number(cell: Cell) -> bool:
     """Whether `cell` belongs in a column that is aligned to the right."""
     return isinstance(cell, Estimate | Published | float | int) and not isinstance(cell, bool)
+
+
+def has_intervals(report: Report) -> bool:
+    """Whether a table of `report` shows an interval."""
+    tables = (*report.tables, *(table for section in report.sections for table in section.tables))
+    return any(show(cell).low for table in tables for row in table.rows for cell in row)
 
 
 def show_tick(value: float) -> str:

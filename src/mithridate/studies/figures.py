@@ -54,7 +54,7 @@ def _named(shown: ShowFigure, series: Mapping[str, Label]) -> str:
 
 def _number(estimate: Estimate | None) -> tuple[float, float, float]:
     if estimate is None:
-        return (np.nan,) * 3
+        return np.nan, np.nan, np.nan
     low = estimate.value if estimate.low is None else estimate.low
     high = estimate.value if estimate.high is None else estimate.high
     return estimate.value, low, high
@@ -141,7 +141,7 @@ def _points(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
     curves = []
     for told, group in _series(shown, cells, shown.y):
         model = str(told["model"])
-        axes = [axis for axis in dict.fromkeys(axis for o in group for axis, _ in o.cell.axes)]
+        axes = list(dict.fromkeys(axis for o in group for axis, _ in o.cell.axes))
         found = []
         for single in grouped(group, axes).values():
             x, y = combine(single, shown.x, model), combine(single, shown.y, model)

@@ -31,8 +31,8 @@ _OPTIONAL = {"note", "about"}
 class PublishedNumber:
     """One number. `value` None: the paper has the experiment, but not this number, or it was not at hand.
 
-    `where`: the labels of the cells that it speaks of. `source`: table or figure. `tag`: how it was read (docs/studies.md).
-    `about`: read off prose that says *about*.
+    `where`: the labels of the cells that it speaks of. `source`: table or figure. `tag`: how it was read
+    (docs/studies.md). `about`: read off prose that says *about*.
     """
 
     where: Mapping[str, Label]

@@ -1,4 +1,4 @@
-"""What a study file wants shown as tables: one row a combination of labels, one column a measure, published ones beside."""
+"""What a study file wants shown as tables: one row a combination of labels, one column a measure, published beside."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from mithridate.evaluation.result import Cell, Estimate, Published, Table
 from mithridate.report.numbers import show
 from mithridate.studies.outcomes import Outcome
 from mithridate.studies.published import PublishedNumber, PublishedSet, beside, read_published, sources
-from mithridate.studies.select import VIEWS, Group, admits, chance, chosen, combine, epochs, grouped, models
+from mithridate.studies.select import VIEWS, Group, chance, chosen, combine, epochs, grouped, models
 from mithridate.studies.study import Label, ShowTable, Where
 
 CHANCE = "chance"
@@ -47,11 +47,12 @@ def study_table(shown: ShowTable, outcomes: Sequence[Outcome], *, name: str) -> 
             ours = [_estimate(row, measure, model or row.model) for row in rows]
             if model not in ("", asked[0]) and not any(ours):
                 continue  # what belongs to the cell is not the clean model's
-            columns.append(measure if model in ("", "poisoned") else f"{measure}, {model}")
+            column = measure if model in ("", "poisoned") else f"{measure}, {model}"
+            columns.append(column)
             for body, row, estimate in zip(bodies, rows, ours):
                 body.append(_cell(row, measure, estimate))
-            for title, cells_beside, found in _beside(published, rows, ours, measure, model):
-                columns.append(f"{columns[-1]}, {title}" if title.startswith("published") else title)
+            for dataset, cells_beside, found in _beside(published, rows, ours, measure, model):
+                columns.append(f"{column}, published on {dataset}")
                 for body, cell in zip(bodies, cells_beside):
                     body.append(cell)
                 used += found
@@ -128,7 +129,7 @@ def _beside(
     measure: str,
     model: str,
 ) -> list[tuple[str, list[Published | None], list[PublishedNumber]]]:
-    """For each data set with a number for one of the rows: title, cells, the numbers used."""
+    """For each data set with a number for one of the rows: its name, the cells, the numbers used."""
     if published is None:
         return []
     columns = []
@@ -137,7 +138,7 @@ def _beside(
         found = [number for number in numbers if number is not None]
         if found:
             cells = [beside(number, estimate) for number, estimate in zip(numbers, ours)]
-            columns.append((f"published, {dataset}", cells, found))
+            columns.append((dataset, cells, found))
     return columns
 
 
@@ -188,11 +189,6 @@ def _published_note(published: PublishedSet | None, used: Sequence[PublishedNumb
         return f"{published.paper}: no number for these rows."
     about = " Some are read off prose that says about." if any(number.about for number in used) else ""
     return (
-        f"Published: {published.paper} ({published.version}), {sources(used)}. Below each: how much higher or lower ours "
-        f"is, and whether the published number lies inside our interval; –: not published.{about} {published.note}"
+        f"Published: {published.paper} ({published.version}), {sources(used)}. Below each: how much higher or lower "
+        f"ours is, and whether the published number lies inside our interval; –: not published.{about} {published.note}"
     ).strip()
-
-
-def admits_model(where: Where, model: str) -> bool:
-    """Whether `where` lets a model be shown."""
-    return "model" not in where or admits(where["model"], model)
