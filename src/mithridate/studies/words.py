@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from mithridate.evaluation.result import Estimate, Finding
 from mithridate.evaluation.statistics import Difference
 from mithridate.report.numbers import show, show_p, show_tick
-from mithridate.studies.claims import Judged, Tested, described, judge
+from mithridate.studies.verdicts import Judged, Tested, described, judge
 from mithridate.studies.outcomes import Outcome
 from mithridate.studies.study import Claim
 

@@ -1,0 +1,188 @@
+"""Whether what was claimed held: a test for each claim, its verdict, and the sentence that says so."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal
+
+from mithridate.evaluation.result import Estimate
+from mithridate.evaluation.statistics import Difference, corrected, inside_noise
+from mithridate.studies.contrast import Side, against, difference, rise
+from mithridate.studies.outcomes import Outcome
+from mithridate.studies.select import admits, chance, chosen, epochs, labels, models
+from mithridate.studies.study import Claim, Label, Where
+
+Verdict = Literal["held", "refuted", "open", "not measured"]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One test of a claim: at these labels of `every`, the estimates of its sides, and their difference.
+
+    `sides`: of the cells spoken of and, where it is held against others, of those; for rising and falling one a label
+    of `along`, which are `steps`. `level`: the fixed number or chance that it is held against.
+    """
+
+    at: Mapping[str, Label]
+    sides: tuple[Estimate, ...]
+    difference: Difference
+    level: float | None = None
+    steps: tuple[Label, ...] = ()
+    verdict: Verdict = "open"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim, its tests, its verdict; `missing` says what could not be tested, and why."""
+
+    claim: Claim
+    verdict: Verdict
+    tests: tuple[Tested, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def judge(claim: Claim, outcomes: Sequence[Outcome]) -> Judged:
+    """The verdict on `claim` from the outcomes of its experiment.
+
+    `held` and `refuted` need evidence: a corrected p-value below 0.05 and an interval without nought, on this or the
+    other side. What misses within its noise is `open`. `equal`: the 95 % interval of the difference lies within the
+    margin (held), or wholly outside (refuted). With `every` all labels must hold, and one refuted refutes; p-values
+    are corrected by Holm over them.
+    """
+    tests: list[Tested] = []
+    missing: list[str] = []
+    for at in _labels(claim, outcomes, missing):
+        tested = _test(claim, {**claim.of, **at}, at, outcomes)
+        if isinstance(tested, str):
+            place = ", ".join(f"{axis} {label}" for axis, label in at.items())
+            missing.append(f"{place}: {tested}" if place else tested)
+        else:
+            tests.append(tested)
+    if not tests:
+        return Judged(claim, "not measured", (), tuple(missing) or ("no cell of this study is such",))
+    differences = [tested.difference for tested in tests]
+    if claim.every and len(tests) > 1:
+        differences = corrected(differences)
+    tests = [
+        Tested(t.at, t.sides, d, t.level, t.steps, _verdict(claim, d)) for t, d in zip(tests, differences, strict=True)
+    ]
+    verdicts = [tested.verdict for tested in tests]
+    overall: Verdict = "refuted" if "refuted" in verdicts else "open" if "open" in verdicts else "held"
+    return Judged(claim, overall, tuple(tests), tuple(missing))
+
+
+def _verdict(claim: Claim, d: Difference) -> Verdict:
+    if claim.is_ == "equal":
+        if -claim.margin <= d.low and d.high <= claim.margin:
+            return "held"
+        return "refuted" if d.low > claim.margin or d.high < -claim.margin else "open"
+    if inside_noise(d):
+        return "open"
+    return "held" if (d.value > 0) == (claim.is_ in ("above", "rising")) else "refuted"
+
+
+def _labels(claim: Claim, outcomes: Sequence[Outcome], missing: list[str]) -> list[dict[str, Label]]:
+    """Each combination of labels of `every` that the cells of the claim have; what it names and none has is missing."""
+    cells = chosen(outcomes, claim.of)
+    found: list[Sequence[Label]] = []
+    for axis in claim.every:
+        if axis == "model":
+            there: Sequence[Label] = models(cells, [claim.measure], claim.of)
+        elif axis == "epoch":
+            model = claim.of.get("model", "poisoned")
+            there = epochs(cells, claim.measure, model if isinstance(model, str) else "poisoned", claim.of)
+        else:
+            there = labels(cells, axis)
+        asked = claim.of.get(axis)
+        named = asked if isinstance(asked, list | tuple) else ()
+        missing += [f"{axis} {label}: no such cell" for label in named if not admits(list(there), label)]
+        found.append(there)
+    combinations = [dict(zip(claim.every, combination)) for combination in product(*found)]
+    if len(claim.every) < 2:
+        return combinations
+    return [at for at in combinations if chosen(cells, at)]  # a grid may have holes
+
+
+def _view(where: Where) -> tuple[str, int | None]:
+    """Model and epoch (None: the last) of a side. Raises `ValueError` where it is not one of each."""
+    model, epoch = where.get("model", "poisoned"), where.get("epoch")
+    if not isinstance(model, str) or not isinstance(epoch, int | None):
+        raise ValueError(
+            f"a claim speaks of one model and one epoch, got {model!r} and {epoch!r}; name them in `every` to test each"
+        )
+    return model, epoch
+
+
+def _side(claim: Claim, where: Where, outcomes: Sequence[Outcome], *, fall_back: bool = False) -> Side | str:
+    cells = chosen(outcomes, where)
+    if not cells:
+        named = {axis: wanted for axis, wanted in where.items() if axis not in ("model", "epoch")}
+        return f"no cell has {described(named)}" if named else "no cell was measured"
+    model, epoch = _view(where)
+    side = Side(cells, claim.measure, model, epoch)
+    if side.estimate is None and fall_back:
+        side = Side(cells, claim.measure, model, None)
+    if side.estimate is None:
+        after = "" if epoch is None else f" after epoch {epoch}"
+        return f"{claim.measure} was not measured on the {model} model{after}"
+    return side
+
+
+def _test(claim: Claim, where: Where, at: dict[str, Label], outcomes: Sequence[Outcome]) -> Tested | str:
+    """One test, or why there is none."""
+    if claim.is_ in ("rising", "falling"):
+        return _trend(claim, where, at, outcomes)
+    side = _side(claim, where, outcomes)
+    if isinstance(side, str):
+        return side
+    assert side.estimate is not None
+    if claim.than is None:
+        level = claim.value if claim.value is not None else chance(chosen(outcomes, where), claim.measure)
+        if level is None:
+            return f"chance is not known for {claim.measure}"
+        return Tested(at, (side.estimate,), against(side, level), level)
+    # the same cells but for what `than` says; a model that was not measured after every epoch counts as it ended
+    other = _side(claim, {**where, **claim.than}, outcomes, fall_back="epoch" not in claim.than)
+    if isinstance(other, str):
+        return other
+    assert other.estimate is not None
+    return Tested(at, (side.estimate, other.estimate), difference(side, other))
+
+
+def _trend(claim: Claim, where: Where, at: dict[str, Label], outcomes: Sequence[Outcome]) -> Tested | str:
+    axis = claim.along
+    if axis is None:
+        return f"{claim.is_} along which axis is not said"
+    cells = chosen(outcomes, where)
+    model = where.get("model", "poisoned")
+    steps = epochs(cells, claim.measure, model, where) if axis == "epoch" else labels(cells, axis)
+    found = [(step, _side(claim, {**where, axis: step}, outcomes)) for step in steps]
+    sides = [(step, side) for step, side in found if isinstance(side, Side)]
+    if len(sides) < 2:
+        return f"fewer than two labels of {axis} were measured"
+    rises = rise([side for _, side in sides])
+    if rises is None:
+        return f"no seed has all labels of {axis}"
+    estimates = tuple(side.estimate for _, side in sides if side.estimate is not None)
+    return Tested(at, estimates, rises, steps=tuple(step for step, _ in sides))
+
+
+def described(where: Where) -> str:
+    """What a `Where` asks for, in words."""
+
+    def one(wanted: Any) -> str:
+        if isinstance(wanted, Mapping):
+            return f"other than {one(wanted['not'])}"
+        if isinstance(wanted, list | tuple):
+            return " or ".join(map(str, wanted))
+        return str(wanted)
+
+    parts = []
+    for axis, wanted in where.items():
+        if axis == "model":
+            parts.append(f"the {one(wanted)} model")
+        elif axis == "epoch":
+            parts.append(f"epoch {one(wanted)}")
+        else:
+            parts.append(f"{axis} {one(wanted)}")
+    return ", ".join(parts)
