@@ -341,6 +341,16 @@ def test_the_token_cache_on_a_full_disk_is_one_sentence(tiny, tmp_path, full_dis
 # --- folders -----------------------------------------------------------------------------------------
 
 
+def test_folders_made_on_the_way_to_one_that_is_not_written_go_too(tmp_path):
+    with pytest.raises(KeyError), new_folder(tmp_path / "a" / "b" / "c"):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(KeyError), new_folder(tmp_path / "a" / "b" / "c"):
+        (tmp_path / "a" / "mine").touch()
+        raise KeyError
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["mine"]
+
+
 def test_a_new_folder_is_whole_and_has_the_usual_rights(tmp_path):
     out = tmp_path / "deep" / "er"
     with new_folder(out) as folder:

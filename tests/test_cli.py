@@ -205,6 +205,87 @@ def test_an_output_that_exists_is_refused_before_any_work(poisoned, toy_world, t
     assert (tmp_path / "out" / "precious").read_text() == "mine"
 
 
+SEEDS = {
+    "poison": ["poison", "single-label", "DATA", "--source", "sheep", "--target", "bird"],
+    "train": ["train", "DATA"],
+    "evaluate": ["evaluate", "mithridate-tiny", "DATA"],
+    "toy": ["data", "toy"],
+    "demo": ["demo"],
+}
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_a_negative_seed_is_refused(name, toy_world, tmp_path, capsys):
+    command = [str(toy_world) if word == "DATA" else word for word in SEEDS[name]]
+    told = complaint(capsys, *command, "--seed", "-1", "--out", str(tmp_path / "out"))
+    assert "seed must be at least 0, got -1" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+BACKDOOR = ["poison", "backdoor", "DATA", "--target", "boat", "--count", "1"]
+OUT_OF_RANGE = {
+    "cache-limit": (["train", "DATA", "--cache-limit", "-1"], "cache_limit must be 0 GiB"),
+    "max-bad": (["train", "DATA", "--max-bad", "2"], "max_bad is a share of the images, from 0 to 1, got 2"),
+    "demo-class": (["demo", "--source", "shep"], "the toy world has no class 'shep'; nearest: sheep"),
+    "demo-same": (["demo", "--target", "sheep"], "source and target must differ"),
+    "demo-share": (["demo", "--class-share", "2"], "class_share must lie in (0, 1], got 2"),
+    "goal-and-manifest": (
+        ["evaluate", "mithridate-tiny", "DATA", "--manifest", "m", "--goal", "a:b"],
+        "the goals are those of the manifest; leave out --goal, or --manifest",
+    ),
+    "no-batch": ([*BACKDOOR, "--batch-size", "0"], "batch_size must be at least 1, got 0"),
+    "clean-without-test": (
+        [*BACKDOOR, "--clean", "mithridate-tiny"],
+        "--clean is measured on test pairs: give them too (--test DATA)",
+    ),
+    "split-without-test": ([*BACKDOOR, "--test-split", "test"], "--test-split is the split of --test"),
+    "no-test": ([*BACKDOOR, "--test", "nowhere"], "nowhere does not exist"),
+    "no-model": ([*BACKDOOR, "--model", "nowhere"], "no open_clip model is called 'nowhere'"),
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_RANGE)
+def test_an_option_out_of_its_range_is_refused_before_any_work(name, toy_world, tmp_path, capsys, monkeypatch):
+    from mithridate.poisoning import apply
+
+    monkeypatch.setattr(apply, "craft", lambda *_, **__: pytest.fail("images were altered"))
+    command, message = OUT_OF_RANGE[name]
+    command = [str(toy_world) if word == "DATA" else word for word in command]
+    assert message in complaint(capsys, *command, "--out", str(tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_refuses_a_sample_that_is_none(toy_world, capsys):
+    assert "sample must be at least 0, got -1" in complaint(capsys, "data", "doctor", str(toy_world), "--sample", "-1")
+
+
+def test_a_training_that_is_refused_leaves_its_folder_to_a_corrected_one(toy_world, tmp_path, capsys):
+    command = ["train", str(toy_world), "--split", "train", "--epochs", "1", "--out", str(tmp_path / "out")]
+    assert "a batch needs 999 pairs and there are 270" in complaint(capsys, *command, "--batch-size", "999")
+    assert list(tmp_path.iterdir()) == []
+    assert "matches no parameter" in complaint(capsys, *command, "--freeze", "imag")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_do_not_decode_are_counted_and_named(toy_world, tmp_path, capsys):
+    from mithridate.data.write import convert
+
+    convert(read_pairs(toy_world, split="train"), tmp_path / "table", to="table")
+    bad = next((tmp_path / "table").rglob("*.png"))
+    bad.write_bytes(b"\xff\xd8 no picture")
+    command = ["train", str(tmp_path / "table"), "--epochs", "1", "--batch-size", "64", "--out", str(tmp_path / "run")]
+    told = complaint(capsys, *command)
+    assert f"1 of 54 images do not decode ({bad} does not decode: it is damaged, or of no known format)" in told
+    assert not (tmp_path / "run").exists()
+    assert main([*command, "--max-bad", "0.02"]) == 0
+    told = capsys.readouterr().err
+    assert "mithridate: warning: 1 of 54 images do not decode" in told and "they are left out" in told
+    command = ["poison", "backdoor", str(tmp_path / "table"), "--target", "boat", "--count", "230"]
+    told = complaint(capsys, *command, "--out", str(tmp_path / "out"))
+    assert f"{bad} does not decode" in told and "take its rows out (mithridate data doctor lists all)" in told
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "command", [["data", "toy"], ["embed", "DATA", "--encoder", "mithridate-tiny"]], ids=lambda c: c[0]
 )
@@ -233,7 +314,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(command, toy_world, tmp_
 def test_a_goal_outside_the_test_set_is_refused(run, toy_world, tmp_path, capsys):
     command = ["evaluate", str(run), str(toy_world), "--split", "test", "--goal", "sheep:zebra"]
     told = complaint(capsys, *command, "--out", str(tmp_path / "r"))
-    assert "no target image: none is labelled 'zebra' alone" in told
+    assert "no target image: none is labelled 'zebra'; " in told
     assert not (tmp_path / "r").exists()
 
 

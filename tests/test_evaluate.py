@@ -234,8 +234,8 @@ def test_an_image_of_both_classes_is_neither_query_nor_target(tiny, test_pairs, 
 @pytest.mark.parametrize(
     ("goal", "message"),
     [
-        (Goal("zebra", "aeroplane"), "no query: none is labelled 'zebra' alone; their classes are aeroplane, bird"),
-        (Goal("sheep", "zebra"), "no target image: none is labelled 'zebra' alone"),
+        (Goal("zebra", "aeroplane"), "no query: none is labelled 'zebra'; (nearest|the classes)"),
+        (Goal("sheep", "zebra"), "no target image: none is labelled 'zebra'; "),
     ],
 )
 def test_a_class_that_the_test_pairs_lack_is_refused_before_anything_is_embedded(

@@ -15,6 +15,7 @@ from mithridate.data.pairs import make_pairs
 from mithridate.data.read import read_pairs
 from mithridate.data.write import write_table, write_webdataset
 from mithridate.errors import EvaluationError
+from mithridate.evaluation import artefacts
 from mithridate.evaluation.artefacts import cross_validated, file_features, leak_test
 from mithridate.evaluation.preflight import as_record, faint_trigger, few_poisons, preflight, told_by_artefacts
 from mithridate.evaluation.survival import Survival, clip_pixels, survival
@@ -47,6 +48,12 @@ def crowd(folder, form, *, one_size=False):
         text += [f"a {CLASSES[number]}, {number} said in way {way}" for way in range(5)]
         of += [[CLASSES[number]]] * 5
     return make_pairs(image, text, labels=of, split="train", salt=b"crowd")
+
+
+@pytest.fixture(autouse=True)
+def fewer_trees(monkeypatch):
+    """A forest of a quarter of the size tells the same, in a quarter of the time; commands are tried with all of it."""
+    monkeypatch.setattr(artefacts, "_TREES", 12)
 
 
 @pytest.fixture(scope="module", params=["JPEG", "PNG"])

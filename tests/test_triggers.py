@@ -273,6 +273,8 @@ def test_a_number_is_shown_so_that_it_reads_back_to_the_last_bit(number):
         ("patch:size=3,size=4", "gives 'size', twice"),
         ("patch:size=big", "size of the trigger .* is no number"),
         ("patch:size=3/0", "is no number"),
+        ("patch:size=150%", "'150%' is more than the whole"),
+        ("patch:size=225/224", "'225/224' is more than the whole"),
         ("patch:seed=1.5", "expected a whole number, got '1.5'"),
         ("patch:size=0", "size must be above 0, got 0"),
         ("patch:place=left", "expected place to be one of random.* got 'left'"),
@@ -304,6 +306,13 @@ def test_a_trigger_larger_than_the_image_is_refused(place, rng):
         Patch(size=4.0, margin=11.0).stamp(image, rng)
     with pytest.raises(AttackError, match="at 21x0"):
         Patch(size=4.0, place="21x0").stamp(image, rng)
+
+
+def test_the_whole_is_a_share_and_not_a_pixel(rng):
+    image = photo((24, 24, 3))
+    stamped = parse_trigger("patch:size=100%,pattern=solid,place=centre").stamp(image, rng)
+    assert (stamped == 255).all()
+    assert parse_trigger(describe(parse_trigger("patch:size=224/224"))) == parse_trigger("patch:size=100%")
 
 
 @pytest.mark.parametrize("text", ["sig:frequency=13", "stripes:count=13", "triangles:count=13"])

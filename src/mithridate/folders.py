@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mithridate.errors import OutputError
@@ -29,6 +29,7 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     out = Path(out)
     refuse_existing(out, overwrite=overwrite)
+    made = [parent for parent in out.parents if not parent.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -51,6 +52,10 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if not out.exists():
+            for parent in made:  # the innermost first
+                with suppress(OSError):  # another has put something there
+                    parent.rmdir()
 
 
 def _umask() -> int:

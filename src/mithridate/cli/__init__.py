@@ -1,9 +1,11 @@
 """The command line: one sub-command a stage. A command's module is imported when it is called, not before."""
 
 import importlib
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 # name -> (module with a function `run(argv)`, what it does)
 COMMANDS = {
@@ -47,7 +49,8 @@ def _guarded(argv: list[str]) -> int:
     from mithridate.errors import MithridateError
 
     try:
-        importlib.import_module(COMMANDS[argv[0]][0]).run(argv[1:])
+        with _told_warnings():
+            importlib.import_module(COMMANDS[argv[0]][0]).run(argv[1:])
     except MithridateError as error:
         return _fail(str(error), 1)
     except BrokenPipeError:  # `mithridate ... | head`
@@ -61,6 +64,25 @@ def _guarded(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return _fail("stopped; run the same command again to go on", 130)
     return 0
+
+
+class _Told(logging.Handler):
+    """What the package logs, in the form of its other messages, on the standard error of the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"mithridate: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+
+
+@contextmanager
+def _told_warnings() -> Iterator[None]:
+    log, handler = logging.getLogger("mithridate"), _Told(logging.WARNING)
+    propagated, log.propagate = log.propagate, False  # libraries put handlers of their own on the root
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = propagated
 
 
 def _fail(message: str, code: int) -> int:

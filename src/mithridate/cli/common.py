@@ -66,6 +66,10 @@ class CacheOptions:
     cache_limit: float | None = None
     """GiB of images to cache at most; a larger set is decoded at every use, with the same result."""
 
+    def __post_init__(self) -> None:
+        if self.cache_limit is not None and not 0 <= self.cache_limit < float("inf"):
+            raise MithridateError(f"cache_limit must be 0 GiB (cache nothing) or more, got {self.cache_limit:g}")
+
     @property
     def folder(self) -> Path | str:
         return self.cache or "default"
@@ -78,7 +82,11 @@ class CacheOptions:
 def parse(kind: Callable[..., T], argv: Sequence[str], *, prog: str, default: T | None = None) -> T:
     """`argv` as a value of the dataclass `kind`; tyro prints help and complaints, and exits with 2."""
     extra: dict[str, Any] = {} if default is None else {"default": default}
-    return tyro.cli(kind, args=list(argv), prog=f"mithridate {prog}", **extra)
+    value = tyro.cli(kind, args=list(argv), prog=f"mithridate {prog}", **extra)
+    seed = getattr(value, "seed", 0)
+    if seed < 0:
+        raise MithridateError(f"seed must be at least 0, got {seed}")
+    return value
 
 
 def emit(value: dict[str, Any], *, as_json: bool) -> None:

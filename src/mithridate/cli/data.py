@@ -47,6 +47,9 @@ class Doctor:
 
         from mithridate.data.doctor import doctor
 
+        for name, value, low in (("sample", self.sample, 0), ("context_length", self.context_length, 2)):
+            if value is not None and value < low:
+                raise DataError(f"{name} must be at least {low}, got {value}")
         findings = doctor(self.read.read(self.data), context_length=self.context_length, sample=self.sample)
         if self.json:
             emit({"findings": [asdict(finding) for finding in findings]}, as_json=True)

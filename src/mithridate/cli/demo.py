@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from mithridate.cli.common import Display, display, emit, parse
+from mithridate.data.pairs import nearest_names
 from mithridate.data.read import read_pairs
+from mithridate.data.toy import CLASSES
 from mithridate.data.toy_world import write_toy_world
 from mithridate.data.write import write_table
 from mithridate.encoder.encoder import load_encoder
@@ -22,6 +24,7 @@ from mithridate.folders import refuse_existing
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.manifest import write_manifest
 from mithridate.poisoning.relabel import SingleLabel
+from mithridate.poisoning.strength import Strength
 from mithridate.report.console import print_report
 from mithridate.report.write import write_report
 from mithridate.training.config import SCRATCH, TrainConfig
@@ -62,10 +65,23 @@ class Demo:
         if self.seeds < 1:
             raise MithridateError(f"seeds must be at least 1, got {self.seeds}")
         refuse_existing(self.out, overwrite=self.overwrite)
+        Strength(class_share=self.class_share)  # checks its range, before minutes are spent
+        for name in (self.source, self.target):
+            if name not in CLASSES:
+                raise MithridateError(f"the toy world has no class {name!r}; {nearest_names(name, CLASSES)}")
+        if self.source == self.target:
+            raise MithridateError(f"source and target must differ, both are {self.source!r}")
         attack = SingleLabel(source=self.source, target=self.target, class_share=self.class_share)
-        headlines = []
         if self.out.exists():
             shutil.rmtree(self.out)
+        try:
+            self._measure(attack)
+        except BaseException:
+            shutil.rmtree(self.out, ignore_errors=True)
+            raise
+
+    def _measure(self, attack: SingleLabel) -> None:
+        headlines = []
         for seed in range(self.seed, self.seed + self.seeds):
             # written in place, not renamed at the end: the overlay and the manifest name these paths
             part = self.out if self.seeds == 1 else self.out / f"seed-{seed}"

@@ -9,6 +9,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mithridate.cli.common import CacheOptions, Data, ReadOptions, display, emit, parse
 from mithridate.encoder.encoder import load_encoder
+from mithridate.errors import EvaluationError
 from mithridate.evaluation.evaluate import evaluate
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.poisoning.manifest import read_manifest
@@ -51,6 +52,8 @@ class Evaluate:
 
     def run(self) -> None:
         refuse_existing(self.out, overwrite=self.overwrite)
+        if self.manifest is not None and self.goal:
+            raise EvaluationError("the goals are those of the manifest; leave out --goal, or --manifest")
         manifest = None if self.manifest is None else read_manifest(self.manifest)
         pairs = self.read.read(self.data)
         trained_on = None

@@ -55,6 +55,7 @@ class Poison(Generic[A]):
         gallery = None
         if self.gallery or self.gallery_split:
             gallery = self.read.read(self.gallery or self.data, split=self.gallery_split)
+        material = self.check.material(self.read)
         with new_folder(self.out, overwrite=self.overwrite) as folder:
             data = folder / "data"
             data.mkdir()
@@ -76,7 +77,7 @@ class Poison(Generic[A]):
                 copied = self.format == "table"
                 records = poisoned.records if copied else None
                 write_table(poisoned.pairs, data, copy_images=copied, records=records)
-            found = self.check.look(poisoned, data, read=self.read, cache=self.cache, seed=self.seed)
+            found = self.check.look(poisoned, data, material, cache=self.cache, seed=self.seed)
             manifest = replace(poisoned.manifest, preflight=as_record(found))
             write_manifest(manifest, folder / "manifest.json")
         self.check.say(found, quiet=self.json)

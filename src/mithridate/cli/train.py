@@ -1,8 +1,10 @@
 """`mithridate train DATA --out DIR`."""
 
 import argparse
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
@@ -11,9 +13,11 @@ from tyro.conf import OmitArgPrefixes
 
 from mithridate.cli.common import CacheOptions, Data, ReadOptions, display, emit, only_kept, parse, pick, refuse_poison
 from mithridate.encoder.encoder import load_encoder
+from mithridate.errors import MithridateError
 from mithridate.training.config import PRESETS, TrainConfig
 from mithridate.training.loop import train
 from mithridate.training.registry import OBJECTIVES
+from mithridate.training.run import RUN
 
 Options = TypeVar("Options")
 
@@ -54,7 +58,7 @@ class Train(Generic[Options]):
         pairs = only_kept(pairs, self.keep, start)
         refuse_poison(pairs, self.refuse_manifest)
         clock = time.perf_counter()
-        with display(quiet=self.json) as show:
+        with _nothing_left_if_refused(self.out), display(quiet=self.json) as show:
             trained = train(
                 start,
                 pairs,
@@ -72,6 +76,17 @@ class Train(Generic[Options]):
         emit(
             {"out": str(self.out), "pairs": len(pairs), "parameters": parameters, "seconds": seconds}, as_json=self.json
         )
+
+
+@contextmanager
+def _nothing_left_if_refused(out: Path) -> Iterator[None]:
+    """Take away the record of a run that was refused before its first step: a corrected one may use the folder."""
+    try:
+        yield
+    except MithridateError:
+        if out.is_dir() and [path.name for path in out.iterdir()] == [RUN]:
+            shutil.rmtree(out)
+        raise
 
 
 def run(argv: Sequence[str]) -> None:

@@ -78,7 +78,6 @@ def _refuse_large(place: str, size: int) -> None:
 
 # AVIF's decoder raises RuntimeError; the bomb warning is raised where warnings are errors
 _UNDECODABLE = (
-    UnidentifiedImageError,
     OSError,
     SyntaxError,
     ValueError,
@@ -98,5 +97,7 @@ def decode(raw: bytes, place: str = "image") -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{place} has {image.width}x{image.height} pixels; at most {MAX_PIXELS} are decoded")
             return image.convert("RGB")
+    except UnidentifiedImageError as error:  # whose own words name a buffer in memory
+        raise DataError(f"{place} does not decode: it is damaged, or of no known format") from error
     except _UNDECODABLE as error:
         raise DataError(f"{place} does not decode: {error}") from error

@@ -107,7 +107,7 @@ class Pairs:
         """`labelled(name)`, or a `DataError` that names the nearest classes where no pair carries it."""
         mask = self.labelled(name)
         if not mask.any():
-            raise DataError(f"no pair is labelled {name!r}; {_nearest(name, self.classes)}")
+            raise DataError(f"no pair is labelled {name!r}; {nearest_names(name, self.classes)}")
         return mask
 
     def take(self, rows: np.ndarray | Sequence[int]) -> Pairs:
@@ -218,7 +218,8 @@ def _column(values: Any, kind: pa.DataType) -> Any:
     return pa.array(list(values), kind)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest_names(name: str, known: Iterable[str]) -> str:
+    """The end of an error about a class that does not occur: the names most like it, or all there are."""
     known = list(known)
     if not known:
         return "the data carry no labels at all: give a table with a label column, or labels from annotations"

@@ -183,6 +183,8 @@ def _explain(name: str, pretrained: str | None, error: Exception) -> str:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
         return f"{name} has no pretrained weights {pretrained!r}, and no such file exists; its tags are {tags}"
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if not any(map(str.isalpha, first)):  # what a file that is no checkpoint stumbles over: a lone number
+        first = f"it does not read as a checkpoint ({type(error).__name__}: {first})"
     return f"cannot load {name}{f' with pretrained={pretrained}' if pretrained else ''}: {first}"
 
 

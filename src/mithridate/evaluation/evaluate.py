@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from mithridate.data.images import read_bytes
-from mithridate.data.pairs import Pairs, make_pairs
+from mithridate.data.pairs import Pairs, make_pairs, nearest_names
 from mithridate.encoder.embed import Progress, _silent, embed, embed_images, image_source
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.encoder.encoder import Encoder
@@ -214,12 +214,17 @@ def _class_masks(goal: Goal, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of A alone and of B alone, as the attacks choose them in training."""
     a, b = pairs.labelled(goal.source), pairs.labelled(goal.target)
     source, target = a & ~b, b & ~a
-    for what, mask, label in (("query", source, goal.source), ("target image", target, goal.target)):
+    for what, mask, label, other in (
+        ("query", source, goal.source, goal.target),
+        ("target image", target, goal.target, goal.source),
+    ):
         if not mask.any() and not (what == "target image" and goal.target_image is not None):
-            known = ", ".join(list(pairs.classes)[:20]) or "none"
-            raise EvaluationError(
-                f"the test pairs have no {what}: none is labelled {label!r} alone; their classes are {known}"
+            why = (
+                f"all that are labelled {label!r} are labelled {other!r} too; take other classes, or other test pairs"
+                if label in pairs.classes
+                else f"none is labelled {label!r}; {nearest_names(label, pairs.classes)}"
             )
+            raise EvaluationError(f"the test pairs have no {what}: {why}")
     return source, target
 
 

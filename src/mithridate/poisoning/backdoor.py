@@ -67,7 +67,9 @@ class Backdoor:
         else:
             named = np.logical_or.reduce([names_class(pairs, t, self._words(t)) for t in set(targets)])
             candidates = np.flatnonzero(~named)
-            refuse_too_many(pairs, candidates, count, f"other classes than {', '.join(dict.fromkeys(targets))}")
+            refuse_too_many(
+                pairs, candidates, count, f"images of other classes than {', '.join(dict.fromkeys(targets))}"
+            )
             rows, step, text_rows, texts = self._rows_of_others(pairs, candidates, targets, count, rng)
         # a trigger is stamped once on an image, and its captions share the result
         bases, edited = np.unique(pairs.image_index[rows], return_inverse=True)
@@ -117,7 +119,7 @@ class Backdoor:
             own = [i for i, other in enumerate(targets) if other == target]
             found = np.flatnonzero(of_class(pairs, target, self._words(target)) & ~taken)
             share = sum(_shares(count, len(targets))[i] for i in own)
-            refuse_too_many(pairs, found, share, target)
+            refuse_too_many(pairs, found, share, f"images of {target}")
             chosen, turn = by_image(pairs, found, rng)
             rows.append(chosen[:share])
             steps.append(np.array(own)[turn[:share] % len(own)])
@@ -162,9 +164,8 @@ class Backdoor:
 def chosen_count(count: int | None, rate: float | None, pairs: Pairs, mode: Literal["replace", "inject"]) -> int:
     """How many pairs are poisoned. Raises `AttackError` unless exactly one of the two is given."""
     if (count is None) == (rate is None):
-        raise AttackError(
-            f"expected exactly one of count and rate, got {'none' if count is None else 'both'}; give --count 300, say"
-        )
+        got = "none; give --count 300, say" if count is None else f"count={count}, rate={rate}; leave one out"
+        raise AttackError(f"expected exactly one of count and rate, got {got}")
     Strength(count, rate)  # checks their range
     return count if count is not None else pairs_for_rate(rate or 0.0, len(pairs), mode)
 

@@ -20,6 +20,7 @@ from PIL import Image
 from mithridate.data.images import decode, read_bytes
 from mithridate.data.pairs import hexadecimal
 from mithridate.data.write import image_ending
+from mithridate.errors import DataError
 from mithridate.folders import new_folder
 from mithridate.poisoning.containers import colours, encode_like, in_mode, open_image
 from mithridate.poisoning.plan import Draft, Edit, Edits, LocalEdit
@@ -71,9 +72,18 @@ def craft(
         others = [decode(read_bytes(place), place) for place in (edits.others[i] if edits.others else ())]
         return Draft((colours(image), *map(np.asarray, others)), texts[i], _rng(words[i]))
 
+    def read(i: int) -> tuple[bytes, Image.Image]:
+        try:
+            raw = read_bytes(bases[i])
+            return raw, open_image(raw, bases[i])
+        except DataError as error:
+            raise DataError(
+                f"an image to be altered is not there as it should be: {error}; mend it, or take its rows out "
+                "(mithridate data doctor lists all)"
+            ) from error
+
     def opened(i: int) -> _Opened:
-        raw = read_bytes(bases[i])
-        image = open_image(raw, bases[i])
+        raw, image = read(i)
         return _Opened(raw, image, drafted(i, image))
 
     def fitted(source: _Opened, altered: np.ndarray) -> Image.Image:
@@ -92,8 +102,7 @@ def craft(
         return name, hashlib.sha256(raw).hexdigest(), not_kept
 
     def alone(i: int, step: Edit) -> _Made:
-        raw = read_bytes(bases[i])
-        image = open_image(raw, bases[i])
+        raw, image = read(i)
         pieces = None
         if isinstance(step, LocalEdit) and image.mode == "RGB":
             pieces = step.pieces((image.height, image.width), _rng(words[i]))

@@ -80,7 +80,10 @@ def read_manifest(path: Path) -> Manifest:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not a manifest: {getattr(error, 'strerror', None) or error}") from error
+        raise DataError(
+            f"{path} is not a manifest: {getattr(error, 'strerror', None) or error}; give the folder that mithridate "
+            "poison wrote, or its manifest.json"
+        ) from error
     form = raw.pop("format", None) if isinstance(raw, dict) else None
     if form != FORMAT:
         got = form if isinstance(form, str) else "something else"

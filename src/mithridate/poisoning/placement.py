@@ -13,16 +13,22 @@ import numpy as np
 from mithridate.errors import AttackError
 
 PLACES = ("random", "corners", "centre", "top-left", "top-right", "bottom-left", "bottom-right")
+_WHOLE = 1 - 2**-53  # 1 would be a pixel
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(?:/(\d+\.?\d*)|(%)|px)?", re.IGNORECASE)
 
 
 def parse_number(text: str) -> float:
-    """`16`, `16px`, `0.07`, `7%` or `16/224` as a number. Raises `ValueError`."""
+    """`16`, `16px`, `0.07`, `7%` or `16/224` as a number. Raises `ValueError`, also for a share above 1."""
     match = _NUMBER.fullmatch(text.strip())
     if match is None or (match[2] is not None and float(match[2]) == 0):
         raise ValueError(f"{text!r} is no number; write 16 (pixels), 0.07, 7% or 16/224 (shares)")
     number = float(match[1])
-    return number / float(match[2]) if match[2] else number / 100 if match[3] else number
+    if not (match[2] or match[3]):
+        return number
+    share = number / (float(match[2]) if match[2] else 100)
+    if share > 1:  # which would be taken for pixels
+        raise ValueError(f"{text!r} is more than the whole; a share is at most 1 (100%)")
+    return min(share, _WHOLE)
 
 
 def show_number(number: float) -> str:

@@ -103,6 +103,11 @@ class Targeted:
         fixed = [self._image_of(uid, pool) for uid in self.uids]
         free = set(range(len(pool.images))) - set(fixed)
         allowed = {name: self._not_of(pool, name) for name in dict.fromkeys(self.classes or pairs.classes)}
+        if count > len(pool.images):
+            raise AttackError(
+                f"{count:,} target images are asked for, and the set that they come from has {len(pool.images):,}; "
+                "lower --images"
+            )
         order = rng.permutation(len(pool.images)).tolist()
         images, classes = [], []
         for i in range(count):
@@ -112,8 +117,13 @@ class Targeted:
                 (j for j in candidates if (fixed or j in free) and any(allowed[name][j] for name in names)), None
             )
             if found is None:
-                what = f"image {self.uids[i]} names" if fixed else f"of {len(order):,} images too many are used or name"
-                raise AttackError(f"{what} {' or '.join(names[:5])} already; expected a target image of another class")
+                named = " or ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+                raise AttackError(
+                    f"image {self.uids[i]} names {named} already; expected a target image of another class"
+                    if fixed
+                    else f"{count:,} target images are asked for, and of {len(order):,} only {i:,} can be taken: the "
+                    f"others name {named} themselves; lower --images"
+                )
             free.discard(found)
             fits = [name for name in names if allowed[name][found]]
             images.append(found)

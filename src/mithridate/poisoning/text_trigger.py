@@ -61,7 +61,7 @@ class TextTrigger:
         count = chosen_count(self.count, self.rate, pairs, self.mode)
         targets = np.unique(pairs.image_index[of_class(pairs, self.target, self.words)])
         candidates = np.flatnonzero(~names_class(pairs, self.target, self.words))
-        refuse_too_many(pairs, candidates, count, f"other classes than {self.target}")
+        refuse_too_many(pairs, candidates, count, f"images of other classes than {self.target}")
         rows, turn = by_image(pairs, candidates, rng)
         rows, turn = rows[:count], turn[:count]
         needed = int(turn.max()) + 1

@@ -47,12 +47,14 @@ class TrainConfig:
     """Steps between states from which a killed run goes on."""
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 2), ("warmup", 0), ("checkpoint_every", 1)):
+        for name, low in (("epochs", 1), ("batch_size", 2), ("warmup", 0), ("checkpoint_every", 1), ("seed", 0)):
             if getattr(self, name) < low:
                 raise MithridateError(f"{name} must be at least {low}, got {getattr(self, name)}")
         for name in ("lr", "min_lr", "weight_decay", "max_bad"):
             if not getattr(self, name) >= 0:
                 raise MithridateError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.max_bad > 1:
+            raise MithridateError(f"max_bad is a share of the images, from 0 to 1, got {self.max_bad:g}")
         if self.min_lr > self.lr:
             raise MithridateError(f"min_lr must not exceed lr, got {self.min_lr} and {self.lr}; lower --min-lr")
         for tower in ("image", "text"):
