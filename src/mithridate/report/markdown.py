@@ -60,7 +60,7 @@ def _section(section: Section) -> list[str]:
     parts.extend(table_markdown(table) for table in section.tables)
     if section.failures:
         lines = [f"- {escape(cell)}: {escape(reason)}" for cell, reason in section.failures.items()]
-        parts.append("\n".join(["### Failed", "", *lines]))
+        parts.append("\n".join(["### What is missing, and why", "", *lines]))
     if section.commands:
         lines = [f"{command}  # {one_line(what)}" for what, command in section.commands.items()]
         parts.append("To make these numbers again:\n\n```\n" + "\n".join(map(one_line, lines)) + "\n```")

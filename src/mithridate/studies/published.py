@@ -133,4 +133,4 @@ def _folder():
 
 def sources(found: Sequence[PublishedNumber]) -> str:
     """Where these numbers stand: `T4 [ICML T3]; T5 [ICML T4]`."""
-    return "; ".join(dict.fromkeys(number.source for number in found))
+    return "; ".join(dict.fromkeys(number.source for number in found if number.value is not None))

@@ -39,7 +39,7 @@ def study_table(shown: ShowTable, outcomes: Sequence[Outcome], *, name: str) -> 
         rows = _with_chance(shown, rows)
     asked = [""] if by_model else models(cells, shown.measures, shown.where) or ["poisoned"]
     columns: list[str] = list(shown.rows)
-    bodies: list[list[Cell]] = [[_label(row.labels.get(axis)) for axis in shown.rows] for row in rows]
+    bodies: list[list[Cell]] = [[row.labels.get(axis, "all") for axis in shown.rows] for row in rows]
     published = read_published(shown.published) if shown.published else None
     used: list[PublishedNumber] = []
     for measure in shown.measures:
@@ -118,10 +118,6 @@ def _cell(row: _Row, measure: str, estimate: Estimate | None) -> Cell:
     return int(estimate.value) if counted and estimate.value.is_integer() and measure != "rate" else estimate.value
 
 
-def _label(label: Label | None) -> Cell:
-    return label if isinstance(label, str | int | float) else None
-
-
 def _beside(
     published: PublishedSet | None,
     rows: Sequence[_Row],
@@ -185,7 +181,7 @@ def pooled(cells: Sequence[Outcome], told: Sequence[str]) -> list[str]:
 def _published_note(published: PublishedSet | None, used: Sequence[PublishedNumber]) -> str:
     if published is None:
         return ""
-    if not used:
+    if not any(number.value is not None for number in used):
         return f"{published.paper}: no number for these rows."
     about = " Some are read off prose that says about." if any(number.about for number in used) else ""
     return (

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from mithridate.evaluation.result import Estimate, Finding
 from mithridate.evaluation.statistics import Difference
 from mithridate.report.numbers import show, show_p, show_tick
-from mithridate.studies.verdicts import Judged, Tested, described, judge
 from mithridate.studies.outcomes import Outcome
 from mithridate.studies.study import Claim
+from mithridate.studies.verdicts import Judged, Tested, described, judge
 
 DETAILS = 6
 """As many tests of one claim are told one by one; more are counted, and only what did not hold is named."""
