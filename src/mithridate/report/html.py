@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
@@ -39,7 +38,7 @@ def to_html(report: Report) -> str:
         has_intervals=has_intervals(report),
         figures=[_figure(figure, next(numbers)) for figure in report.figures],
         sections=[_section(section, numbers) for section in report.sections],
-        verdicts=Counter(finding.verdict for section in report.sections for finding in section.findings),
+        claims=sum(len(section.findings) for section in report.sections),
         retrievals=[
             (
                 retrieval.query,

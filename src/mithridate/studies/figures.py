@@ -118,6 +118,8 @@ def _chance_curve(
 
 def _heat(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
     columns, rows = labels(cells, shown.x), labels(cells, shown.y)
+    if set(columns) == set(rows):
+        columns = rows  # a matrix of the same classes has its diagonal
     model = (models(cells, [shown.z], shown.where) or ["poisoned"])[0]
     found = {key: combine(group, shown.z, model) for key, group in grouped(cells, (shown.x, shown.y)).items()}
     if not any(found.values()):
@@ -158,7 +160,11 @@ def _points(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
 def _drawn(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
     """A figure of the first cell's evaluation. Raises `DataError` where it drew none of that name."""
     first = min(cells, key=lambda outcome: outcome.cell.seed)
-    figures = {figure.name: figure for figure in read_report(first.report).figures}
+    try:
+        report = read_report(first.report)
+    except DataError as error:  # a page names no folder
+        raise DataError("the report of its evaluation cannot be read") from error
+    figures = {figure.name: figure for figure in report.figures}
     if shown.name not in figures:
         raise DataError(f"the evaluation has no figure {shown.name!r}; it has {', '.join(figures) or 'none'}")
     figure = figures[shown.name]

@@ -125,7 +125,7 @@ def _figure(shown: ShowFigure, outcomes: Sequence[Outcome], *, name: str) -> tup
     """The figure, or why there is none: a page is not lost over one figure."""
     try:
         return study_figure(shown, outcomes, name=name), "nothing of it was measured"
-    except (DataError, OSError) as error:
+    except DataError as error:
         return None, str(error)
 
 

@@ -52,7 +52,7 @@ def study_table(shown: ShowTable, outcomes: Sequence[Outcome], *, name: str) -> 
             for body, row, estimate in zip(bodies, rows, ours):
                 body.append(_cell(row, measure, estimate))
             for dataset, cells_beside, found in _beside(published, rows, ours, measure, model):
-                columns.append(f"{column}, published on {dataset}")
+                columns.append(f"{column} published, {dataset}")
                 for body, cell in zip(bodies, cells_beside):
                     body.append(cell)
                 used += found

@@ -32,9 +32,9 @@ def told(judged: Judged) -> str:
         text = f"{verdict}: {_place(tested)}{_sentence(claim, tested)}."
     elif len(judged.tests) <= DETAILS:
         parts = [f"{_labels(tested)}: {_short(claim, tested)}" for tested in judged.tests]
-        text = f"{verdict}: {claim.measure} {_sides(claim)}. {_counts(judged)}. {'; '.join(parts)}."
+        text = f"{verdict}: {claim.measure} {_sides(claim)}. {_counts(judged)}. {'; '.join(parts)}{_basis(judged)}."
     else:
-        text = f"{verdict}: {claim.measure} {_sides(claim)}. {_counts(judged)}."
+        text = f"{verdict}: {claim.measure} {_sides(claim)}. {_counts(judged)}{_basis(judged)}."
     return f"{text} Not measured: {missing}." if missing else text
 
 
@@ -72,15 +72,26 @@ def _short(claim: Claim, tested: Tested) -> str:
     numbers = " and ".join(str(show(side)) for side in tested.sides)
     if claim.is_ in ("rising", "falling"):
         numbers = ", ".join(show(side).value for side in tested.sides)
-    return f"{numbers}, {'change' if tested.steps else 'difference'} {show(d.estimate)} ({_evidence(claim, d)})"
+    p = "" if claim.is_ == "equal" else f" ({show_p(d.p if d.corrected is None else d.corrected)})"
+    return f"{numbers}, {'change' if tested.steps else 'difference'} {show(d.estimate)}{p}"
 
 
 def _evidence(claim: Claim, d: Difference) -> str:
-    seeds = "one seed" if d.n == 1 else f"{d.n} seeds"
     if claim.is_ == "equal":
-        return seeds
-    p = d.p if d.corrected is None else d.corrected
-    return f"{show_p(p)}{' after Holm' if d.corrected is not None else ''}, {seeds}"
+        return _seeds(d.n)
+    return f"{show_p(d.p if d.corrected is None else d.corrected)}, {_seeds(d.n)}"
+
+
+def _basis(judged: Judged) -> str:
+    """What all of several tests have in common."""
+    seeds = {tested.difference.n for tested in judged.tests}
+    told = f"{min(seeds)} to {max(seeds)} seeds" if len(seeds) > 1 else _seeds(min(seeds))
+    holm = any(tested.difference.corrected is not None for tested in judged.tests) and judged.claim.is_ != "equal"
+    return f" ({told}{'; p-values after Holm' if holm else ''})"
+
+
+def _seeds(number: int) -> str:
+    return "one seed" if number == 1 else f"{number} seeds"
 
 
 def _within(claim: Claim, tested: Tested) -> str:
