@@ -19,6 +19,7 @@ COMMANDS = {
     "classify": ("mithridate.cli.classify", "zero-shot classification and linear probe on labelled images"),
     "compare": ("mithridate.cli.compare", "the difference of evaluations, query by query, with p-values"),
     "repair-curve": ("mithridate.cli.repair_curve", "attack success against utility while a model is repaired"),
+    "study": ("mithridate.cli.study", "every cell of a grid trained and measured: tables, figures, a page"),
     "report": ("mithridate.cli.report", "render a report again"),
 }
 
@@ -50,7 +51,8 @@ def _guarded(argv: list[str]) -> int:
 
     try:
         with _told_warnings():
-            importlib.import_module(COMMANDS[argv[0]][0]).run(argv[1:])
+            # a command may give back another code than 0: its work is done, and something in it failed
+            return importlib.import_module(COMMANDS[argv[0]][0]).run(argv[1:]) or 0
     except MithridateError as error:
         return _fail(str(error), 1)
     except BrokenPipeError:  # `mithridate ... | head`
@@ -63,7 +65,6 @@ def _guarded(argv: list[str]) -> int:
         )
     except KeyboardInterrupt:
         return _fail("stopped; run the same command again to go on", 130)
-    return 0
 
 
 class _Told(logging.Handler):

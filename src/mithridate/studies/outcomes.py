@@ -1,5 +1,6 @@
 """What finished cells measured, as numbers of every unit: what tables, figures and claims are made of."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from mithridate.evaluation.result import Estimate
+from mithridate.studies.facts import read_facts
+from mithridate.studies.measure import FOUND, REPORT, VALUES
+from mithridate.studies.stages import measured
+from mithridate.studies.store import Store
 from mithridate.studies.study import Cell, Study
 
 
@@ -32,4 +37,33 @@ class Outcome:
 
 def read_outcomes(study: Study, out: Path) -> list[Outcome]:
     """Of the cells that are done, in the study's order."""
-    raise NotImplementedError
+    store, facts = Store(out), read_facts(Path(out))
+    found = []
+    for cell in study.cells:
+        try:
+            stage = measured(cell, facts)
+        except KeyError:  # the data of this cell were never looked at
+            continue
+        folder = store.folder(stage)
+        if store.has(stage):
+            found.append(_outcome(cell, folder))
+    return found
+
+
+def _outcome(cell: Cell, folder: Path) -> Outcome:
+    told = json.loads((folder / FOUND).read_text(encoding="utf-8"))
+    values: dict[tuple[str, int, str], np.ndarray] = {}
+    with np.load(folder / VALUES, allow_pickle=False) as arrays:
+        for name in arrays.files:
+            model, epoch, measure = name.split("|", 2)
+            values[model, int(epoch), measure] = arrays[name]
+    return Outcome(
+        cell,
+        told["last"],
+        values,
+        told["chance"],
+        {name: Estimate(**estimate) for name, estimate in told["estimates"].items()},
+        told["numbers"],
+        folder / REPORT,
+        (cell.test or cell.data).toy is None,
+    )

@@ -1,0 +1,60 @@
+"""What lies outside a study and decides its results: fingerprints of data that are read and of encoders' weights."""
+
+import difflib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from mithridate.encoder.encoder import load_encoder, weights_fingerprint
+from mithridate.errors import StudyError
+from mithridate.studies.build import classes_of
+from mithridate.studies.stages import Facts, fact_of, outside
+from mithridate.studies.store import read_data, write_json
+from mithridate.studies.study import Cell, Data, Study
+
+FACTS = "facts.json"
+
+
+def find_facts(study: Study, out: Path) -> Facts:
+    """Read what `study` needs from outside, and write down what it is in `out`.
+
+    Raises what reading raises, and `StudyError` where an attack names a class that the data do not have.
+    """
+    data, starts = outside(study.cells)
+    known: dict[str, str] = {}
+    classes: dict[tuple[Data, str], list[str]] = {}
+    for place, part in data:
+        pairs = read_data(place, part)
+        known[fact_of(place, part)] = pairs.fingerprint
+        classes[place, part] = list(pairs.classes)
+        del pairs
+    for start in starts:
+        encoder = load_encoder(start.encoder, pretrained=start.pretrained)
+        known[fact_of(start)] = weights_fingerprint(encoder.model)
+    for cell in study.cells:
+        _refuse_unknown_classes(cell, classes)
+    before = read_facts(out).known
+    if known and {**before, **known} != before:
+        write_json(Path(out) / FACTS, {**before, **known})
+    return Facts(known)
+
+
+def read_facts(out: Path) -> Facts:
+    """The facts that a study in `out` went by."""
+    path = Path(out) / FACTS
+    return Facts(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
+
+
+def _refuse_unknown_classes(cell: Cell, classes: dict[tuple[Data, str], list[str]]) -> None:
+    if cell.attack is None:
+        return
+    for place, part in ((cell.data, "train"), (cell.data if cell.test is None else cell.test, "test")):
+        known = classes.get((replace(place, share=1.0), part), [])
+        for option, names in classes_of(cell.attack).items():
+            for name in names if known else ():  # without labels captions decide, when the attack is planned
+                if name not in known:
+                    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+                    hint = f"nearest: {near[0]}" if near else f"the classes are {', '.join(known[:20])}"
+                    raise StudyError(
+                        f"experiment {cell.experiment}: attack.{option}: no {part} pair is labelled {name!r}; {hint}"
+                    )

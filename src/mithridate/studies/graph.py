@@ -1,0 +1,132 @@
+"""All stages of a study with what each needs, each once; which of them are there, and how long the rest takes."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mithridate.studies.stages import KINDS, Facts, Measured, Stage, Trained, key_of, measured, needs, work
+from mithridate.studies.store import STAGE, has
+from mithridate.studies.study import Cell
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stage by its key, with the keys of what it needs."""
+
+    key: str
+    stage: Stage
+    needs: tuple[str, ...]
+    folder: Path
+
+
+@dataclass
+class Graph:
+    """`cells`: the cells that each measurement is of. `users`: the measurements that a stage is needed for."""
+
+    tasks: dict[str, Task] = field(default_factory=dict)
+    cells: dict[str, list[Cell]] = field(default_factory=dict)
+    users: dict[str, set[str]] = field(default_factory=dict)
+    epochs: set[str] = field(default_factory=set)
+    _there: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, cells: Iterable[Cell], facts: Facts, out: Path) -> "Graph":
+        graph = cls()
+        keys: dict[Stage, str] = {}
+        for cell in cells:
+            stage = measured(cell, facts)
+            key = graph._add(stage, Path(out), keys)
+            graph.cells.setdefault(key, []).append(cell)
+            if stage.epochs:
+                graph.epochs.add(keys[stage.model])
+        for key in graph.cells:
+            for below in graph.below(key):
+                graph.users.setdefault(below, set()).add(key)
+        return graph
+
+    def _add(self, stage: Stage, out: Path, keys: dict[Stage, str]) -> str:
+        if stage not in keys:
+            below = dict.fromkeys(self._add(need, out, keys) for need in needs(stage))
+            key = keys[stage] = key_of(stage)
+            self.tasks[key] = Task(key, stage, tuple(below), out / "stages" / KINDS[type(stage)] / key)
+        return keys[stage]
+
+    def below(self, key: str) -> Iterator[str]:
+        """A stage with all that it stands on, each once."""
+        seen: set[str] = set()
+        left = [key]
+        while left:
+            here = left.pop()
+            if here not in seen:
+                seen.add(here)
+                yield here
+                left += self.tasks[here].needs
+
+    def has(self, key: str, *, look: bool = False) -> bool:
+        """Whether a stage is done and there. What was there once is not looked for again, unless `look`."""
+        if key not in self._there or look:
+            task = self.tasks[key]
+            if has(task.folder, task.stage, epochs=key in self.epochs):
+                self._there.add(key)
+            else:
+                self._there.discard(key)
+        return key in self._there
+
+    def missing(self, key: str) -> list[Task]:
+        """What is to be done for `key`, itself among it, each after what it needs."""
+        found: dict[str, Task] = {}
+
+        def visit(here: str) -> None:
+            if here in found or self.has(here):
+                return
+            for need in self.tasks[here].needs:
+                visit(need)
+            found[here] = self.tasks[here]
+
+        visit(key)
+        return list(found.values())
+
+    def left(self) -> list[Task]:
+        """All that is to be done, each once."""
+        return list({task.key: task for key in self.cells for task in self.missing(key)}.values())
+
+
+def seconds_left(graph: Graph) -> float | None:
+    """How long what is left takes one process, by what is done of its kind; None where too little is."""
+    spent: dict[tuple[str, ...], list[tuple[float, float]]] = {}
+    for task in graph.tasks.values():
+        told = _seconds(task.folder)
+        if told is not None:
+            for alike in _alike(task.stage):
+                spent.setdefault(alike, []).append((told, work(task.stage)))
+    total = 0.0
+    for task in graph.left():
+        alike = next((alike for alike in _alike(task.stage) if alike in spent), None)
+        if alike is None:
+            if isinstance(task.stage, Trained | Measured):
+                return None
+            continue
+        seconds, done = (sum(part) for part in zip(*spent[alike]))
+        total += work(task.stage) * seconds / done
+    return total
+
+
+def _alike(stage: Stage) -> list[tuple[str, ...]]:
+    """The groups of stages that take as long for as much work, the narrowest first."""
+    kind = KINDS[type(stage)]
+    if isinstance(stage, Trained):
+        start = stage.start
+        while isinstance(start, Trained):
+            start = start.start
+        return [(kind, start.encoder, type(stage.objective).__name__), (kind, start.encoder), (kind,)]
+    if isinstance(stage, Measured):
+        return [(kind, str(stage.epochs)), (kind,)]
+    return [(kind,)]
+
+
+def _seconds(folder: Path) -> float | None:
+    try:
+        return float(json.loads((folder / STAGE).read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

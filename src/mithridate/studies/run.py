@@ -1,0 +1,211 @@
+"""A study carried out: by one process or several, on one folder, from any moment on."""
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mithridate.errors import StudyError
+from mithridate.studies.cells import selected
+from mithridate.studies.facts import find_facts
+from mithridate.studies.graph import Graph
+from mithridate.studies.record import open_folder
+from mithridate.studies.stages import Facts
+from mithridate.studies.study import Cell, Study
+from mithridate.studies.worker import FAILED, Worker, failure
+
+_DEATHS = 3  # of processes that are replaced
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A cell that was finished, or failed: how many of all are done, and how many seconds the rest may take."""
+
+    cell: Cell
+    key: str
+    failed: str | None
+    done: int
+    of: int
+    seconds: float  # since the run began
+    left: float | None
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run left: `failed` cells with what went wrong."""
+
+    done: int
+    of: int
+    seconds: float
+    failed: tuple[tuple[Cell, str], ...] = ()
+
+
+def run_study(
+    study: Study,
+    out: Path,
+    *,
+    jobs: int = 1,
+    only: Sequence[str] = (),
+    keep_models: bool = False,
+    text: str | None = None,
+    data: str | None = None,
+    on_cell: Callable[[Progress], None] = lambda progress: None,
+) -> Ran:
+    """Train and measure every cell of `study` that is not done in `out`, in `jobs` processes.
+
+    Others may work on `out` at the same time; what they do is not done again, and waited for. Killed and started
+    again it goes on. `only`: some experiments. `text` is the study's file, `data` what its profile was chosen by: both
+    are kept in `out`. Under `torchrun` every process takes part in the trainings and the first does the rest. Raises
+    `StudyError` where `out` holds another study.
+    """
+    if jobs < 1:
+        raise StudyError(f"jobs must be at least 1, got {jobs}")
+    out = Path(out)
+    chosen = selected(study, only)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1:
+        from mithridate.studies.together import run_together
+
+        if jobs > 1:
+            raise StudyError("under torchrun the processes train together; leave out --jobs")
+        return run_together(study, chosen, out, keep_models=keep_models, text=text, data=data, on_cell=on_cell)
+    open_folder(study, out, text=text, data=data)
+    facts = find_facts(study, out)
+    run = Run.begin(study, chosen, out, facts, on_cell)
+    if run.left():
+        if jobs == 1:
+            Worker(run.graph, out, run.wanted, tell=run.tell, keep_models=keep_models).run()
+        else:
+            _in_processes(run, study, chosen, facts, jobs, keep_models)
+    return run.end()
+
+
+@dataclass
+class Run:
+    """What the process that was started knows of a run."""
+
+    graph: Graph
+    wanted: list[str]
+    out: Path
+    on_cell: Callable[[Progress], None]
+    begun: float = field(default_factory=time.perf_counter)
+    before: int = 0
+
+    @classmethod
+    def begin(cls, study: Study, chosen: Study, out: Path, facts: Facts, on_cell: Callable[[Progress], None]) -> "Run":
+        graph = Graph.of(study.cells, facts, out)
+        wanted = list(Graph.of(chosen.cells, facts, out).cells)
+        run = cls(graph, wanted, out, on_cell)
+        run.before = run.done()
+        for path in (out / FAILED).glob("*.json"):  # tried again
+            path.unlink(missing_ok=True)
+        return run
+
+    def done(self) -> int:
+        return sum(self.graph.has(key) for key in self.wanted)
+
+    def left(self) -> int:
+        return len(self.wanted) - self.done()
+
+    def tell(self, what: str, key: str, _seconds: float) -> None:
+        done, seconds = self.done(), time.perf_counter() - self.begun
+        new = done - self.before
+        told = failure(self.out, key) if what == "failed" else None
+        message = None if what != "failed" else (told or {}).get("error", "it failed")
+        left = seconds / new * (len(self.wanted) - done) if new else None
+        self.on_cell(Progress(self.graph.cells[key][0], key, message, done, len(self.wanted), seconds, left))
+
+    def end(self, died: str = "") -> Ran:
+        failed = []
+        for key in self.wanted:
+            if self.graph.has(key, look=True):
+                continue
+            told = failure(self.out, key)
+            message = told.get("error", "it failed") if told else died or "it was not reached"
+            failed += [(cell, message) for cell in self.graph.cells[key]]
+        return Ran(self.done(), len(self.wanted), time.perf_counter() - self.begun, tuple(failed))
+
+
+# --- several processes ------------------------------------------------------------------------------
+
+
+def _in_processes(run: Run, study: Study, chosen: Study, facts: Facts, jobs: int, keep_models: bool) -> None:
+    """`jobs` processes at the study, each with its share of the cores."""
+    context = multiprocessing.get_context("spawn")
+    told: Any = context.Queue()
+    ours = (study, chosen, facts, run.out, keep_models, told)
+    with _threads(max(1, _cores() // jobs)):
+        processes = [_begin(context, ours) for _ in range(jobs)]
+        deaths = 0
+        try:
+            while any(process.is_alive() for process in processes):
+                _listen(run, told, 0.5)
+                for i, process in enumerate(processes):
+                    if process.exitcode not in (None, 0) and deaths < _DEATHS and run.left():
+                        deaths += 1
+                        process.join()
+                        processes[i] = _begin(context, ours)
+            _listen(run, told, 0.5)
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.join()
+            told.close()
+
+
+def _begin(context: Any, ours: tuple[Any, ...]) -> Any:
+    process = context.Process(target=_work, args=ours, daemon=True)
+    process.start()
+    return process
+
+
+def _listen(run: Run, told: Any, seconds: float) -> None:
+    import queue
+
+    end = time.perf_counter() + seconds
+    while (left := end - time.perf_counter()) > 0:
+        try:
+            run.tell(*told.get(timeout=left))
+        except queue.Empty:
+            return
+
+
+def _work(study: Study, chosen: Study, facts: Facts, out: Path, keep_models: bool, told: Any) -> None:
+    """What a process of its own does."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)  # whoever was started is gone: nobody listens
+
+    threading.Thread(target=watch, daemon=True).start()
+    graph = Graph.of(study.cells, facts, out)
+    wanted = list(Graph.of(chosen.cells, facts, out).cells)
+    try:
+        Worker(graph, out, wanted, tell=lambda *event: told.put(event), keep_models=keep_models).run()
+    except KeyboardInterrupt:
+        os._exit(130)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Processes that begin within have so many threads: read when torch is imported there."""
+    name, before = "OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS")
+    if before is None:
+        os.environ[name] = str(count)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,365 @@
+"""What a cell is made of, as values: worlds, sets, models, measurements, each known by a key of all that decides it.
+
+Equal stages have equal keys, whichever cell asks for them, so that each is done once. Nothing is read or done here.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from typing import Any
+
+from mithridate.data.toy import CAPTIONS_PER_IMAGE
+from mithridate.filtering.scores import Detector
+from mithridate.filtering.threshold import CleanQuantile, Threshold
+from mithridate.poisoning.plan import Attack
+from mithridate.studies.build import bare
+from mithridate.studies.study import Cell, Data, Start, Toy
+from mithridate.training.clip import Clip
+from mithridate.training.config import TrainConfig
+from mithridate.training.objective import Objective
+from mithridate.version import __version__
+
+PRETRAIN, REPAIR = 10_000, 20_000  # added to the seed: worlds that no cell trains on
+FILTER, SURROGATE = 1, 2  # added to the seed: models that look on
+
+
+@dataclass(frozen=True)
+class World:
+    """A toy world that is drawn."""
+
+    toy: Toy
+    seed: int
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Clean pairs: a part (train, test) of a world, or of data that are read; `share` of their images."""
+
+    part: str
+    world: World | None = None
+    data: Data | None = None
+    fingerprint: str = ""  # of what is read: other pairs are another stage
+    share: float = 1.0
+    seed: int = 0  # that the share is drawn by
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """An encoder as it is loaded, or drawn from `seed`."""
+
+    encoder: str
+    pretrained: str | None = None
+    seed: int = 0
+    weights: str = ""  # fingerprint of weights that lie outside
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    pairs: Clean
+    attack: Attack
+    seed: int
+    gallery: Clean | None = None
+    surrogate: "Fresh | Trained | None" = None
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Pairs seen by an encoder: for a filter."""
+
+    pairs: "Clean | Poisoned"
+    encoder: "Fresh | Trained"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a filter leaves of pairs."""
+
+    embedded: Embedded
+    detector: Detector
+    threshold: Threshold
+    seed: int
+    reference: Embedded | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    start: "Fresh | Trained"
+    pairs: Clean | Poisoned | Kept
+    objective: Objective
+    config: TrainConfig
+
+
+@dataclass(frozen=True)
+class Classified:
+    """Test images classified by prompts, and where `train` is given by a probe on those images."""
+
+    model: "Fresh | Trained"
+    test: Clean
+    prompts: bool
+    train: Clean | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that is measured of a cell."""
+
+    model: Trained
+    clean: Trained
+    test: Clean
+    seed: int
+    start: "Fresh | Trained | None" = None
+    poison: Poisoned | None = None
+    kept: Kept | None = None
+    classified: tuple[tuple[str, Classified], ...] = ()  # by model
+    shift: bool = False
+    epochs: bool = False
+
+
+Stage = World | Poisoned | Embedded | Kept | Trained | Classified | Measured
+"""What is done once and kept."""
+
+KINDS: dict[type, str] = {
+    World: "worlds",
+    Poisoned: "poison",
+    Embedded: "embeddings",
+    Kept: "kept",
+    Trained: "models",
+    Classified: "classified",
+    Measured: "measured",
+}
+"""The folder of each kind of stage."""
+
+_FREE = ("save_epochs", "checkpoint_every", "max_bad")  # options that do not decide the weights
+
+
+def key_of(stage: Any) -> str:
+    """A hash of everything that decides what `stage` gives, the version of the package among it."""
+    text = json.dumps([__version__, _plain(stage)], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        free = _FREE if isinstance(value, TrainConfig) else ()
+        options = {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name not in free}
+        if isinstance(value, Data):  # where data lie does not decide what they are; their fingerprint does
+            options.pop("path")
+        return {"is": type(value).__name__, **options}
+    if isinstance(value, tuple | list):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def needs(stage: Stage) -> Iterator[Stage]:
+    """The stages that must be there before `stage` can be done."""
+    match stage:
+        case World():
+            return
+        case Poisoned():
+            yield from _of_pairs(stage.pairs)
+            yield from _of_pairs(stage.gallery)
+            yield from _of_model(stage.surrogate)
+        case Embedded():
+            yield from _of_pairs(stage.pairs)
+            yield from _of_model(stage.encoder)
+        case Kept():
+            yield stage.embedded
+            yield from _of_pairs(stage.embedded.pairs)
+            if stage.reference is not None:
+                yield stage.reference
+                yield from _of_pairs(stage.reference.pairs)
+        case Trained():
+            yield from _of_model(stage.start)
+            yield from _of_pairs(stage.pairs)
+        case Classified():
+            yield from _of_pairs(stage.test)
+            yield from _of_pairs(stage.train)
+            yield from _of_model(stage.model)
+        case Measured():
+            yield from _of_pairs(stage.test)
+            yield from _of_pairs(stage.poison)
+            if stage.kept is not None:
+                yield stage.kept
+            for model in (stage.model, stage.clean, stage.start):
+                yield from _of_model(model)
+            for _, classified in stage.classified:
+                yield classified
+
+
+def _of_pairs(pairs: Clean | Poisoned | Kept | None) -> Iterator[Stage]:
+    if isinstance(pairs, Kept):
+        yield from _of_pairs(pairs.embedded.pairs)
+        yield pairs
+    elif isinstance(pairs, Poisoned):
+        yield from _of_pairs(pairs.pairs)
+        yield from _of_pairs(pairs.gallery)
+        yield pairs
+    elif pairs is not None and pairs.world is not None:
+        yield pairs.world
+
+
+def _of_model(model: Fresh | Trained | None) -> Iterator[Stage]:
+    if isinstance(model, Trained):
+        yield model
+
+
+# --- from a cell ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What lies outside a study: fingerprints of pairs that are read, and of encoders' weights, by `fact_of`."""
+
+    known: Mapping[str, str]
+
+    def of(self, *what: Any) -> str:
+        return self.known[fact_of(*what)]
+
+
+def fact_of(*what: Any) -> str:
+    """The name of a fact."""
+    return json.dumps([asdict(value) if is_dataclass(value) else value for value in what], sort_keys=True)  # type: ignore[arg-type]
+
+
+def outside(cells: Iterator[Cell] | tuple[Cell, ...]) -> tuple[list[tuple[Data, str]], list[Start]]:
+    """The data (with the part of them) and the encoders of these cells that lie outside, each once."""
+    data: dict[tuple[Data, str], None] = {}
+    starts: dict[Start, None] = {}
+    for cell in cells:
+        own = [cell.start, *([cell.filter.encoder] if cell.filter and cell.filter.encoder else [])]
+        starts |= dict.fromkeys(replace(s, pretrain=None, on=None) for s in own if not bare(s))
+        places = [(cell.data, "train"), (cell.data, "test"), (cell.test, "test")]
+        places += [(start.on, part) for start in own for part in ("train", "test") if start.pretrain]
+        places += [(cell.repair.on, "train")] if cell.repair else []
+        for place, part in places:
+            if place is not None and place.toy is None:
+                data[replace(place, share=1.0), part] = None
+    return list(data), list(starts)
+
+
+def measured(cell: Cell, facts: Facts) -> Measured:
+    """What measures a cell, with everything below it."""
+    plan = _Plan(cell, facts)
+    train, test = plan.pairs(cell.data, "train"), plan.pairs(cell.test or cell.data, "test")
+    poison = None if cell.attack is None else plan.poisoned(train, cell.attack)
+    kept = None if cell.filter is None else plan.kept(poison or train)
+    config = replace(cell.train, seed=cell.seed)
+    start = plan.model(cell.start, cell.seed)
+    model = Trained(start, kept or poison or train, cell.objective, config)
+    if cell.repair is not None:
+        own = cell.data.toy
+        on = cell.repair.on or (Data(toy=own) if own else cell.data)
+        pairs = plan.pairs(on, "train", REPAIR if on.toy else 0)
+        model = Trained(model, pairs, cell.repair.objective, replace(cell.repair.train, seed=cell.seed))
+    clean = Trained(start, train, Clip(), config)
+    found = Measured(
+        model,
+        clean,
+        test,
+        cell.seed,
+        start=start if "start" in cell.measures else None,
+        poison=poison,
+        kept=kept,
+        shift="shift" in cell.measures,
+        epochs="epochs" in cell.measures,
+    )
+    if not {"zero-shot", "probe"} & set(cell.measures):
+        return found
+    models = {"poisoned": model, "clean": clean, "start": found.start}
+    probe = train if "probe" in cell.measures else None
+    return replace(
+        found,
+        classified=tuple(
+            (name, Classified(one, test, "zero-shot" in cell.measures, probe))
+            for name, one in models.items()
+            if one is not None
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    cell: Cell
+    facts: Facts
+
+    def pairs(self, data: Data, part: str, added: int = 0) -> Clean:
+        seed = self.cell.seed
+        share = {"share": data.share, "seed": seed} if part == "train" and data.share < 1 else {}
+        if data.toy is not None:
+            return Clean(part, World(replace(data.toy, offset=0), seed + data.toy.offset + added), **share)
+        plain = replace(data, share=1.0)
+        return Clean(part, data=plain, fingerprint=self.facts.of(plain, part), **share)
+
+    def other_world(self, data: Data | None, seed: int, part: str) -> Clean:
+        """Pairs that an encoder is trained on beforehand: `data`, or a toy world like the cell's, of its own."""
+        if data is not None and data.toy is None:
+            return self.pairs(data, part)
+        toy = data.toy if data is not None and data.toy else replace(self.cell.data.toy or Toy(), offset=0)
+        return Clean(part, World(replace(toy, offset=0), PRETRAIN + seed + toy.offset))
+
+    def model(self, start: Start, seed: int) -> Fresh | Trained:
+        if bare(start):
+            fresh = Fresh(start.encoder, start.pretrained, seed)
+        else:
+            weights = self.facts.of(replace(start, pretrain=None, on=None))
+            fresh = Fresh(start.encoder, start.pretrained, weights=weights)
+        if start.pretrain is None:
+            return fresh
+        return Trained(fresh, self.other_world(start.on, seed, "train"), Clip(), replace(start.pretrain, seed=seed))
+
+    def watcher(self, added: int) -> tuple[Fresh | Trained, Clean | None]:
+        """A model of another seed that has seen neither these pairs nor the poison, and clean pairs beside it.
+
+        A start that is drawn at random knows nothing: it is trained by the cell's recipe first.
+        """
+        start, seed = self.cell.start, self.cell.seed + added
+        if bare(start) and start.pretrain is None:
+            start = replace(start, pretrain=self.cell.train)
+        test = self.other_world(start.on, seed, "test") if start.pretrain and start.on is None else None
+        return self.model(start, seed), test
+
+    def poisoned(self, train: Clean, attack: Attack) -> Poisoned:
+        gallery = self.pairs(self.cell.data, "test") if attack.name in ("single-image", "targeted") else None
+        surrogate = self.watcher(SURROGATE)[0] if needs_surrogate(attack) else None
+        return Poisoned(train, attack, self.cell.seed, gallery, surrogate)
+
+    def kept(self, pairs: Clean | Poisoned) -> Kept:
+        chosen = self.cell.filter
+        assert chosen is not None  # asked for by a cell that has one
+        encoder, test = self.watcher(FILTER)
+        if chosen.encoder is not None:
+            encoder, test = self.model(chosen.encoder, self.cell.seed + FILTER), None
+            if chosen.encoder.pretrain and chosen.encoder.on is None:
+                test = self.other_world(None, self.cell.seed + FILTER, "test")
+        reference = None
+        if isinstance(chosen.threshold, CleanQuantile):
+            reference = Embedded(test or self.pairs(self.cell.data, "test"), encoder)
+        embedded = Embedded(pairs, encoder)
+        return Kept(embedded, chosen.detector, chosen.threshold, self.cell.seed, reference)
+
+
+def needs_surrogate(attack: Attack) -> bool:
+    """Whether an attack works with an encoder."""
+    if attack.name == "badclip":
+        return not getattr(attack, "patch", "")
+    return (
+        getattr(attack, "pairing", "random") == "best-match"
+        or getattr(attack, "pgd", 0) > 0
+        or getattr(attack, "image", "") == "centroid"
+    )
+
+
+def work(stage: Stage) -> float:
+    """How much there is to do, to compare stages of one kind: pairs times epochs of a training."""
+    if isinstance(stage, Trained):
+        return stage.config.epochs * _pairs(stage.pairs) * (3 if type(stage.objective) is not Clip else 1)
+    return 1.0
+
+
+def _pairs(pairs: Clean | Poisoned | Kept) -> float:
+    if isinstance(pairs, Kept):
+        return _pairs(pairs.embedded.pairs)
+    if isinstance(pairs, Poisoned):
+        return _pairs(pairs.pairs)
+    return pairs.share * (CAPTIONS_PER_IMAGE * pairs.world.toy.train if pairs.world else 20_000)

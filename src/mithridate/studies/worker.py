@@ -1,0 +1,135 @@
+"""One process at a study: it takes what nobody has taken, does it, and waits for the others where it must."""
+
+import random
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mithridate.errors import MithridateError
+from mithridate.studies.claims import Claims
+from mithridate.studies.graph import Graph, Task
+from mithridate.studies.stages import Embedded, Poisoned, Trained
+from mithridate.studies.store import Store, write_json
+from mithridate.studies.work import carry_out
+
+FAILED, CLAIMS = "failed", "claims"
+_WAIT = (0.2, 2.0)  # seconds between two looks where all is taken: short first
+_GIVEN_UP = (Trained, Poisoned, Embedded)  # what is taken away when no cell needs it any more
+
+Tell = Callable[[str, str, float], None]  # what happened (cell, failed), to which measurement, seconds
+
+
+class Worker:
+    """`wanted`: keys of the measurements to be made, in order. `graph` is of the whole study."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        out: Path,
+        wanted: Sequence[str],
+        *,
+        tell: Tell,
+        keep_models: bool = False,
+        train_together: Callable[[str], None] = lambda key: None,
+    ) -> None:
+        self.graph, self.out, self.wanted, self.tell = graph, Path(out), list(wanted), tell
+        self.keep_models, self.train_together = keep_models, train_together
+        self.store = Store(out, frozenset(graph.epochs))
+        self.claims = Claims(self.out / CLAIMS)
+
+    def run(self) -> None:
+        """Until every wanted measurement is made, by whomever, or has failed."""
+        waited = _WAIT[0]
+        while True:
+            left = [key for key in self.wanted if not self.graph.has(key) and not self._failed(key)]
+            if not left:
+                return
+            task = self._pick(left)
+            if task is None:
+                # not all at once: others look too
+                time.sleep(waited * random.uniform(0.7, 1.3))
+                waited = min(_WAIT[1], waited * 1.5)
+                continue
+            waited = _WAIT[0]
+            self._do(task)
+
+    def _pick(self, left: Sequence[str]) -> Task | None:
+        """Something to do, claimed; None where others do all that can be done now."""
+        tried: set[str] = set()
+        for key in left:
+            for task in self.graph.missing(key):
+                if task.key in tried:
+                    continue
+                tried.add(task.key)
+                if failure(self.out, task.key) is not None:
+                    self._pass_on(task.key, key)
+                    break
+                if not all(self.graph.has(need) for need in task.needs) or not self.claims.take(task.key):
+                    continue
+                # done, or failed, by another between the look and the claim
+                if self.graph.has(task.key, look=True) or failure(self.out, task.key) is not None:
+                    self.claims.release(task.key)
+                    continue
+                return task
+        return None
+
+    def _do(self, task: Task) -> None:
+        clock = time.perf_counter()
+        try:
+            if isinstance(task.stage, Trained):
+                self.train_together(task.key)
+            carry_out(task.stage, self.store)
+        except Exception as error:
+            if all(self.graph.has(need, look=True) for need in task.needs):
+                self._fail(task.key, error)
+            # else another process, with another choice of cells, gave up what this one needs: it is made again
+        finally:
+            self.claims.release(task.key)
+        if task.key in self.graph.cells and self.graph.has(task.key):
+            self._give_up(task.key)
+            self.tell("cell", task.key, time.perf_counter() - clock)
+
+    def _failed(self, key: str) -> bool:
+        return failure(self.out, key) is not None
+
+    def _fail(self, key: str, error: Exception) -> None:
+        message = str(error) if isinstance(error, MithridateError) else f"{type(error).__name__}: {error}"
+        told = {"error": message, "traceback": "".join(traceback.format_exception(error))}
+        _write_failure(self.out, key, told)
+        if key in self.graph.cells:
+            self.tell("failed", key, 0.0)
+
+    def _pass_on(self, key: str, cell: str) -> None:
+        """A cell fails with what it needs."""
+        if cell != key:
+            _write_failure(self.out, cell, failure(self.out, key) or {})
+            self.tell("failed", cell, 0.0)
+
+    def _give_up(self, key: str) -> None:
+        """Take away models and sets that only this measurement and finished ones needed."""
+        if self.keep_models:
+            return
+        for below in self.graph.below(key):
+            task = self.graph.tasks[below]
+            if isinstance(task.stage, _GIVEN_UP) and all(self.graph.has(user) for user in self.graph.users[below]):
+                self.store.drop(task.stage)
+
+
+def failure(out: Path, key: str) -> dict[str, Any] | None:
+    """What went wrong with a stage, where something did."""
+    import json
+
+    try:
+        return json.loads((Path(out) / FAILED / f"{key}.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {"error": "what went wrong is damaged"}
+
+
+def _write_failure(out: Path, key: str, told: dict[str, Any]) -> None:
+    folder = Path(out) / FAILED
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / f"{key}.json", told)
