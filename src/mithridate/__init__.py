@@ -56,6 +56,11 @@ if TYPE_CHECKING:
     from mithridate.poisoning.trigger_test import write_trigger_test
     from mithridate.poisoning.triggers import TRIGGERS, parse_trigger
     from mithridate.report.write import write_report
+    from mithridate.studies.load import read_study
+    from mithridate.studies.outcomes import read_outcomes
+    from mithridate.studies.page import write_study
+    from mithridate.studies.run import run_study
+    from mithridate.studies.study import Study
     from mithridate.training.augment_only import AugmentOnly
     from mithridate.training.cleanclip import CleanClip
     from mithridate.training.clip import Clip
@@ -104,6 +109,7 @@ _WHERE = {
     "Scores": "filtering.scores",
     "SingleImage": "poisoning.relabel",
     "SingleLabel": "poisoning.relabel",
+    "Study": "studies.study",
     "SurrogateEncoder": "encoder.surrogate",
     "TRIGGERS": "poisoning.triggers",
     "Targeted": "poisoning.targeted",
@@ -128,9 +134,12 @@ _WHERE = {
     "read_keep_list": "filtering.keep",
     "read_labelled": "data.labelled",
     "read_manifest": "poisoning.manifest",
+    "read_outcomes": "studies.outcomes",
     "read_pairs": "data.read",
     "read_report": "evaluation.result",
+    "read_study": "studies.load",
     "read_truth": "poisoning.foreign",
+    "run_study": "studies.run",
     "save_encoder": "encoder.encoder",
     "train": "training.loop",
     "write_clip_benchmark": "data.labelled",
@@ -138,6 +147,7 @@ _WHERE = {
     "write_filtered": "filtering.output",
     "write_manifest": "poisoning.manifest",
     "write_report": "report.write",
+    "write_study": "studies.page",
     "write_toy_world": "data.toy_world",
     "write_trigger_test": "poisoning.trigger_test",
     "zero_shot": "evaluation.zeroshot",
@@ -188,6 +198,7 @@ __all__ = [
     "Scores",
     "SingleImage",
     "SingleLabel",
+    "Study",
     "StudyError",
     "SurrogateEncoder",
     "Targeted",
@@ -213,9 +224,12 @@ __all__ = [
     "read_keep_list",
     "read_labelled",
     "read_manifest",
+    "read_outcomes",
     "read_pairs",
     "read_report",
+    "read_study",
     "read_truth",
+    "run_study",
     "save_encoder",
     "train",
     "write_clip_benchmark",
@@ -223,6 +237,7 @@ __all__ = [
     "write_filtered",
     "write_manifest",
     "write_report",
+    "write_study",
     "write_toy_world",
     "write_trigger_test",
     "zero_shot",

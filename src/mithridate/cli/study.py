@@ -1,5 +1,6 @@
 """`mithridate study FILE|PRESET --out DIR`, `mithridate study status DIR`, `mithridate study list`."""
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -69,7 +70,8 @@ class StudyCommand:
             data=self.data,
             on_cell=lambda progress: print(_line(progress, study, self.out), file=sys.stderr, flush=True),
         )
-        return self._finish(study, ran)
+        # under torchrun the first process speaks for all
+        return self._finish(study, ran) if os.environ.get("RANK", "0") == "0" else 0
 
     def _finish(self, study: Study, ran: Ran) -> int:
         for cell, message in ran.failed:
@@ -77,7 +79,7 @@ class StudyCommand:
         outcomes = read_outcomes(study, self.out)
         page = None
         if outcomes:
-            page = _write(study, outcomes, self.out, ran)
+            page = _write(study, outcomes, self.out, ran.failed)
         told = {
             "out": str(self.out),
             "cells": ran.of,
@@ -106,13 +108,13 @@ class StudyCommand:
             print(f"time left: about {_time(seconds / max(1, self.jobs))} with {self.jobs} jobs")
 
 
-def _write(study: Study, outcomes: list[Outcome], out: Path, ran: Ran) -> Path:
+def _write(study: Study, outcomes: list[Outcome], out: Path, failed: Sequence[tuple[Cell, str]]) -> Path:
     from mithridate.studies.page import write_study
 
-    reached = {outcome.cell.experiment for outcome in outcomes} | {cell.experiment for cell, _ in ran.failed}
+    reached = {outcome.cell.experiment for outcome in outcomes} | {cell.experiment for cell, _ in failed}
     shown = tuple(experiment for experiment in study.experiments if experiment.name in reached)
-    seconds = {"run": round(ran.seconds, 1)}
-    return write_study(replace(study, experiments=shown), outcomes, out, seconds=seconds, failed=ran.failed)
+    seconds = {"of training": round(sum(outcome.numbers["seconds"] for outcome in outcomes), 1)}
+    return write_study(replace(study, experiments=shown), outcomes, out, seconds=seconds, failed=failed)
 
 
 def _line(progress: Progress, study: Study, out: Path) -> str:

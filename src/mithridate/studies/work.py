@@ -1,6 +1,7 @@
 """Stages carried out: each function reads what its stage needs from the store and writes what it gives."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -109,6 +110,8 @@ def _trained(stage: Trained, store: Store) -> None:
     try:
         go()
     except OutputError:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise  # the others began already
         # what lies there is of another version, or damaged; a full disk fails again
         shutil.rmtree(folder, ignore_errors=True)
         go()

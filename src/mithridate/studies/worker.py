@@ -1,5 +1,6 @@
 """One process at a study: it takes what nobody has taken, does it, and waits for the others where it must."""
 
+import json
 import random
 import time
 import traceback
@@ -32,7 +33,7 @@ class Worker:
         *,
         tell: Tell,
         keep_models: bool = False,
-        train_together: Callable[[str], None] = lambda key: None,
+        train_together: Callable[[str], None] | None = None,
     ) -> None:
         self.graph, self.out, self.wanted, self.tell = graph, Path(out), list(wanted), tell
         self.keep_models, self.train_together = keep_models, train_together
@@ -40,7 +41,10 @@ class Worker:
         self.claims = Claims(self.out / CLAIMS)
 
     def run(self) -> None:
-        """Until every wanted measurement is made, by whomever, or has failed."""
+        """Until every wanted measurement is made, by whomever, or has failed.
+
+        `train_together` is told the key of each training before it begins, where several processes take part in it.
+        """
         waited = _WAIT[0]
         while True:
             left = [key for key in self.wanted if not self.graph.has(key) and not self._failed(key)]
@@ -78,12 +82,14 @@ class Worker:
     def _do(self, task: Task) -> None:
         clock = time.perf_counter()
         try:
-            if isinstance(task.stage, Trained):
+            if isinstance(task.stage, Trained) and self.train_together is not None:
                 self.train_together(task.key)
             carry_out(task.stage, self.store)
         except Exception as error:
             if all(self.graph.has(need, look=True) for need in task.needs):
                 self._fail(task.key, error)
+            if isinstance(task.stage, Trained) and self.train_together is not None:
+                raise  # the others are in the middle of it
             # else another process, with another choice of cells, gave up what this one needs: it is made again
         finally:
             self.claims.release(task.key)
@@ -119,8 +125,6 @@ class Worker:
 
 def failure(out: Path, key: str) -> dict[str, Any] | None:
     """What went wrong with a stage, where something did."""
-    import json
-
     try:
         return json.loads((Path(out) / FAILED / f"{key}.json").read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,0 +1,106 @@
+"""A study under `torchrun`: the first process does everything but the trainings, in which all take part.
+
+The others wait by looking at a small file in the study's folder, so that no collective is left waiting for an hour.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+
+from mithridate.studies.facts import find_facts, read_facts
+from mithridate.studies.graph import Graph
+from mithridate.studies.record import open_folder
+from mithridate.studies.run import Progress, Ran, Run
+from mithridate.studies.stages import Trained
+from mithridate.studies.store import Store, write_json
+from mithridate.studies.study import Study
+from mithridate.studies.worker import Worker
+from mithridate.training.loop import train
+
+_LOOK = 0.1  # seconds between two looks at what to train next
+
+
+def run_together(
+    study: Study,
+    chosen: Study,
+    out: Path,
+    *,
+    keep_models: bool,
+    text: str | None,
+    data: str | None,
+    on_cell: Callable[[Progress], None],
+) -> Ran:
+    """As `run_study`, in every process of a `torchrun`; the first gives back what came of it.
+
+    An error in a training ends the run: the processes would wait for each other.
+    """
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    name = [uuid4().hex]
+    dist.broadcast_object_list(name, src=0, device=accelerator.device)
+    board = Path(out) / f".together-{name[0]}.json"
+    if accelerator.process_index > 0:
+        return _join_in(study, Path(out), board)
+    told = 0
+
+    def announce(key: str) -> None:
+        nonlocal told
+        told += 1
+        write_json(board, {"number": told, "train": key})
+
+    try:
+        open_folder(study, out, text=text, data=data)
+        facts = find_facts(study, out)
+        run = Run.begin(study, chosen, out, facts, on_cell)
+        Worker(
+            run.graph,
+            out,
+            run.wanted,
+            tell=run.tell,
+            keep_models=keep_models,
+            train_together=announce,
+        ).run()
+        announce("")
+        return run.end()
+    finally:
+        # the others look several times a second, and leave by themselves
+        time.sleep(10 * _LOOK)
+        board.unlink(missing_ok=True)
+
+
+def _join_in(study: Study, out: Path, board: Path) -> Ran:
+    """Take part in every training that the first process announces."""
+    seen, parent = 0, os.getppid()
+    graph: Graph | None = None
+    while os.getppid() == parent:
+        try:
+            told: dict[str, Any] = json.loads(board.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            told = {"number": 0}
+        if told["number"] == seen:
+            time.sleep(_LOOK)
+            continue
+        seen = told["number"]
+        if not told["train"]:
+            break
+        graph = graph or Graph.of(study.cells, read_facts(out), out)
+        stage = graph.tasks[told["train"]].stage
+        assert isinstance(stage, Trained)  # nothing else is announced
+        store = Store(out, frozenset(graph.epochs))
+        train(
+            store.encoder(stage.start),
+            store.pairs(stage.pairs),
+            objective=stage.objective,
+            config=replace(stage.config, save_epochs=store.keeps_epochs(stage)),
+            out=store.folder(stage),
+            cache=store.cache(stage.pairs),
+        )
+    return Ran(0, 0, 0.0)
