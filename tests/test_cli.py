@@ -1,7 +1,7 @@
 import json
-import os
-import subprocess
-import sys
+import resource
+import signal
+from contextlib import contextmanager
 
 import pytest
 
@@ -286,29 +286,46 @@ def test_images_that_do_not_decode_are_counted_and_named(toy_world, tmp_path, ca
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "command", [["data", "toy"], ["embed", "DATA", "--encoder", "mithridate-tiny"]], ids=lambda c: c[0]
-)
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(command, toy_world, tmp_path):
-    # a limit on the size of files is what a full disk looks like to a program, and needs no disk to fill
-    code = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); "
-        "from mithridate.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
-    command = [str(toy_world) if word == "DATA" else word for word in command]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command, "--out", str(tmp_path / "out"), "--json"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "MITHRIDATE_CACHE": str(tmp_path / "cache")},
-    )
-    assert done.returncode == 1
-    lines = done.stderr.strip().splitlines()
-    assert lines[-1].startswith("mithridate: cannot write") and "free some space" in lines[-1]
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "out").exists()
+@contextmanager
+def full_disk():
+    """A limit on the size of files: what a full disk looks like to a program, and needs no disk to fill."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+
+
+ALTERED = ["poison", "backdoor", "DATA", "--split", "train", "--target", "boat", "--count", "20"]
+WRITERS = {
+    "toy": ["data", "toy", "--train", "20", "--test", "0"],
+    "convert": ["data", "convert", "DATA"],
+    "overlay": ALTERED,
+    "table": [*ALTERED, "--format", "table"],
+    "webdataset": [*ALTERED, "--format", "webdataset"],
+    "embed": ["embed", "DATA", "--encoder", "mithridate-tiny"],
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(name, toy_world, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MITHRIDATE_CACHE", str(tmp_path / "cache"))
+    command = [str(toy_world) if word == "DATA" else word for word in WRITERS[name]]
+    with full_disk():
+        told = complaint(capsys, *command, "--out", str(tmp_path / "new" / "out"), "--json")
+    assert told.startswith("mithridate: cannot write") and "free some space" in told
+    assert not (tmp_path / "new").exists()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_full_disk_while_a_report_is_written_leaves_none(run, toy_world, tmp_path, capsys):
+    with full_disk():
+        told = complaint(capsys, "evaluate", str(run), str(toy_world), "--split", "test", "--out", str(tmp_path / "r"))
+    assert told.startswith("mithridate: cannot write") and "free some space" in told
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_goal_outside_the_test_set_is_refused(run, toy_world, tmp_path, capsys):

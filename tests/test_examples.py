@@ -34,6 +34,7 @@ def test_the_researcher_compares_two_attacks(tmp_path, capsys):
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["single-label", "one-image-many"]
 
 
+@pytest.mark.slow
 def test_the_attack_study_goes_on_where_it_stopped(tmp_path, capsys):
     study = example("attack_study")
     options = {"counts": (2,), "train": 135, "test": 54, "epochs": 1, "targets": 3}
