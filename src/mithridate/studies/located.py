@@ -19,7 +19,7 @@ MAX_VALUES = 50_000  # what aliases point at counts each time
 MAX_DEPTH = 24
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
-_FLOAT = re.compile(r"[-+]?([0-9][0-9_]*)?(\.[0-9_]*)?([eE][-+]?[0-9]+)?")
+_FLOAT = re.compile(r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))([eE][-+]?[0-9]+)?")
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
@@ -77,11 +77,9 @@ def told(value: Any) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean x?`, or what there is to choose from."""
     known = [str(name) for name in known]
-    found = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
-    if not found:  # `airplane` for `aeroplane`, in upper case
-        found = difflib.get_close_matches(str(word).lower(), [name.lower() for name in known], n=1, cutoff=0.4)
+    found = difflib.get_close_matches(str(word).lower(), [name.lower() for name in known], n=1, cutoff=0.4)
     if found:
-        right = next(name for name in known if name.lower() == found[0].lower())
+        right = next(name for name in known if name.lower() == found[0])
         return f"did you mean {right}?"
     shown = ", ".join(known[:30])
     return f"expected one of {shown}" if known else "there is none"
@@ -160,9 +158,4 @@ def _scalar(text: str) -> Any:
         return _WORDS[text]
     if _INTEGER.fullmatch(text) and len(text) < 40:
         return int(text.replace("_", ""))
-    if _FLOAT.fullmatch(text) and any(sign.isdigit() for sign in text) and not _INTEGER.fullmatch(text):
-        try:
-            return float(text.replace("_", ""))
-        except ValueError:
-            return text
-    return text
+    return float(text.replace("_", "")) if _FLOAT.fullmatch(text) else text

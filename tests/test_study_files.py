@@ -1,0 +1,313 @@
+"""Study files: what one becomes, and for every way of being wrong a sentence that names file, line and field."""
+
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# (a cell's attack is one of many, or none; the tests know which)
+
+import textwrap
+
+import pytest
+
+from mithridate.errors import StudyError
+from mithridate.studies.cells import axes_of, reference, selected
+from mithridate.studies.load import preset_names, read_study, study_of
+from mithridate.studies.located import parse_located
+from mithridate.training.clip import Clip
+
+FILE = """\
+study: small
+title: A small study
+profiles:
+  toy:
+    data: {toy: {train: 60, test: 27, classes: [sheep, aeroplane, bird]}}
+    source: sheep
+  files:
+    data: {train: 'train-{0..1}.tar', test: dev.tar}
+    source: bicycle
+    seeds: [7]
+seeds: [0, 1]
+train: {preset: scratch, epochs: 2}
+experiments:
+  - name: one
+    title: One
+    attack: {attack: single-label, source: $source, target: aeroplane}
+    objective: [clip, {objective: roclip, every: 2, label: RoCLIP}]
+    vary: {attack.count: [5, 10]}
+    measure: [epochs]
+    show:
+      - table: {rows: [objective, attack.count, model], measures: [Hit@10, IR@10]}
+    claims:
+      - {says: It works., measure: Hit@10, of: {objective: clip}, is: above}
+"""
+
+
+def study(text=FILE, **options):
+    return study_of(parse_located(textwrap.dedent(text), "small.yaml"), **options)
+
+
+def changed(old, new):
+    assert old in FILE
+    return FILE.replace(old, new)
+
+
+def one(experiment):
+    """A study of one experiment with the toy world's smallest data."""
+    return f"study: small\nexperiments:\n  - name: one\n{textwrap.indent(textwrap.dedent(experiment), '    ')}"
+
+
+def test_a_file_becomes_cells_in_order():
+    found = study()
+    assert found.profile == "toy"
+    assert [(cell.axes, cell.seed) for cell in found.cells[:3]] == [
+        ((("objective", "clip"), ("attack.count", 5)), 0),
+        ((("objective", "clip"), ("attack.count", 5)), 1),
+        ((("objective", "clip"), ("attack.count", 10)), 0),
+    ]
+    assert axes_of(found.experiments[0]) == {"objective": ["clip", "RoCLIP"], "attack.count": [5, 10]}
+    cell = found.cells[-1]
+    assert (cell.attack.source, cell.attack.count, cell.objective.every) == ("sheep", 10, 2)
+    assert (cell.train.epochs, cell.train.lr, cell.data.toy.train) == (2, 2e-3, 60)
+    assert cell.measures == ("epochs",)
+
+
+def test_a_folder_is_read_by_the_profile_files(tmp_path):
+    (tmp_path / "weights").mkdir()
+    text = changed("train: {preset", "start: {encoder: weights}\ntrain: {preset")
+    cell = study(text, data=str(tmp_path)).cells[0]
+    assert (cell.data.path, cell.data.train, cell.seed) == (str(tmp_path), "train-{0..1}.tar", 7)
+    assert cell.attack.source == "bicycle"
+    assert cell.start.encoder == str(tmp_path / "weights")
+
+
+def test_seeds_given_take_the_place_of_the_files():
+    assert {cell.seed for cell in study(seeds=(4, 5)).cells} == {4, 5}
+
+
+def test_the_clean_cell_differs_in_what_makes_poison_and_defence():
+    cell = study().cells[-1]
+    clean = reference(cell)
+    assert (clean.attack, clean.filter, clean.repair, clean.objective) == (None, None, None, Clip())
+    assert (clean.data, clean.start, clean.train, clean.seed) == (cell.data, cell.start, cell.train, cell.seed)
+
+
+def test_experiments_are_chosen_by_name():
+    text = FILE + "  - name: two\n    profiles: [files]\n  - {name: three, attack: null}\n"
+    found = study(text)
+    assert [experiment.name for experiment in found.experiments] == ["one", "three"]
+    assert [experiment.name for experiment in selected(found, ["three"]).experiments] == ["three"]
+    with pytest.raises(StudyError, match="no experiment 'thre'; did you mean three"):
+        selected(found, ["thre"])
+
+
+def test_combinations_in_which_two_are_equal_are_left_out():
+    text = one("""\
+        attack: {attack: single-label, source: sheep, target: bird}
+        vary: {attack.source: [sheep, bird], attack.target: [sheep, bird, sofa]}
+        unless_equal: [attack.source, attack.target]
+    """)
+    found = [tuple(label for _, label in cell.axes) for cell in study(text).cells]
+    assert found == [("sheep", "bird"), ("sheep", "sofa"), ("bird", "sheep"), ("bird", "sofa")]
+
+
+def test_sections_may_be_words_nothing_and_lists():
+    text = one("""\
+        data: [toy, {toy: {train: 80}, label: small}]
+        attack: [null, {attack: backdoor, target: bird}]
+        filter: [null, {detector: cosine-distance, clean-quantile: 0.9}, {detector: gmm, budget-share: 0.1}]
+        repair: {objective: cleanclip, inmodal_weight: 2, train: repair-1e-4}
+        start: {encoder: mithridate-tiny, pretrain: {epochs: 1}}
+        vary: {filter.budget-share: [0.1, 0.2], data.share: [0.5, 1]}
+    """).replace("clean-quantile: 0.9", "budget-pairs: 5")
+    with pytest.raises(StudyError, match="filter has budget_pairs and budget_share; a filter has one threshold"):
+        study(text)
+    text = text.replace("{detector: cosine-distance, budget-pairs: 5}, ", "")
+    cells = study(text).cells
+    assert len(cells) == 2 * 2 * 2 * 2 * 2
+    assert {cell.axis["filter"] for cell in cells} == {"none", "gmm"}
+    assert {cell.filter.threshold.share for cell in cells if cell.filter} == {0.1, 0.2}
+    last = cells[-1]
+    assert (last.data.toy.train, last.data.share, last.start.pretrain.lr, last.repair.train.lr) == (80, 1.0, 2e-3, 1e-4)
+    assert (last.train.lr, last.repair.objective.inmodal_weight) == (
+        1e-5,
+        2.0,
+    )  # fine-tuned: the start has learned already
+
+
+def test_words_of_yaml_1_1_are_words_here():
+    root = parse_located("{on: yes, at: 12:30, rate: 1e-3, no: 010, it: '5', nothing: ~, share: .5}", "x")
+    assert root.plain() == {
+        "on": "yes", "at": "12:30", "rate": 1e-3, "no": "010", "it": "5", "nothing": None, "share": 0.5
+    }
+
+
+def test_presets_are_read():
+    for name in preset_names():
+        assert read_study(name).cells
+
+
+# (what is wrong in the file, what the message says); the first line of an experiment's own text is line 4
+WRONG = {
+    "unknown attack": (
+        one("attack: {attack: backdor, target: bird}"),
+        r"line 4: no attack is called 'backdor'; did you mean backdoor",
+    ),
+    "unknown objective": (
+        one("objective: robustclip"),
+        r"line 4: no objective is called 'robustclip'; did you mean roclip",
+    ),
+    "unknown detector": (
+        one("filter: {detector: cosine}"),
+        r"line 4: no detector is called 'cosine'; did you mean cosine-distance",
+    ),
+    "unknown preset": (one("train: {preset: scrach}"), r"line 4: no preset is called 'scrach'; did you mean scratch"),
+    "misspelt option": (
+        one("attack:\n  attack: backdoor\n  target: bird\n  triger: patch"),
+        r"line 7: attack has no option 'triger'; did you mean trigger",
+    ),
+    "misspelt field": (one("tittle: One"), r"line 4: an experiment has no field 'tittle'; did you mean title"),
+    "misspelt field of a study": (
+        f"{one('title: x')}\nsedes: [1]",
+        r"line \d: a study has no field 'sedes'; did you mean seeds",
+    ),
+    "misspelt word": (changed("$source", "$sorce"), r"line 16: profile 'toy' has no word \$sorce; did you mean source"),
+    "word without profiles": (one("attack: $it"), r"line 4: \$it is a word of a profile"),
+    "option missing": (one("attack: {attack: single-label, source: bird}"), r"line 4: attack needs 'target'"),
+    "attack without a name": (one("attack: {target: bird}"), r"line 4: attack needs 'attack': one of single-image"),
+    "text for a number": (one("train: {epochs: many}"), r"line 4: train.epochs should be a valid integer, got 'many'"),
+    "half an epoch": (one("train: {epochs: 1.5}"), r"line 4: train.epochs should be a valid integer.*, got 1.5"),
+    "number for text": (
+        one("attack: {attack: backdoor, target: 3}"),
+        r"line 4: attack.target should be a valid string, got 3",
+    ),
+    "a choice that is none": (
+        one("attack: {attack: single-label, source: bird, target: dog, mode: replase}"),
+        r"attack.mode .*did you mean replace",
+    ),
+    "impossible option": (
+        one("attack: {attack: targeted, images: 0}"),
+        r"line 4: attack: images must be at least 1, got 0",
+    ),
+    "impossible strength": (
+        one("filter: {detector: gmm, clean-quantile: 1.5}"),
+        r"line 4: filter: a quantile must lie in \(0, 1\), got 1.5",
+    ),
+    "impossible recipe": (one("train: {preset: finetune, lr: 1.0e-9}"), r"line 4: train: min_lr must not exceed lr"),
+    "impossible trigger": (one("attack: {attack: backdoor, target: bird, trigger: patsh}"), r"line 4: attack: .*patsh"),
+    "no threshold": (one("filter: neg-clip-loss"), r"line 4: filter needs one of above, clean-quantile"),
+    "impossible class": (
+        one("attack:\n  attack: single-label\n  source: sheep\n  target: airplane"),
+        r"line 7: attack.target: the toy world has no class 'airplane'; did you mean aeroplane",
+    ),
+    "impossible class of a goal": (
+        one("attack: {attack: multi-label, goals: ['sheep:plane']}"),
+        r"line 4: attack.goals: the toy world has no class 'plane'",
+    ),
+    "impossible class of the profile": (
+        changed("source: sheep", "source: sheeep"),
+        r"line 6|line 16.*'sheeep'; did you mean sheep",
+    ),
+    "class the toy world cannot draw": (
+        one("data: {toy: {classes: [bird, unicorn]}}"),
+        r"line 4: the toy world has no class 'unicorn'",
+    ),
+    "toy and files": (one("data: {toy: {}, train: x.tar}"), r"line 4: data.train is of no use with a toy world"),
+    "data of nothing": (one("data: {share: 0.5}"), r"line 4: data needs 'toy', or 'train' and 'test'"),
+    "nothing to test with": (one("data: {train: x.tar}"), r"line 4: data needs 'test' or 'test_split'"),
+    "impossible share": (one("data: {toy: {}, share: 0}"), r"line 4: data.share must lie in \(0, 1\], got 0"),
+    "seeds twice": (one("seeds: [1, 1]"), r"line 4: seeds are different whole numbers"),
+    "seeds that are none": (one("seeds: [one]"), r"line 4: seeds should be a valid integer, got \['one'\]"),
+    "seed of training": (one("train: {seed: 3}"), r"line 4: train.seed is the study's to say"),
+    "unknown measure": (
+        one("measure: [zeroshot]"),
+        r"line 4: nothing that is measured is called 'zeroshot'; did you mean zero-shot",
+    ),
+    "repair without recipe": (one("repair: cleanclip"), r"line 4: repair needs 'train'"),
+    "unknown axis in a table": (
+        changed("rows: [objective,", "rows: [objectives,"),
+        r"line 21: table.rows: this experiment has no axis 'objectives'; did you mean objective",
+    ),
+    "unknown measure in a table": (
+        changed("measures: [Hit@10,", "measures: [Hits@10,"),
+        r"line 21: table.measures: no measure is called 'Hits@10'; did you mean Hit@10",
+    ),
+    "unknown axis of a claim": (
+        changed("of: {objective: clip}", "of: {objectiv: clip}"),
+        r"line 23: claim.of: this experiment has no axis 'objectiv'",
+    ),
+    "unknown label of a claim": (
+        changed("of: {objective: clip}", "of: {objective: roclip}"),
+        r"line 23: claim.of: objective has no label 'roclip'; did you mean RoCLIP",
+    ),
+    "unknown verb of a claim": (changed("is: above", "is: over"), r"line 23: claim.is should be 'above', .*got 'over'"),
+    "claim along words": (
+        changed("is: above", "is: rising, along: objective"),
+        r"along: the labels of objective are no numbers",
+    ),
+    "claim without along": (
+        changed("is: above", "is: rising"),
+        r"line 23: a claim that Hit@10 is rising needs `along`",
+    ),
+    "figure without an axis": (
+        changed(
+            "- table: {rows: [objective, attack.count, model], measures: [Hit@10, IR@10]}",
+            "- figure: {kind: line, x: attack.count}",
+        ),
+        r"line 21: a figure of kind line needs 'y'",
+    ),
+    "what cannot be varied": (one("vary: {seeds: [1]}"), r"line 4: 'seeds' cannot be varied"),
+    "varied within nothing": (
+        one("vary: {attack.count: [1]}"),
+        r"line 4: attack.count is varied, and this experiment has no attack",
+    ),
+    "varied option that is none": (
+        one("attack: {attack: backdoor, target: bird}\nvary: {attack.cuont: [1]}"),
+        r"line 5: attack has no option 'cuont'; did you mean count",
+    ),
+    "a value twice": (
+        one("attack: {attack: backdoor, target: bird}\nvary: {attack.count: [1, 1]}"),
+        r"line 5: vary.attack.count has a value twice",
+    ),
+    "labels twice": (
+        one("objective: [clip, clip]"),
+        r"line 4: two entries of objective are called 'clip'; give each a `label`",
+    ),
+    "two experiments of one name": (
+        "study: a\nexperiments: [{name: b}, {name: b}]",
+        r"line 2: two experiments are called 'b'",
+    ),
+    "no name": ("study: a b\nexperiments: []", r"line 1: study is a name of letters, digits and dashes, got 'a b'"),
+    "no experiments": ("study: a", r"line 1: a study file needs 'experiments'"),
+    "not a mapping": ("- a\n- b", r"line 1: a study file should be a mapping"),
+    "a section that is no mapping": (one("train: [[1]]"), r"line 4: train should be a mapping"),
+    "a name twice": (one("title: a\ntitle: b"), r"line 5: 'title' is given twice; it stands in line 4 too"),
+    "not YAML": ("study: [a", r"line \d+: this is not YAML"),
+    "a tag": ("study: !!python/object/apply:os.system [ls]", r"line 1: a study file has no tags"),
+    "empty": ("", "is empty"),
+    "nested without end": ("study: &a [*a]", r"nested at most"),
+    "too much": (
+        "a: &a [" + "x, " * 300 + "x]\nb: &b [" + "*a, " * 300 + "*a]\nc: [" + "*b, " * 9 + "*b]",
+        "at most 50,000 values",
+    ),
+}
+
+
+@pytest.mark.parametrize("text, match", WRONG.values(), ids=WRONG)
+def test_a_wrong_file_is_told_by_line_and_nearest_word(text, match):
+    with pytest.raises(StudyError, match=f"(?s)small.yaml.*{match}"):
+        study(text)
+
+
+def test_an_unknown_profile_names_those_there_are():
+    with pytest.raises(StudyError, match=r"line \d: no profile is called 'tyo'.*profiles are toy, files"):
+        study(data="tyo")
+
+
+def test_a_file_that_is_not_there_names_the_presets():
+    with pytest.raises(StudyError, match="no file mmpoisn, and no preset"):
+        read_study("mmpoisn")
+
+
+def test_a_large_file_is_refused(tmp_path):
+    path = tmp_path / "large.yaml"
+    path.write_text("#" * (2**20 + 1))
+    with pytest.raises(StudyError, match=r"large.yaml has 1,048,577 bytes"):
+        read_study(path)
