@@ -90,6 +90,8 @@ class Run:
         loss.load_state_dict(state["objective"])
         optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
+        if "threads" in state:  # sums are split over threads, and round otherwise with another number
+            torch.set_num_threads(state["threads"])
         lines = (self.folder / METRICS).read_text(encoding="utf-8").splitlines() if state["step"] else []
         kept = [line for line in lines if _step_of(line) < state["step"]]
         write_atomically(self.folder / METRICS, "".join(f"{line}\n" for line in kept))
@@ -105,6 +107,7 @@ class Run:
             "objective": loss.state_dict(),
             "optimizer": optimizer.state_dict(),
             "rng": torch.get_rng_state(),
+            "threads": torch.get_num_threads(),
         }
         temporary = self.folder / f".{STATE}"
         try:
