@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from mithridate.data.sources import expand_braces
 from mithridate.errors import StudyError
 from mithridate.studies.build import (
     NAMED_BY,
@@ -92,18 +93,37 @@ def _profile(top: Mapping[str, Located], data: str | None) -> tuple[str, dict[st
     profiles = top["profiles"].items("profiles")
     if not profiles:
         top["profiles"].fail("profiles needs one at least")
-    folder = ""
+    folder, name = "", ""
+    if data is not None and "=" in data:
+        name, _, folder = data.partition("=")
     if data is None:
         chosen = next(iter(profiles))
     elif data in profiles:
         chosen = data
-    elif Path(data).is_dir() and FILES in profiles:
-        chosen, folder = FILES, data
+    elif name in profiles and Path(folder).is_dir():
+        chosen = name
+    elif Path(data).is_dir():
+        lie_there = (name for name, words in profiles.items() if name != FILES and _lies_in(words, Path(data)))
+        chosen, folder = next(lie_there, FILES), data
+        if chosen not in profiles:
+            top["profiles"].fail(
+                f"{data} has the files of no profile, and there is no profile {FILES!r} to read others by; profiles "
+                f"are {', '.join(profiles)}"
+            )
     else:
-        known = ", ".join(profiles)
-        what = "folder" if FILES in profiles else f"folder (there is no profile {FILES!r} to read one by)"
-        top["profiles"].fail(f"no profile is called {data!r}, and it is no {what}; profiles are {known}")
+        top["profiles"].fail(f"no profile is called {data!r}, and it is no folder; profiles are {', '.join(profiles)}")
     return chosen, dict(profiles[chosen].items(f"profiles.{chosen}")), folder
+
+
+def _lies_in(profile: Located, folder: Path) -> bool:
+    """Whether a profile's training and test data are files that `folder` has."""
+    data = profile.value.get("data") if isinstance(profile.value, dict) else None
+    named = [data.value[part].value for part in ("train", "test") if part in data.value] if data is not None else []
+    return bool(named) and all(isinstance(name, str) and _is_there(folder / name) for name in named)
+
+
+def _is_there(path: Path) -> bool:
+    return all(Path(name).exists() for name in expand_braces(str(path)))
 
 
 def _refuse_unknown(given: Mapping[str, Located], known: Sequence[str], what: str) -> None:
@@ -119,14 +139,15 @@ class _Reader:
         self.name, self.profile, self.words, self.folder, self.given_seeds = name, profile, words, folder, seeds
 
     def study(self, root: Located) -> Study:
-        top = {key: node if key == "profiles" else self.filled(node) for key, node in root.value.items()}
+        whole = ("profiles", "experiments")  # words of an experiment that is left out need not be there
+        top = {key: node if key in whole else self.filled(node) for key, node in root.value.items()}
         inherited = {key: top[key] for key in (*SECTIONS, "seeds", "measure") if key in top}
         inherited |= {key: self.filled(node) for key, node in self.words.items() if key in (*SECTIONS, "seeds")}
         experiments: list[Experiment] = []
         for entry in top["experiments"].entries("experiments"):
-            found = self.experiment(entry, inherited, root)
-            if found is None:
+            if self.left_out(entry, root):
                 continue
+            found = self.experiment(self.filled(entry), inherited)
             if found.name in [other.name for other in experiments]:
                 entry.fail(f"two experiments are called {found.name!r}")
             experiments.append(found)
@@ -152,7 +173,18 @@ class _Reader:
             node.fail(f"profile {self.profile!r} has no word ${word}; {nearest(word, self.words)}")
         return self.words[word]
 
-    def experiment(self, node: Located, inherited: Mapping[str, Located], root: Located) -> Experiment | None:
+    def left_out(self, node: Located, root: Located) -> bool:
+        """Whether an experiment is one of other profiles."""
+        given = node.items("an experiment")
+        if "profiles" not in given:
+            return False
+        known = root.value["profiles"].value if "profiles" in root.value else {}
+        for word in given["profiles"].words("profiles"):
+            if word not in known:
+                given["profiles"].fail(f"no profile is called {word!r}; {nearest(word, known)}")
+        return self.profile not in given["profiles"].words("profiles")
+
+    def experiment(self, node: Located, inherited: Mapping[str, Located]) -> Experiment:
         given = node.items("an experiment")
         _refuse_unknown(given, _OF_EXPERIMENT, "an experiment")
         if "name" not in given:
@@ -160,13 +192,6 @@ class _Reader:
         name = given["name"].text("name")
         if not _NAME.fullmatch(name):
             given["name"].fail(f"name is a word of letters, digits and dashes, got {told(name)}")
-        if "profiles" in given:
-            known = root.value["profiles"].value if "profiles" in root.value else {}
-            for word in given["profiles"].words("profiles"):
-                if word not in known:
-                    given["profiles"].fail(f"no profile is called {word!r}; {nearest(word, known)}")
-            if self.profile not in given["profiles"].words("profiles"):
-                return None
         merged = {**inherited, **given}
         # what the experiment says comes in its order, after what holds for all
         merged = {key: merged[key] for key in (*(k for k in inherited if k not in given), *given)}

@@ -66,7 +66,7 @@ def _read(kind: Any, node: Located, what: str, axes: Axes, rename: Mapping[str, 
         if field in _AXES:
             for axis in entry.words(f"{what}.{name}"):
                 _refuse_unknown_axis(axis, entry, f"{what}.{name}", axes)
-        elif field in ("measure", "measures", "z"):
+        elif field in ("measure", "measures", "z", "than_measure"):
             for measure in entry.words(f"{what}.{name}"):
                 _refuse_unknown_measure(measure, entry, f"{what}.{name}")
     if missing := [n for n in known if n in ("rows", "measures", "kind", "says", "measure", "is_") and n not in values]:

@@ -87,7 +87,7 @@ class Filter:
     detector: Detector
     threshold: Threshold
     encoder: Start | None = None
-    """What embeds the pairs; by default the start of another seed, which has seen neither these pairs nor the poison."""
+    """What embeds the pairs; by default the start of another seed: it has seen neither these pairs nor the poison."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class Repair:
     train: TrainConfig
     objective: Objective = field(default_factory=Clip)
     on: Data | None = None
-    """Clean pairs; by default the training pairs of a toy world that nothing else uses, else the clean training pairs."""
+    """Clean pairs; by default those of a toy world that nothing else trains on, else the clean training pairs."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,8 @@ class Claim:
     """`is` in the file: above or below `than`; equal within `margin`; rising or falling along `along`."""
     than: Where | None = None
     """What it is held against: other cells, or the same on another model. None: `value`."""
+    than_measure: str = ""
+    """The measure of `than`, where it is another."""
     value: float | None = None
     """A fixed number to be above, below or equal to; `chance` where it is None and `than` too."""
     margin: float = 0.0

@@ -1,7 +1,7 @@
 """Whether what was claimed held: a test for each claim, its verdict, and the sentence that says so."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal
 
@@ -142,7 +142,8 @@ def _test(claim: Claim, where: Where, at: dict[str, Label], outcomes: Sequence[O
             return f"chance is not known for {claim.measure}"
         return Tested(at, (side.estimate,), against(side, level), level)
     # the same cells but for what `than` says; a model that was not measured after every epoch counts as it ended
-    other = _side(claim, {**where, **claim.than}, outcomes, fall_back="epoch" not in claim.than)
+    second = replace(claim, measure=claim.than_measure or claim.measure)
+    other = _side(second, {**where, **claim.than}, outcomes, fall_back="epoch" not in claim.than)
     if isinstance(other, str):
         return other
     assert other.estimate is not None
