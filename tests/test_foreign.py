@@ -2,7 +2,12 @@
 
 import csv
 import gc
+import importlib.util
 import json
+import sys
+from argparse import Namespace
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -75,6 +80,64 @@ def test_open_clip_reads_the_csv_of_a_poisoned_set(made, tmp_path, monkeypatch):
         with Image.open(row["filepath"]) as image:
             theirs = np.asarray(image)
         assert (theirs == np.asarray(decode(read_bytes(place), place))).all()
+
+
+@pytest.fixture
+def their_data(monkeypatch):
+    """The data module of open_clip's trainer, which is in the base package but imports pandas of the training extra."""
+    if importlib.util.find_spec("pandas") is None:
+        stand_in: Any = ModuleType("pandas")
+        stand_in.__spec__ = ModuleSpec("pandas", None)
+        stand_in.read_csv = _read_csv
+        monkeypatch.setitem(sys.modules, "pandas", stand_in)
+    yield pytest.importorskip("open_clip_train.data", reason="open_clip's trainer is not installed")
+    sys.modules.pop("open_clip_train.data", None)
+
+
+def _read_csv(path: str, sep: str) -> dict[str, np.ndarray]:
+    with open(path, newline="", encoding="utf-8") as file:  # noqa: PTH123
+        rows = list(csv.DictReader(file, delimiter=sep))
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def as_tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(image.convert("RGB")).copy())
+
+
+def test_open_clips_own_csv_reader_reads_a_poisoned_set(made, tmp_path, monkeypatch, their_data):
+    write_table(made.pairs, tmp_path, copy_images=True, records=made.records)
+    monkeypatch.chdir(tmp_path)
+    dataset = their_data.CsvDataset(
+        "open_clip.csv", as_tensor, "filepath", "title", "\t", tokenizer=lambda texts: texts
+    )
+    assert [dataset[i][1] for i in range(len(dataset))] == made.pairs.text.to_pylist()
+    places = made.pairs.image.to_pylist()
+    for row in np.flatnonzero(np.isin(made.pairs.uid.to_pylist(), made.manifest.poisoned["uid"].to_pylist()))[:5]:
+        assert (dataset[row][0].numpy() == np.asarray(decode(read_bytes(places[row]), "x"))).all()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves its files to the garbage collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_open_clips_own_webdataset_reader_reads_a_poisoned_set(made, tmp_path, their_data):
+    write_webdataset(made.pairs, tmp_path, records=made.records, samples_per_shard=20)
+    last = sorted(path.stem for path in tmp_path.glob("*.tar"))[-1]
+    samples = len(set(made.records.tolist()))
+    shards = f"{tmp_path}/{{00000..{last}}}.tar"
+    assert their_data.get_dataset_size(shards) == (samples, int(last) + 1)  # from sizes.json, for training
+    # what it trains with needs the webdataset of its extra; what it validates with reads the same samples
+    options = Namespace(val_data=shards, val_num_samples=samples, batch_size=7, workers=0)
+    loader = their_data.get_wds_dataset(options, as_tensor, False, tokenizer=lambda text: [text]).dataloader
+    images, texts = zip(*loader)
+    assert {len(batch) for batch in texts[:-1]} == {7} and sum(map(len, texts)) == samples
+    assert all(batch.shape[1:] == (64, 64, 3) for batch in images)
+    places, first = made.pairs.image.to_pylist(), {}
+    for record, text, place in zip(made.records.tolist(), made.pairs.text.to_pylist(), places):
+        first.setdefault(record, (text, place))
+    expected = sorted((text, np.asarray(decode(read_bytes(place), "x")).tobytes()) for text, place in first.values())
+    seen = [(text, image.numpy().tobytes()) for batch in zip(images, texts) for image, text in zip(*batch)]
+    assert sorted(seen) == expected
+    del loader
+    gc.collect()
 
 
 def test_captions_with_tabs_quotes_and_line_breaks_survive_the_csv(tmp_path):
