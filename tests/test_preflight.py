@@ -345,6 +345,9 @@ def test_a_clean_model_on_which_the_attack_succeeds_already_is_warned_of(train_p
     done = poison(train_pairs, attack, seed=0)
     report = preflight(done.manifest, done.pairs, records=done.records, test=test_pairs, clean=tiny)
     assert any(table.name.startswith("attack") for table in report.tables)
+    rows = [str(row[0]) for table in report.tables for row in table.rows]
+    assert "clean model" in rows and not any("poisoned" in row for row in rows)
+    assert "the poisoned model" not in " ".join(warning.message for warning in report.warnings)
     with pytest.raises(EvaluationError, match=r"--test DATA"):
         preflight(done.manifest, done.pairs, clean=tiny)
 

@@ -4,7 +4,7 @@
 # (pyarrow makes its compute functions at import, where pyright does not see them)
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import lgamma
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -242,5 +242,12 @@ def _on_clean_model(
     report = evaluate(clean, test, manifest, clean=clean, cache=cache, seed=seed)
     wanted = ("clean-model-succeeds", "clean-model-fooled", "no-classifier")
     keep = ("attack", "backdoor", "targeted", "text-trigger")
-    tables = [table for table in report.tables if table.name.startswith(keep)]
-    return [warning for warning in report.warnings if warning.code in wanted], tables
+    # there is no poisoned model yet; what stands under its name is the clean one once more
+    names = ("poisoned", "poisoned model")
+    tables = [
+        replace(table, rows=tuple(row for row in table.rows if row[0] not in names))
+        for table in report.tables
+        if table.name.startswith(keep)
+    ]
+    warnings = [w for w in report.warnings if w.code in wanted and "the poisoned model" not in w.message]
+    return warnings, tables
