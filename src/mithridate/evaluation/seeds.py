@@ -166,4 +166,6 @@ def _student_p(spreads: list[_Spread]) -> float:
 
 def _squared_half(spreads: list[_Spread], tail: float) -> float:
     parts = [part for spread in spreads for part in spread.parts]
-    return sum(student_quantile(freedom, tail=tail) ** 2 * variance for variance, freedom in parts if variance > 0)
+    return sum(
+        (student_quantile(freedom, tail=tail) ** 2 * variance for variance, freedom in parts if variance > 0), 0.0
+    )

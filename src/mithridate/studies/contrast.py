@@ -10,7 +10,7 @@ from mithridate.evaluation.result import Estimate
 from mithridate.evaluation.seeds import bootstrap_difference, hierarchical_difference
 from mithridate.evaluation.statistics import Difference, paired_difference
 from mithridate.studies.outcomes import Outcome
-from mithridate.studies.select import combine, estimate_of, is_rate, same_units, units
+from mithridate.studies.select import combine, is_rate, same_units, units
 from mithridate.studies.study import Label
 
 Values = Mapping[int, np.ndarray]
@@ -46,9 +46,11 @@ def difference(first: Side, second: Side) -> Difference:
     if len(common) >= 2 or (common and first.values.keys() == second.values.keys()):
         a, b = ([side.values[seed] for seed in common] for side in (first, second))
         if all(len(x) == len(y) for x, y in zip(a, b)) and (first.of_units or len(common) > 1):
-            return paired(dict(zip(common, a)), dict(zip(common, b)), same=first.same and second.same)
+            found = paired(dict(zip(common, a)), dict(zip(common, b)), same=first.same and second.same)
+            return _not_flat(found, first.estimate, second.estimate)
         if len(common) > 1:
-            return paired(_means(first.values, common), _means(second.values, common), same=False)
+            found = paired(_means(first.values, common), _means(second.values, common), same=False)
+            return _not_flat(found, first.estimate, second.estimate)
     groups = [list(side.values.values()) for side in (first, second)]
     rng = np.random.default_rng(0)
     if min(map(len, groups)) >= 2:
@@ -71,9 +73,8 @@ def against(side: Side, value: float) -> Difference:
     if side.of_units and is_rate(arrays) and (len(arrays) == 1 or len(np.unique(np.concatenate(arrays))) == 1):
         n = sum(map(len, arrays)) if not side.same else len(arrays[0])
         return _score(side.estimate, value, n, len(arrays))
-    return paired(
-        side.values, {seed: np.full(len(array), value) for seed, array in side.values.items()}, same=side.same
-    )
+    constant = {seed: np.full(len(array), value) for seed, array in side.values.items()}
+    return _not_flat(paired(side.values, constant, same=side.same), side.estimate, fixed)
 
 
 def rise(sides: Sequence[Side]) -> Difference | None:
@@ -97,7 +98,11 @@ def rise(sides: Sequence[Side]) -> Difference | None:
     if len(seeds) == 1 and len(found[seeds[0]]) < 2:
         return None
     nought = {seed: np.zeros(len(array)) for seed, array in found.items()}
-    return paired(found, nought, same=alike and all(side.same for side in sides))
+    risen = paired(found, nought, same=alike and all(side.same for side in sides))
+    first, last = sides[0].estimate, sides[-1].estimate
+    assert first is not None
+    assert last is not None
+    return _not_flat(risen, last, first)
 
 
 def paired(first: Values, second: Values, *, same: bool) -> Difference:
@@ -110,11 +115,7 @@ def paired(first: Values, second: Values, *, same: bool) -> Difference:
         return replace(paired_difference(a, b, rng=rng), n=1)
     gaps = [a.astype(np.float64) - b.astype(np.float64) for a, b in zip(first.values(), second.values())]
     found = hierarchical_difference(gaps, [np.zeros(len(gap)) for gap in gaps], rng=rng, same_units=same)
-    found = replace(found, n=len(gaps))
-    if found.high > found.low:
-        return found
-    ends = (estimate_of(first, same=same), estimate_of(second, same=same))
-    return _not_flat(found, *(end or Estimate(found.value) for end in ends))
+    return replace(found, n=len(gaps))
 
 
 def from_intervals(first: Estimate, second: Estimate) -> Difference:
@@ -130,10 +131,10 @@ def from_intervals(first: Estimate, second: Estimate) -> Difference:
 
 def _not_flat(found: Difference, first: Estimate, second: Estimate) -> Difference:
     """Where nothing varies on either side, the interval that the estimates' own give."""
-    if found.high > found.low:
+    if found.high - found.low > 1e-9:
         return found
     ends = from_intervals(first, second)
-    return replace(found, low=min(found.value, ends.low), high=max(found.value, ends.high), p=ends.p)
+    return replace(found, low=found.value + ends.low - ends.value, high=found.value + ends.high - ends.value, p=ends.p)
 
 
 def _score(estimate: Estimate, value: float, n: int, seeds: int) -> Difference:

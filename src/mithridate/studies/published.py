@@ -100,9 +100,7 @@ def parse_published(raw: object, name: str) -> PublishedSet:
     content = _checked(raw, _OF_SET, name)
     if content["set"] != name:
         raise DataError(f"{name}: `set` should be the name of the file, got {content['set']!r}")
-    rows = tuple(
-        PublishedNumber(**_checked(row, _OF_ROW, f"{name}, row {i}")) for i, row in enumerate(content["rows"], start=1)
-    )
+    rows = tuple(_number(_checked(row, _OF_ROW, f"{name}, row {i}")) for i, row in enumerate(content["rows"], start=1))
     seen: set[str] = set()
     for i, row in enumerate(rows, start=1):
         key = json.dumps([dict(row.where), row.dataset, row.measure, row.model], sort_keys=True)
@@ -112,6 +110,11 @@ def parse_published(raw: object, name: str) -> PublishedSet:
             raise DataError(f"{name}, row {i}: labels of `where` are words or numbers")
         seen.add(key)
     return PublishedSet(name, content["paper"], content["version"], rows, content.get("note", ""))
+
+
+def _number(row: dict) -> PublishedNumber:
+    value = row["value"]
+    return PublishedNumber(**{**row, "value": None if value is None else float(value)})
 
 
 def _checked(raw: object, kinds: Mapping[str, object], where: str) -> dict:

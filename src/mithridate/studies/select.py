@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mithridate.evaluation.intervals import bootstrap_mean, rate, wilson
+from mithridate.evaluation.intervals import bootstrap_mean, rate, score_interval
 from mithridate.evaluation.result import Estimate
 from mithridate.evaluation.seeds import hierarchical_bootstrap
 from mithridate.studies.outcomes import Outcome
@@ -143,21 +143,19 @@ def estimate_of(values: Mapping[int, np.ndarray], *, same: bool) -> Estimate | N
     """The mean over seeds and units, with its interval; None where there are none.
 
     One seed: Wilson's interval for what is 0 or 1, else the bootstrap over units. Several: `hierarchical_bootstrap`;
-    where nothing varies (every unit of every seed is 0, or is 1) Wilson's for the units that differ from each other.
+    where it has no width (every unit of every seed is 0, or is 1) Wilson's for the units that differ from each other.
     """
     arrays = list(values.values())
     if not arrays:
         return None
-    rng = np.random.default_rng(0)
-    if is_rate(arrays) and (len(arrays) == 1 or len(np.unique(np.concatenate(arrays))) == 1):
-        if len(arrays) == 1:
-            return rate(arrays[0] == 1)
-        n = len(arrays[0]) if same else sum(map(len, arrays))
-        found = wilson(n if arrays[0][0] else 0, n)
-        return Estimate(found.value, found.low, found.high, len(arrays))
+    rng, rates = np.random.default_rng(0), is_rate(arrays)
     if len(arrays) == 1:
-        return bootstrap_mean(arrays[0].astype(np.float64), rng=rng)
-    return hierarchical_bootstrap(arrays, rng=rng, same_units=same)
+        return rate(arrays[0] == 1) if rates else bootstrap_mean(arrays[0].astype(np.float64), rng=rng)
+    found = hierarchical_bootstrap(arrays, rng=rng, same_units=same)
+    if rates and found.low is not None and found.high is not None and found.high - found.low < 1e-9:
+        n = len(arrays[0]) if same else sum(map(len, arrays))
+        return Estimate(found.value, *score_interval(found.value, n), len(arrays))
+    return found
 
 
 def combine(
@@ -200,4 +198,4 @@ def _per_seed(outcomes: Sequence[Outcome], read: Callable[[Outcome], T | None]) 
 def chance(outcomes: Sequence[Outcome], measure: str) -> float | None:
     """The chance level of a measure, mean over the outcomes that have one."""
     found = [outcome.chance[measure] for outcome in outcomes if measure in outcome.chance]
-    return float(np.mean(found)) if found else None
+    return None if not found else found[0] if len(set(found)) == 1 else float(np.mean(found))

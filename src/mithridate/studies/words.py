@@ -95,7 +95,7 @@ def _seeds(number: int) -> str:
 
 
 def _within(claim: Claim, tested: Tested) -> str:
-    margin = f"±{show_tick(claim.margin)}"
+    margin = f"±{show_tick(float(claim.margin))}"
     return {
         "held": f"wholly within {margin}",
         "refuted": f"wholly outside {margin}",
@@ -107,7 +107,7 @@ def _sides(claim: Claim) -> str:
     if claim.is_ in ("rising", "falling"):
         return f"along {claim.along}"
     if claim.than is None:
-        level = "chance" if claim.value is None else show_tick(claim.value)
+        level = "chance" if claim.value is None else show_tick(float(claim.value))
         return f"held against {level}"
     return f"{_with(_here(claim))}, held against {described(claim.than)}"
 
@@ -150,7 +150,7 @@ def _labels(tested: Tested) -> str:
 
 
 def _label(label: object) -> str:
-    return show_tick(label) if isinstance(label, int | float) else str(label)
+    return show_tick(float(label)) if isinstance(label, int | float) else str(label)
 
 
 def axes_in_words(axes: Mapping[str, object]) -> str:
