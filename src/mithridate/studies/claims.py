@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -21,9 +22,13 @@ STALE = 60.0  # seconds without one after which a holder on another machine coun
 
 @dataclass
 class Claims:
-    """The claims of one process in `folder`."""
+    """The claims of one process in `folder`.
+
+    `lost` is called where another took over one of them, as after a long sleep: two must not write one folder.
+    """
 
     folder: Path
+    lost: Callable[[], None] = lambda: os._exit(75)
     held: dict[str, Path] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _beating: threading.Thread | None = None
@@ -93,9 +98,10 @@ class Claims:
             for key, path in held.items():
                 last = _last(self.folder, key)
                 if last is not None and last[1] != path:
-                    os._exit(75)  # asleep for so long that another took over: two must not write one folder
-                with suppress(OSError):
-                    os.utime(path)
+                    self.lost()
+                elif last is not None:
+                    with suppress(OSError):
+                        os.utime(path)
 
 
 def _make(path: Path, content: str) -> bool:

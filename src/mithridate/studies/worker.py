@@ -1,6 +1,7 @@
 """One process at a study: it takes what nobody has taken, does it, and waits for the others where it must."""
 
 import json
+import os
 import random
 import time
 import traceback
@@ -11,11 +12,11 @@ from typing import Any
 from mithridate.errors import MithridateError
 from mithridate.studies.claims import Claims
 from mithridate.studies.graph import Graph, Task
-from mithridate.studies.stages import Embedded, Poisoned, Trained
+from mithridate.studies.stages import KINDS, Embedded, Poisoned, Trained
 from mithridate.studies.store import Store, write_json
 from mithridate.studies.work import carry_out
 
-FAILED, CLAIMS = "failed", "claims"
+FAILED, CLAIMS, LOG = "failed", "claims", "log.jsonl"
 _WAIT = (0.2, 2.0)  # seconds between two looks where all is taken: short first
 _GIVEN_UP = (Trained, Poisoned, Embedded)  # what is taken away when no cell needs it any more
 
@@ -91,11 +92,25 @@ class Worker:
             if isinstance(task.stage, Trained) and self.train_together is not None:
                 raise  # the others are in the middle of it
             # else another process, with another choice of cells, gave up what this one needs: it is made again
+        else:
+            self._log(task, time.perf_counter() - clock)
         finally:
             self.claims.release(task.key)
         if task.key in self.graph.cells and self.graph.has(task.key):
             self._give_up(task.key)
             self.tell("cell", task.key, time.perf_counter() - clock)
+
+    def _log(self, task: Task, seconds: float) -> None:
+        """One line for every stage that was done, by whomever: what a study cost, and that nothing was done twice."""
+        line = {
+            "kind": KINDS[type(task.stage)],
+            "key": task.key,
+            "seconds": round(seconds, 3),
+            "at": round(time.time(), 3),
+            "pid": os.getpid(),
+        }
+        with (self.out / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
     def _failed(self, key: str) -> bool:
         return failure(self.out, key) is not None

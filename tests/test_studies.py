@@ -1,0 +1,444 @@
+"""Studies carried out: every stage once, by any number of processes, killed at any moment, to the same numbers."""
+
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false, reportArgumentType=false
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from threading import Event
+
+import numpy as np
+import pytest
+
+from mithridate.data.toy_world import write_toy_world
+from mithridate.errors import AttackError, StudyError
+from mithridate.studies.claims import Claims
+from mithridate.studies.graph import Graph, seconds_left
+from mithridate.studies.load import study_of
+from mithridate.studies.located import parse_located
+from mithridate.studies.outcomes import read_outcomes
+from mithridate.studies.record import open_folder, read_folder
+from mithridate.studies.run import run_study
+from mithridate.studies.stages import Facts, Kept, Trained, key_of, measured
+from mithridate.studies.store import share_of
+from mithridate.studies.worker import failure
+
+HEAD = """\
+study: small
+title: A small study
+data: {toy: {train: 40, test: 20, classes: [sheep, aeroplane, bird, dog]}}
+train: {preset: scratch, epochs: 1, batch_size: 50, warmup: 1}
+"""
+FILE = (
+    HEAD
+    + """\
+experiments:
+  - name: attacks
+    attack:
+      - null
+      - {attack: single-label, source: sheep, target: aeroplane}
+      - {attack: backdoor, target: bird, trigger: 'patch:size=16/128', count: 20}
+    show: [{table: {rows: [attack, model], measures: [Hit@1, IR@10]}}]
+  - name: all
+    train: {preset: scratch, epochs: 2, batch_size: 50, warmup: 1}
+    attack: {attack: targeted, images: 3, reuse: true}
+    filter: {detector: cosine-distance, clean-quantile: 0.9}
+    measure: [zero-shot, probe, shift, epochs, start]
+  - name: repaired
+    attack: {attack: multi-label, goals: ['sheep:aeroplane', 'bird:aeroplane']}
+    repair: {train: {preset: repair-1e-4, batch_size: 50}}
+"""
+)
+KILLED = (
+    HEAD.replace("epochs: 1", "epochs: 3, checkpoint_every: 2")
+    + """\
+seeds: [0, 1]
+experiments:
+  - name: killed
+    attack: {attack: backdoor, target: bird, trigger: 'patch:size=16/128'}
+    objective: [clip, {objective: roclip, every: 2}]
+    vary: {attack.count: [10, 20]}
+    measure: [epochs]
+    show: [{table: {rows: [objective, attack.count, model], measures: [ASR, IR@10]}}]
+"""
+)
+
+
+def study(text=FILE, **options):
+    return study_of(parse_located(text, "small.yaml"), **options)
+
+
+def log(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def keys(out):
+    return [line["key"] for line in log(out)]
+
+
+def same(first, second):
+    """Every number of two lists of outcomes, but for seconds."""
+    assert [outcome.cell for outcome in first] == [outcome.cell for outcome in second]
+    for one, other in zip(first, second):
+        assert one.values.keys() == other.values.keys()
+        assert all(np.array_equal(one.values[key], other.values[key]) for key in one.values)
+        assert (one.chance, one.estimates) == (other.chance, other.estimates)
+        assert {**one.numbers, "seconds": 0} == {**other.numbers, "seconds": 0}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The small study carried out in this process: what was told of it, and its folder."""
+    out = tmp_path_factory.mktemp("study") / "out"
+    told = []
+    ran = run_study(study(), out, text=FILE, on_cell=told.append)
+    assert not ran.failed
+    return out, told
+
+
+# --- stages -----------------------------------------------------------------------------------------
+
+
+def test_cells_share_what_is_the_same():
+    found = [measured(cell, Facts({})) for cell in study().cells]
+    assert len({key_of(one.clean) for one in found[:3]}) == 1
+    assert key_of(found[0].model) == key_of(found[0].clean)  # without attack and defence it is the clean cell
+    assert len({key_of(one.model) for one in found}) == len(found)
+    assert {key_of(one.test) for one in found} == {key_of(found[0].test)}
+
+
+def test_a_key_is_of_all_that_decides_and_of_nothing_else():
+    cell = study().cells[1]
+    key = key_of(measured(cell, Facts({})).model)
+    for other in (
+        replace(cell, seed=1),
+        replace(cell, attack=replace(cell.attack, count=5)),
+        replace(cell, train=replace(cell.train, lr=1e-3)),
+        replace(cell, data=replace(cell.data, share=0.5)),
+        replace(cell, data=replace(cell.data, toy=replace(cell.data.toy, offset=1))),
+    ):
+        assert key_of(measured(other, Facts({})).model) != key
+    same_model = replace(cell, experiment="x", axes=(("a", 1),), measures=("epochs", "probe"))
+    assert key_of(measured(same_model, Facts({})).model) == key
+    saved = replace(cell, train=replace(cell.train, checkpoint_every=7))
+    assert key_of(measured(saved, Facts({})).model) == key
+
+
+def test_what_looks_on_has_seen_neither_pairs_nor_poison():
+    text = (
+        HEAD
+        + """\
+seeds: [3]
+experiments:
+  - name: one
+    start: {encoder: mithridate-tiny, pretrain: {epochs: 1}}
+    attack: {attack: single-label, source: sheep, target: bird, pairing: best-match}
+    filter: {detector: cosine-distance, clean-quantile: 0.9}
+    repair: {train: repair-1e-4}
+"""
+    )
+    found = measured(study(text).cells[0], Facts({}))
+    kept = found.kept
+    assert isinstance(kept, Kept) and isinstance(kept.embedded.encoder, Trained)
+    worlds = {
+        "data": found.test.world.seed,
+        "start": found.clean.start.pairs.world.seed,
+        "filter": kept.embedded.encoder.pairs.world.seed,
+        "filter's clean pairs": kept.reference.pairs.world.seed,
+        "surrogate": found.poison.surrogate.pairs.world.seed,
+        "repair": found.model.pairs.world.seed,
+    }
+    assert worlds == {
+        "data": 3,
+        "start": 10_003,
+        "filter": 10_004,
+        "filter's clean pairs": 10_004,
+        "surrogate": 10_005,
+        "repair": 20_003,
+    }
+    assert found.model.start.start == found.clean.start
+
+
+def test_a_share_is_of_each_class_alike(train_pairs):
+    half = share_of(train_pairs, 0.5, seed=0)
+    assert set(half.classes.values()) == {3}  # six images of each class
+    assert share_of(train_pairs, 0.5, seed=0).fingerprint == half.fingerprint
+    assert share_of(train_pairs, 0.5, seed=1).fingerprint != half.fingerprint
+    assert set(share_of(train_pairs, 0.01, seed=0).classes.values()) == {1}
+
+
+# --- claims -----------------------------------------------------------------------------------------
+
+
+def test_a_claim_is_of_one_process(tmp_path):
+    mine, other = Claims(tmp_path), Claims(tmp_path)
+    assert mine.take("a") and not other.take("a") and other.take("b")
+    assert mine.others().keys() == {"a", "b"}
+    mine.release("a")
+    assert other.take("a")
+
+
+def test_a_claim_of_a_dead_process_is_taken_over(tmp_path):
+    code = "import sys, pathlib, mithridate.studies.claims as c; c.Claims(pathlib.Path(sys.argv[1])).take('a')"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    first, second = Claims(tmp_path), Claims(tmp_path)
+    assert not first.others()
+    assert first.take("a") and not second.take("a")
+    assert len(list(tmp_path.glob("a.*"))) == 2
+    first.release("a")
+    assert not list(tmp_path.glob("a.*"))
+
+
+def test_a_claim_of_another_machine_is_taken_over_when_it_is_touched_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr("mithridate.studies.claims._own", lambda: {"machine": "other", "host": "x", "pid": 1})
+    monkeypatch.setattr("mithridate.studies.claims.BEAT", 0.2)
+    lost = Event()
+    asleep = Claims(tmp_path, lost=lost.set)
+    assert asleep.take("a")
+    asleep.held.clear()
+    monkeypatch.undo()
+    assert not Claims(tmp_path).take("a")
+    old = time.time() - 3600
+    os.utime(tmp_path / "a.0", (old, old))
+    assert Claims(tmp_path).take("a")
+    asleep.held["a"] = tmp_path / "a.0"
+    assert lost.wait(30)
+
+
+def test_many_threads_and_one_claim(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(lambda _: Claims(tmp_path).take("a"), range(64)))
+    assert sum(taken) == 1
+
+
+# --- runs -------------------------------------------------------------------------------------------
+
+
+def test_every_stage_is_done_once(done):
+    out, told = done
+    assert len(keys(out)) == len(set(keys(out)))
+    assert [(p.done, p.of, p.failed) for p in told] == [(i, 5, None) for i in range(1, 6)]
+    kinds = [line["kind"] for line in log(out)]
+    assert kinds.count("measured") == 5
+    # clean, attacked twice; clean and attacked with two epochs; the filter's; attacked and repaired
+    assert kinds.count("models") == 3 + 2 + 1 + 2
+
+
+def test_outcomes_are_numbers_of_units(done):
+    outcomes = read_outcomes(study(), done[0])
+    assert [outcome.cell for outcome in outcomes] == list(study().cells)
+    clean, single, backdoor, everything, repaired = outcomes
+    assert {model for model, _, _ in clean.values} == {"poisoned", "clean"}
+    assert all(np.array_equal(clean.values["poisoned", 1, m], clean.values["clean", 1, m]) for m in ("IR@10", "TR@10"))
+    for model in ("poisoned", "clean"):
+        hits, ranks = (single.values[model, 1, measure] for measure in ("Hit@5", "MinRank"))
+        assert len(hits) == len(ranks) == 25  # 5 test pictures of sheep with five captions
+        assert np.array_equal(hits == 1, ranks < 5)
+        assert len(single.values[model, 1, "IR@10 other classes"]) == 50
+        assert len(backdoor.values[model, 1, "ASR"]) == 15  # pictures of other classes
+    assert single.numbers["pairs"] == 200
+    assert single.numbers["count"] == 50  # all captions of the class
+    assert backdoor.chance["ASR"] == pytest.approx(1 / 4)
+    assert single.chance["Hit@1"] == pytest.approx(5 / 20)
+    assert backdoor.numbers["rate"] == pytest.approx(20 / 200)
+    assert {"Hit@1 sheep:aeroplane", "Hit@1 bird:aeroplane"} <= {measure for _, _, measure in repaired.values}
+    assert len(repaired.values["poisoned", 1, "Hit@1"]) == 50
+    assert everything.report.is_file() and not everything.same_units
+
+
+def test_what_is_asked_for_is_measured(done):
+    found = read_outcomes(study(), done[0])[3]
+    assert found.last == 2
+    for model in ("poisoned", "clean", "start"):
+        assert {"PSR", "IR@10", "TR@10", "zero-shot", "probe"} <= {
+            m for name, e, m in found.values if (name, e) == (model, 2)
+        }
+        assert len(found.values[model, 2, "probe"]) == 20
+    assert {e for name, e, m in found.values if (name, m) == ("poisoned", "PSR")} == {0, 1, 2}
+    assert len(found.values["poisoned", 2, "shift image"]) == 20
+    assert len(found.values["poisoned", 2, "shift text"]) == 100
+    assert found.estimates.keys() == {"AUROC", "poison removed", "clean pairs lost"}
+    assert found.numbers["pairs"] < 215
+    assert (found.values["poisoned", 2, "shift image"] > 0).all()
+
+
+def test_a_finished_study_does_nothing(done):
+    out, _ = done
+    before = keys(out)
+    ran = run_study(study(), out)
+    assert (ran.done, ran.of, ran.failed) == (5, 5, ())
+    assert keys(out) == before
+    graph = Graph.of(study().cells, Facts({}), out)
+    assert not graph.left() and seconds_left(graph) == 0
+
+
+def test_weights_and_poisoned_sets_that_no_cell_needs_are_gone(done):
+    out, _ = done
+    assert not list(out.glob("stages/models/*/model"))
+    assert not list(out.glob("stages/models/*/*.pt"))
+    assert not list(out.glob("stages/poison/*"))
+    assert list(out.glob("stages/models/*/metrics.jsonl"))
+    assert not list(out.glob("claims/*"))
+
+
+def test_a_cell_more_does_what_it_needs_again_and_nothing_else(done, tmp_path):
+    import shutil
+
+    out = tmp_path / "more"
+    shutil.copytree(done[0], out)
+    more = study(
+        FILE.replace("count: 20}", "count: 20}\n      - {attack: backdoor, target: sheep, count: 20, label: more}")
+    )
+    ran = run_study(more, out)
+    assert (ran.done, ran.of) == (6, 6)
+    kinds = [line["kind"] for line in log(out)[len(keys(done[0])) :]]
+    assert sorted(kinds) == ["measured", "models", "models", "poison"]  # the clean model once more
+    same([o for o in read_outcomes(more, out) if o.cell.axis.get("attack") != "more"], read_outcomes(study(), done[0]))
+
+
+def test_another_study_in_the_same_folder_is_refused(done):
+    out, _ = done
+    for old, new, told in (
+        ("study: small", "study: other", "holds study 'small', and this is 'other'"),
+        ("count: 20", "count: 10", "attacks: attack backdoor was something else"),
+        ("epochs: 1", "epochs: 3", "was something else"),
+    ):
+        with pytest.raises(StudyError, match=told):
+            open_folder(study(FILE.replace(old, new)), out)
+    open_folder(study(FILE, seeds=(0, 1)), out)
+    assert {cell.seed for cell in read_folder(out).cells} == {0, 1}
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(StudyError, match="holds something that is no study"):
+        run_study(study(), tmp_path)
+
+
+FAILING = (
+    HEAD
+    + """\
+experiments:
+  - name: fails
+    attack:
+      - {attack: single-label, source: sheep, target: bird, count: 5000}
+      - {attack: single-label, source: sheep, target: bird, count: 5}
+"""
+)
+
+
+def test_a_failed_cell_is_reported_and_stops_no_other(tmp_path, monkeypatch):
+    text = FAILING.replace("count: 5000}", "count: 5000, label: much}")
+    ran = run_study(study(text), tmp_path / "out")
+    assert (ran.done, ran.of) == (1, 2)
+    ((cell, message),) = ran.failed
+    assert cell.axis["attack"] == "much"
+    assert message.startswith("5,000 pairs of class sheep are asked for, it has")
+    (path,) = {p.name for p in (tmp_path / "out" / "failed").iterdir()} - {f"{key_of(measured(cell, Facts({})))}.json"}
+    assert "Traceback" in (failure(tmp_path / "out", path.removesuffix(".json")) or {})["traceback"]
+    # tried again when it is run again
+    monkeypatch.setattr("mithridate.studies.work.poison", _fails)
+    ran = run_study(study(text), tmp_path / "out")
+    assert (ran.done, ran.failed[0][1]) == (1, "the disk is gone")
+
+
+def _fails(*args, **options):
+    raise AttackError("the disk is gone")
+
+
+def test_classes_that_the_data_do_not_have_are_refused_before_anything_is_done(tmp_path):
+    write_toy_world(tmp_path / "world", train=12, test=6, classes=("sheep", "bird"))
+    text = f"""\
+study: small
+data: {{path: {tmp_path / "world"}, train_split: train, test_split: test}}
+experiments: [{{name: one, attack: {{attack: single-label, source: sheep, target: brid}}}}]
+"""
+    with pytest.raises(
+        StudyError, match=r"experiment one: attack.target: no train pair is labelled 'brid'; nearest: bird"
+    ):
+        run_study(study(text), tmp_path / "out")
+    assert not (tmp_path / "out" / "stages").exists()
+
+
+def test_data_that_changed_are_other_data(tmp_path):
+    text = f"""\
+study: small
+train: {{preset: scratch, epochs: 1, batch_size: 20, warmup: 1}}
+data: {{path: {tmp_path / "world"}, train_split: train, test_split: test, share: 0.5}}
+experiments: [{{name: one, attack: {{attack: single-label, source: sheep, target: bird}}}}]
+"""
+    found = []
+    for seed in (0, 1):
+        write_toy_world(tmp_path / "world", train=21, test=6, classes=("sheep", "bird", "dog"), seed=seed, overwrite=True)
+        assert run_study(study(text), tmp_path / "out").failed == ()
+        found += read_outcomes(study(text), tmp_path / "out")
+    assert found[0].report != found[1].report
+    assert found[0].same_units
+    assert found[0].numbers["pairs"] == 60
+
+
+# --- several processes, and death -------------------------------------------------------------------
+
+
+def command(file, out, *options):
+    return [sys.executable, "-m", "mithridate", "study", str(file), "--out", str(out), "--json", *options]
+
+
+def begun(file, out, *options):
+    """The command in a group of processes of its own."""
+    return subprocess.Popen(
+        command(file, out, *options), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_folder(done, tmp_path):
+    file, out = tmp_path / "small.yaml", tmp_path / "out"
+    file.write_text(FILE)
+    both = [begun(file, out), begun(file, out, "--jobs", "2")]
+    assert [process.wait(timeout=600) for process in both] == [0, 0]
+    assert len(keys(out)) == len(set(keys(out)))
+    assert len({line["pid"] for line in log(out)}) > 1
+    same(read_outcomes(study(), out), read_outcomes(study(), done[0]))
+
+
+@pytest.mark.slow
+def test_a_study_killed_ten_times_ends_in_the_same_numbers(tmp_path):
+    file, out, whole = tmp_path / "killed.yaml", tmp_path / "out", tmp_path / "whole"
+    file.write_text(KILLED)
+    assert run_study(study(KILLED), whole).failed == ()
+    rng = random.Random(0)
+    for _ in range(10):
+        process = begun(file, out, "--jobs", "2")
+        end = time.monotonic() + 120
+        while not list(out.glob("claims/*.*")) and time.monotonic() < end and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0, 5))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    ended = subprocess.run(command(file, out, "--jobs", "2"), capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stderr
+    assert len(keys(out)) == len(set(keys(out)))
+    same(read_outcomes(study(KILLED), out), read_outcomes(study(KILLED), whole))
+    assert not list(out.glob("claims/*"))
+    assert not list(out.glob("stages/*/.*"))
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_replaced(tmp_path):
+    file, out = tmp_path / "killed.yaml", tmp_path / "out"
+    file.write_text(KILLED)
+    process = begun(file, out, "--jobs", "2")
+    while not list(out.glob("claims/*.*")) and process.poll() is None:
+        time.sleep(0.05)
+    who = next(iter(Claims(out / "claims").others().values()))
+    os.kill(who["pid"], signal.SIGKILL)
+    assert process.wait(timeout=600) == 0
+    assert len(read_outcomes(study(KILLED), out)) == 8
