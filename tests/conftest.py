@@ -11,6 +11,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 CLASSES = ("sheep", "aeroplane", "bird", "sofa", "dog", "cat", "boat", "bus", "person")
 
 
+def pytest_collection_modifyitems(items):
+    """Slow tests first: a worker that begins the longest one last keeps the others waiting."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    slow.sort(key=lambda item: "photographs" not in item.name)
+    items[:] = [*slow, *(item for item in items if not item.get_closest_marker("slow"))]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     """The folder that everything is cached in for the session; nothing is written to the user's own."""
