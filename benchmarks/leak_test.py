@@ -21,12 +21,13 @@ import mithridate as mt
 from mithridate.data.write import write_table, write_webdataset
 from mithridate.evaluation.artefacts import leak_test
 from mithridate.poisoning.apply import Poisoned
+from mithridate.poisoning.plan import Attack
 
 PHOTOGRAPHS = "../shared/data/flickr8k/train-{003..005}.tar"
 TRIGGERS = ("blended", "sig", "warp", "filter", "stripes", "triangles", "text", "fresh-noise", "patch+sig")
 
 
-def attacks(a: str, b: str, others: tuple[str, str], count: int) -> dict[str, mt.Attack]:
+def attacks(a: str, b: str, others: tuple[str, str], count: int) -> dict[str, Attack]:
     """Attacks that make `count` poisoned pairs, with classes A and B; `others`: a second goal."""
     label = mt.SingleLabel(source=a, target=b, count=count)
     backdoor = mt.Backdoor(target=b, trigger="patch", count=count)
@@ -58,7 +59,7 @@ def written(done: Poisoned, folder: Path, form: str) -> mt.Pairs:
     return mt.read_pairs(folder)
 
 
-def measure(name: str, pairs: mt.Pairs, attack: mt.Attack, gallery: mt.Pairs, form: str, seed: int) -> bool:
+def measure(name: str, pairs: mt.Pairs, attack: Attack, gallery: mt.Pairs, form: str, seed: int) -> bool:
     """Print a line of the table; gives back whether the interval holds 0.5."""
     clock = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
@@ -108,7 +109,7 @@ def main() -> None:
                 if options.attacks and name not in options.attacks:
                     continue
                 for form in options.formats:
-                    held.append(measure(name, pairs, attack, gallery, form, options.seed))
+                    held.append(measure(name, pairs, attack, gallery, form, options.seed))  # noqa: PERF401 (prints as it goes)
     print(f"{sum(held)} of {len(held)} intervals hold 0.5")
 
 

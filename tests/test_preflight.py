@@ -23,14 +23,15 @@ from mithridate.poisoning.apply import poison
 from mithridate.poisoning.backdoor import Backdoor
 from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.relabel import SingleLabel
+from mithridate.poisoning.targeted import Targeted
 from test_attacks import EXAMPLES
 
 CLASSES = ["sheep"] * 50 + ["aeroplane"] * 45 + ["sofa"] * 45 + ["bird"] * 25 + ["dog"] * 35
 
 
-def crowd(folder, form, *, one_size=False):
+def crowd(folder, form, *, one_size=False, seed=0):
     """1,000 pairs of 200 pictures; size, quality and metadata are drawn, and none of them tells the class."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     image, text, of = [], [], []
     for number in rng.permutation(len(CLASSES)):
         path = folder / f"{number:04d}.{form.lower()}"
@@ -47,7 +48,7 @@ def crowd(folder, form, *, one_size=False):
         image += [str(path)] * 5
         text += [f"a {CLASSES[number]}, {number} said in way {way}" for way in range(5)]
         of += [[CLASSES[number]]] * 5
-    return make_pairs(image, text, labels=of, split="train", salt=b"crowd")
+    return make_pairs(image, text, labels=of, split="train", salt=b"crowd%d" % seed)
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +60,12 @@ def fewer_trees(monkeypatch):
 @pytest.fixture(scope="module", params=["JPEG", "PNG"])
 def pairs(request, tmp_path_factory):
     return crowd(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="module")
+def gallery(pairs, tmp_path_factory):
+    form = "JPEG" if pairs.images[0].as_py().endswith("jpeg") else "PNG"
+    return crowd(tmp_path_factory.mktemp("gallery"), form, seed=1)
 
 
 def written(done, folder, form="table"):
@@ -85,14 +92,24 @@ def truth(pairs, manifest):
     ("name", "form"),
     [*((name, "table") for name in EXAMPLES if name != "single-image"), ("backdoor", "webdataset")],
 )
-def test_no_attack_is_told_by_its_files(pairs, tmp_path, name, form):
-    done = poison(pairs, EXAMPLES[name], seed=0, images=tmp_path / "altered")
+def test_no_attack_is_told_by_its_files(pairs, gallery, tmp_path, name, form):
+    attack = EXAMPLES[name]
+    if isinstance(attack, Targeted):
+        attack = replace(attack, inside=False)
+    done = poison(pairs, attack, seed=0, gallery=gallery, images=tmp_path / "altered")
     again = written(done, tmp_path / "out", form)
     leak = leak_test(again, truth(again, done.manifest), rng=np.random.default_rng(0))
     assert len(done.manifest) >= 200
     assert leak.grouped
-    assert not leak.leaks, leak.by
+    assert holds_chance(leak.auroc), leak
     assert leak.by == {}
+
+
+def test_target_images_of_the_set_itself_are_not_told_from_their_clean_copies(pairs, tmp_path):
+    """What held for one copy is held against the other, in the same fold: the area may lie below a half, not above."""
+    again = written(done := poison(pairs, EXAMPLES["targeted"], seed=0), tmp_path / "out")
+    leak = leak_test(again, truth(again, done.manifest), rng=np.random.default_rng(0))
+    assert leak.grouped and not leak.leaks
 
 
 def test_a_collage_is_not_told_by_its_files(pairs, tmp_path):
