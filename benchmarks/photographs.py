@@ -17,6 +17,7 @@ import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -134,6 +135,15 @@ def area(p: Photographs, which: str, done: mt.Poisoned) -> Estimate:
     return detection(suspicion, bad, done.pairs.image_index).auroc
 
 
+def hits(report: mt.Report) -> dict[str, dict[str, Any]]:
+    """Hit@10 of each model, from the report."""
+    table = next(table for table in report.tables if table.name.startswith("attack"))
+    at = table.columns.index("Hit@10")
+    cells = {str(row[0]): row[at] for row in table.rows}
+    found = {name: cells[f"{name} model"] for name in ("poisoned", "clean")}
+    return {name: asdict(cell) for name, cell in found.items() if isinstance(cell, Estimate)}
+
+
 def agreeing(p: Photographs, variants: list[str], *, train: bool, look: list[str]) -> None:
     for name in variants:
         cell = p.out / f"agreeing-{name.replace(', ', '-').replace(' ', '-')}-{p.seed}"
@@ -149,8 +159,7 @@ def agreeing(p: Photographs, variants: list[str], *, train: bool, look: list[str
                     p.model(f"{cell.name}/run", done.pairs), p.dev, done.manifest, clean=p.clean, seed=p.seed
                 )
                 mt.write_report(report, cell / "report")
-                (ranking,) = (r for r in report.rankings if r.name.startswith("attack "))
-                found["success"] = {model: asdict(rate(np.array(ranks) < 10)) for model, ranks in ranking.ranks.items()}
+                found["success"] = hits(report)
                 found["headline"] = report.headline
             write_atomically(cell / "cell.json", json.dumps(found))
         told = [shown(Estimate(**found[which])) if which in found else "" for which in ("surrogate", "clean")]
