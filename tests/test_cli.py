@@ -2,11 +2,13 @@ import json
 import resource
 import signal
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from mithridate.cli import COMMANDS, main
 from mithridate.data.read import read_pairs
+from mithridate.evaluation.result import read_report
 
 
 def said(capsys, *argv: str) -> dict:
@@ -108,6 +110,28 @@ def test_embed_and_evaluate_and_report(run, poisoned, toy_world, tmp_path, capsy
     assert main(["report", str(out)]) == 0
     assert pages == {name: (out / name).read_bytes() for name in pages}
     assert "sheep to aeroplane" in capsys.readouterr().out
+
+
+def test_success_after_every_epoch_that_was_kept(poisoned, toy_world, tmp_path, capsys):
+    run = tmp_path / "run"
+    quick = ["--epochs", "2", "--batch-size", "64", "--save-epochs"]
+    assert main(["train", str(poisoned), *quick, "--out", str(run)]) == 0
+    test = ["evaluate", str(run), str(toy_world), "--split", "test", "--by-epoch"]
+    assert main([*test, "--manifest", str(poisoned), "--out", str(tmp_path / "r")]) == 0
+    report = read_report(tmp_path / "r")
+    table = report.table("by-epoch")
+    assert table.columns == ("epoch", "Hit@10 sheep:aeroplane", "TR@10", "IR@10")
+    assert [row[0] for row in table.rows] == [1, 2]
+    # the last epoch is the model itself
+    last: Any = table.rows[1]
+    assert last[1].value == report.headline["attack"]["poisoned"]["hit@10"]
+    assert last[3].value == report.headline["utility"]["poisoned"]["ir@10"]
+    assert [figure.name for figure in report.figures][-1] == "by-epoch"
+    test[1] = "mithridate-tiny"
+    capsys.readouterr()
+    assert main([*test, "--out", str(tmp_path / "n")]) == 1
+    assert "has no epochs/NNN; train with --save-epochs" in capsys.readouterr().err
+    assert not (tmp_path / "n").exists()
 
 
 def test_a_model_of_unknown_training_is_measured_by_a_goal(run, toy_world, tmp_path, capsys):
@@ -333,6 +357,28 @@ def test_a_goal_outside_the_test_set_is_refused(run, toy_world, tmp_path, capsys
     told = complaint(capsys, *command, "--out", str(tmp_path / "r"))
     assert "no target image: none is labelled 'zebra'; " in told
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["poison", "single-label", "HERE", "--source", "sheep", "--target", "bird"],
+        ["poison", "single-label", "HERE/data", "--source", "sheep", "--target", "bird"],
+        ["poison", "targeted", "DATA", "--gallery", "HERE"],
+        ["train", "HERE"],
+        ["train", "DATA", "--encoder", "local-dir:HERE"],
+        ["data", "convert", "HERE/data/pairs.parquet"],
+        ["embed", "HERE/data/*.parquet", "--encoder", "mithridate-tiny"],
+        ["evaluate", "mithridate-tiny", "DATA", "--manifest", "HERE"],
+    ],
+    ids=" ".join,
+)
+def test_what_a_command_reads_is_never_replaced(command, poisoned, toy_world, capsys):
+    before = {path: path.stat().st_mtime_ns for path in poisoned.rglob("*")}
+    command = [word.replace("HERE", str(poisoned)).replace("DATA", str(toy_world)) for word in command]
+    told = complaint(capsys, *command, "--out", str(poisoned), "--overwrite")
+    assert f"mithridate: {poisoned} holds " in told and "which this command reads; choose another --out" in told
+    assert {path: path.stat().st_mtime_ns for path in poisoned.rglob("*")} == before
 
 
 def test_the_folder_one_stands_in_is_never_replaced(tmp_path, capsys, monkeypatch):

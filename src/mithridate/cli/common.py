@@ -1,10 +1,11 @@
 """What several commands share: how data are named, how progress is shown, how results are printed."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -16,7 +17,7 @@ from tyro.conf import Positional
 
 from mithridate.data.pairs import Pairs
 from mithridate.data.read import read_pairs
-from mithridate.errors import DataError, MithridateError
+from mithridate.errors import DataError, MithridateError, OutputError
 from mithridate.filtering.keep import read_keep_list
 
 if TYPE_CHECKING:
@@ -86,7 +87,28 @@ def parse(kind: Callable[..., T], argv: Sequence[str], *, prog: str, default: T 
     seed = getattr(value, "seed", 0)
     if seed < 0:
         raise MithridateError(f"seed must be at least 0, got {seed}")
+    if getattr(value, "overwrite", False):
+        _refuse_to_replace_input(value)
     return value
+
+
+def _refuse_to_replace_input(command: Any) -> None:
+    """Raise `OutputError` where the folder to be replaced holds something that the command reads."""
+    out = Path(command.out).resolve()
+    for told in _paths(command):
+        # the fixed beginning of a pattern; what is no path does not exist
+        start = Path(re.split(r"[{*?\[]", told.removeprefix("local-dir:"))[0] or ".")
+        if start.exists() and (start.resolve() == out or out in start.resolve().parents):
+            raise OutputError(f"{command.out} holds {told}, which this command reads; choose another --out")
+
+
+def _paths(options: Any) -> Iterator[str]:
+    """All texts and paths among options but `out`."""
+    for name, value in vars(options).items():
+        if is_dataclass(value):
+            yield from _paths(value)
+        elif isinstance(value, str | Path) and name != "out":
+            yield str(value)
 
 
 def emit(value: dict[str, Any], *, as_json: bool) -> None:
