@@ -18,6 +18,8 @@ from mithridate.data.images import decode, read_bytes, split_place
 from mithridate.errors import DataError, OutputError
 
 Transform = Callable[[Image.Image], np.ndarray]  # to (h, w, 3) uint8
+Shortcut = Callable[[bytes], np.ndarray | None]  # a file's bytes to the same; None where the transform is needed
+ToPixels = Callable[[bytes, str], np.ndarray]  # a file's bytes and its place to the same
 
 _KEY = np.dtype("S16")
 _CHUNK = 256  # images decoded between two writes: bounds memory, keeps all cores busy
@@ -69,7 +71,7 @@ class DecodedImages:
     """Images decoded each time they are asked for: where a cache would not fit."""
 
     places: list[str]
-    transform: Transform
+    to_pixels: ToPixels
     shape: tuple[int, int, int]
     workers: ThreadPoolExecutor
     bad: dict[int, str] = field(default_factory=dict)
@@ -80,7 +82,7 @@ class DecodedImages:
             if position in self.bad:
                 return np.zeros(self.shape, dtype=np.uint8)
             place = self.places[position]
-            return self.transform(decode(read_bytes(place), place))
+            return self.to_pixels(read_bytes(place), place)
 
         return np.stack(list(self.workers.map(one, index.tolist())))
 
@@ -94,25 +96,32 @@ def open_images(
     folder: Path | None,
     limit: int | None = None,
     workers: int | None = None,
+    shortcut: Shortcut | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ImageSource:
     """The images at `places` (m,) after `transform`, each `shape` (h, w, 3) uint8.
 
     What `folder` does not hold yet under `recipe` (a name of the transform: same recipe, same pixels) is
     decoded with all cores and added. With `folder` None, or more than `limit` bytes needed, nothing is kept and
-    every `gather` decodes; the pixels are the same. Images that do not decode are listed in `bad`.
+    every `gather` decodes; the pixels are the same. Images that do not decode are listed in `bad`. A `shortcut` is
+    asked for the pixels first; its name belongs in `recipe`.
     """
     names: list[str] = places.to_pylist()
+
+    def to_pixels(raw: bytes, place: str) -> np.ndarray:
+        found = None if shortcut is None else shortcut(raw)
+        return transform(decode(raw, place)) if found is None else found
+
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
     if folder is None or (limit is not None and len(names) * int(np.prod(shape)) > limit):
-        source = DecodedImages(names, transform, shape, pool)
+        source = DecodedImages(names, to_pixels, shape, pool)
         # what fails must be known before the first batch, or the batches would depend on it
-        for start, batch in _decode_all(names, transform, pool, lambda _: True):
+        for start, batch in _decode_all(names, to_pixels, pool, lambda _: True):
             source.bad.update({start + i: error for i, (_, error) in enumerate(batch) if error is not None})
             progress(min(start + _CHUNK, len(names)), len(names))
         return source
     with pool:
-        return _Store(folder / _store_name(recipe, shape), shape).open(names, transform, pool, progress)
+        return _Store(folder / _store_name(recipe, shape), shape).open(names, to_pixels, pool, progress)
 
 
 def _store_name(recipe: str, shape: tuple[int, int, int]) -> str:
@@ -131,7 +140,7 @@ class _Store:
     folder: Path
     shape: tuple[int, int, int]
 
-    def open(self, names: list[str], transform: Transform, pool: ThreadPoolExecutor, progress) -> CachedImages:
+    def open(self, names: list[str], to_pixels: ToPixels, pool: ThreadPoolExecutor, progress) -> CachedImages:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             contents, rows, parts = self._load()
@@ -139,7 +148,7 @@ class _Store:
             unknown = [i for i, key in enumerate(keys) if contents.get(key) not in rows]
             bad: dict[int, str] = {}
             if unknown:
-                bad = self._add(names, keys, unknown, contents, rows, transform, pool, progress)
+                bad = self._add(names, keys, unknown, contents, rows, to_pixels, pool, progress)
                 contents, rows, parts = self._load()
         except OSError as error:
             raise OutputError(
@@ -163,7 +172,7 @@ class _Store:
             parts.append(pixels)
         return contents, rows, parts
 
-    def _add(self, names, keys, unknown, contents, rows, transform, pool, progress) -> dict[int, str]:
+    def _add(self, names, keys, unknown, contents, rows, to_pixels, pool, progress) -> dict[int, str]:
         """Decode what is new into one more part; gives back the reasons of those that failed, by position."""
         bad: dict[int, str] = {}
         places: list[tuple[bytes, bytes]] = []
@@ -177,7 +186,7 @@ class _Store:
                 np.lib.format.write_array_header_1_0(file, header)
                 body = file.tell()
                 wanted = [names[i] for i in unknown]
-                for start, batch in _decode_all(wanted, transform, pool, lambda content: content not in seen):
+                for start, batch in _decode_all(wanted, to_pixels, pool, lambda content: content not in seen):
                     for offset, ((content, pixels), error) in enumerate(batch):
                         position = unknown[start + offset]
                         if error is not None:
@@ -263,7 +272,7 @@ Decoded = tuple[tuple[bytes, np.ndarray | None], str | None]
 
 
 def _decode_all(
-    names: list[str], transform: Transform, pool: ThreadPoolExecutor, wanted: Callable[[bytes], bool]
+    names: list[str], to_pixels: ToPixels, pool: ThreadPoolExecutor, wanted: Callable[[bytes], bool]
 ) -> Iterator[tuple[int, list[Decoded]]]:
     """Chunks of (content hash, pixels or None where not `wanted`), error or None; in order, one chunk ahead."""
 
@@ -271,7 +280,7 @@ def _decode_all(
         try:
             raw = read_bytes(name)
             content = _hash(raw)
-            return (content, transform(decode(raw, name)) if wanted(content) else None), None
+            return (content, to_pixels(raw, name) if wanted(content) else None), None
         except DataError as error:
             return (b"", None), str(error)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mithridate.data.cache import ImageSource, cache_folder, load_array, open_images, save_array
+from mithridate.data.jpeg import decoding, scaled_decoder
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.encoder.encoder import Encoder, weights_fingerprint
@@ -30,16 +31,26 @@ def image_source(
     limit: int | None = None,
     progress: Progress = _silent,
 ) -> ImageSource:
-    """The images at `places` (m,) as this encoder takes them. `cache` None decodes at every use."""
+    """The images at `places` (m,) as this encoder takes them. `cache` None decodes at every use.
+
+    JPEGs larger than needed are decoded at a part of their size, unless `decoding` says otherwise.
+    """
     return open_images(
         places,
         encoder.to_pixels,
         shape=(*encoder.image_size, 3),
-        recipe=encoder.recipe,
+        recipe=pixel_recipe(encoder),
+        shortcut=scaled_decoder(encoder.recipe) if decoding() == "scaled" else None,
         folder=cache_folder() if cache == "default" else None if cache is None else Path(cache),
         limit=limit,
         progress=lambda done, total: progress("decoding images", done, total),
     )
+
+
+def pixel_recipe(encoder: Encoder) -> str:
+    """Name of all that decides an image's pixels: the encoder's preparation, and how JPEGs are decoded."""
+    scaled = decoding() == "scaled" and scaled_decoder(encoder.recipe) is not None
+    return f"{encoder.recipe} scaled" if scaled else encoder.recipe
 
 
 def tokenise(

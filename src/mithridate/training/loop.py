@@ -13,6 +13,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from mithridate.data.jpeg import decoding
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import Progress, _silent
 from mithridate.encoder.encoder import Encoder
@@ -81,7 +82,7 @@ def train(
             objective,
             config,
             overwrite=replace,
-            extra={} if synonyms is None else {"synonyms": synonyms.name},
+            extra={"decoding": decoding()} | ({} if synonyms is None else {"synonyms": synonyms.name}),
         )
     start_towers = None
     if any(view.model == "start" for view in views):

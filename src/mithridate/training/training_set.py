@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mithridate.data.cache import cache_folder
 from mithridate.data.pairs import Pairs
-from mithridate.encoder.embed import Progress, image_source, tokenise
+from mithridate.encoder.embed import Progress, image_source, pixel_recipe, tokenise
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import DataError
 from mithridate.training.augment_text import Synonyms, augment_texts
@@ -73,7 +73,7 @@ def training_set(
 
     # what is drawn anew cannot be computed once
     if "image" in towers.frozen and config.augment == "none" and all(view.image == "plain" for view in views):
-        image_features = run_frozen("image", source.keys, len(pairs.images), source.gather, encoder.recipe)
+        image_features = run_frozen("image", source.keys, len(pairs.images), source.gather, pixel_recipe(encoder))
     if "text" in towers.frozen and synonyms is None:
         # one row of ids is one key: two captions that are cut to the same ids are the same to the tower
         keys = np.array([hashlib.blake2b(row.tobytes(), digest_size=15).digest() + b"+" for row in tokens])
