@@ -252,9 +252,9 @@ def test_a_large_table_opens_without_python_objects(tmp_path):
     n = 300_000
     number = pa.array(np.arange(n)).cast(pa.string())
     pq.write_table(pa.table({"image": number, "caption": number}), tmp_path / "t.parquet")
-    start = time.perf_counter()
+    start = time.process_time()  # what else the machine does does not count
     pairs = read_pairs(tmp_path / "t.parquet")
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert len(pairs) == n and pairs.table.schema.types[:5] == list(SCHEMA.values())
 
 
