@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 BEAT = 5.0  # seconds between two touches
-STALE = 60.0  # seconds without one after which a holder on another machine counts as gone
+STALE = 120.0  # seconds without one after which a holder on another machine counts as gone
 
 
 @dataclass
@@ -59,6 +59,13 @@ class Claims:
         if own is not None:
             own.unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """Take away what processes left that were killed while they made a claim."""
+        for path in self.folder.glob(".*"):
+            with suppress(OSError):
+                if self._now() - path.stat().st_mtime > STALE:
+                    path.unlink()
+
     def others(self) -> dict[str, dict[str, Any]]:
         """What living processes have claimed: key -> who they are, `since` when."""
         found = {}
@@ -73,8 +80,8 @@ class Claims:
         told = _read(path)
         if told is not None and told.get("machine") == _own()["machine"]:
             born = _born(int(told["pid"]))
-            if born is None or (told.get("born") and born != told["born"]):
-                return True
+            # a busy machine may keep a living process from its touches
+            return born is None or bool(told.get("born") and born != told["born"])
         try:
             return self._now() - path.stat().st_mtime > STALE
         except OSError:  # let go of meanwhile

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mithridate.errors import StudyError
+from mithridate.folders import write_atomically
 from mithridate.studies.load import study_of
 from mithridate.studies.located import read_located
-from mithridate.studies.stages import fact_of
+from mithridate.studies.stages import plain_of
 from mithridate.studies.store import write_json
 from mithridate.studies.study import Study
 
@@ -82,17 +83,11 @@ def _points(study: Study) -> dict[str, str]:
         labels = ", ".join(f"{axis} {label}" for axis, label in cell.axes)
         name = f"{cell.experiment}: {labels}" if labels else cell.experiment
         if name not in found:
-            plain = replace(cell, seed=0, measures=())
-            kinds = [
-                type(value).__name__ for value in (cell.attack, cell.objective, cell.filter and cell.filter.detector)
-            ]
-            text = json.dumps([fact_of(plain), kinds], sort_keys=True)
+            text = json.dumps(plain_of(replace(cell, seed=0, measures=())), sort_keys=True)
             found[name] = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     return found
 
 
 def _write_text(path: Path, text: str) -> None:
-    from mithridate.folders import write_atomically
-
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, text)

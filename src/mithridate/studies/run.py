@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +13,13 @@ from typing import Any
 
 from mithridate.errors import StudyError
 from mithridate.studies.cells import selected
+from mithridate.studies.claims import Claims
 from mithridate.studies.facts import find_facts
 from mithridate.studies.graph import Graph
 from mithridate.studies.record import open_folder
 from mithridate.studies.stages import Facts
 from mithridate.studies.study import Cell, Study
-from mithridate.studies.worker import FAILED, Worker, failure
+from mithridate.studies.worker import CLAIMS, FAILED, Worker, failure
 
 _DEATHS = 3  # of processes that are replaced
 
@@ -82,7 +84,7 @@ def run_study(
             Worker(run.graph, out, run.wanted, tell=run.tell, keep_models=keep_models).run()
         else:
             _in_processes(run, study, chosen, facts, jobs, keep_models)
-    return run.end()
+    return run.end(keep=keep_models)
 
 
 @dataclass
@@ -104,6 +106,8 @@ class Run:
         run.before = run.done()
         for path in (out / FAILED).glob("*.json"):  # tried again
             path.unlink(missing_ok=True)
+        if (out / CLAIMS).is_dir():
+            Claims(out / CLAIMS).sweep()
         return run
 
     def done(self) -> int:
@@ -120,13 +124,17 @@ class Run:
         left = seconds / new * (len(self.wanted) - done) if new else None
         self.on_cell(Progress(self.graph.cells[key][0], key, message, done, len(self.wanted), seconds, left))
 
-    def end(self, died: str = "") -> Ran:
+    def end(self, *, keep: bool = False) -> Ran:
+        """What came of it. Where all is done, the caches of toy worlds go unless they are to be kept."""
+        if not keep and not self.graph.left() and not Claims(self.out / CLAIMS).others():
+            for gone in (*(self.out / "cache").glob("[!r]*"), *self.out.glob("stages/models/*/.*-gone")):
+                shutil.rmtree(gone, ignore_errors=True)
         failed = []
         for key in self.wanted:
             if self.graph.has(key, look=True):
                 continue
             told = failure(self.out, key)
-            message = told.get("error", "it failed") if told else died or "it was not reached"
+            message = told.get("error", "it failed") if told else "a process died at it, perhaps for want of memory"
             failed += [(cell, message) for cell in self.graph.cells[key]]
         return Ran(self.done(), len(self.wanted), time.perf_counter() - self.begun, tuple(failed))
 

@@ -135,19 +135,20 @@ _FREE = ("save_epochs", "checkpoint_every", "max_bad")  # options that do not de
 
 def key_of(stage: Any) -> str:
     """A hash of everything that decides what `stage` gives, the version of the package among it."""
-    text = json.dumps([__version__, _plain(stage)], sort_keys=True)
+    text = json.dumps([__version__, plain_of(stage)], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def plain_of(value: Any) -> Any:
+    """All that decides what `value` means, as JSON has it: neither where data lie nor how often a state is saved."""
     if is_dataclass(value) and not isinstance(value, type):
         free = _FREE if isinstance(value, TrainConfig) else ()
-        options = {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name not in free}
-        if isinstance(value, Data):  # where data lie does not decide what they are; their fingerprint does
+        options = {f.name: plain_of(getattr(value, f.name)) for f in fields(value) if f.name not in free}
+        if isinstance(value, Data):  # their fingerprint decides
             options.pop("path")
         return {"is": type(value).__name__, **options}
     if isinstance(value, tuple | list):
-        return [_plain(entry) for entry in value]
+        return [plain_of(entry) for entry in value]
     return value
 
 
@@ -316,7 +317,8 @@ class _Plan:
         start, seed = self.cell.start, self.cell.seed + added
         if bare(start) and start.pretrain is None:
             start = replace(start, pretrain=self.cell.train)
-        test = self.other_world(start.on, seed, "test") if start.pretrain and start.on is None else None
+        drawn = start.pretrain is not None and (start.on is None or start.on.toy is not None)
+        test = self.other_world(start.on, seed, "test") if drawn else None
         return self.model(start, seed), test
 
     def poisoned(self, train: Clean, attack: Attack) -> Poisoned:
@@ -353,7 +355,7 @@ def needs_surrogate(attack: Attack) -> bool:
 def work(stage: Stage) -> float:
     """How much there is to do, to compare stages of one kind: pairs times epochs of a training."""
     if isinstance(stage, Trained):
-        return stage.config.epochs * _pairs(stage.pairs) * (3 if type(stage.objective) is not Clip else 1)
+        return stage.config.epochs * _pairs(stage.pairs) * (2 if type(stage.objective) is not Clip else 1)
     return 1.0
 
 

@@ -69,7 +69,7 @@ def run_together(
             train_together=announce,
         ).run()
         announce("")
-        return run.end()
+        return run.end(keep=keep_models)
     finally:
         # the others look several times a second, and leave by themselves
         time.sleep(10 * _LOOK)
