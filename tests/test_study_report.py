@@ -357,6 +357,11 @@ def test_every_label_is_tested_and_corrected():
             "is 0.440 [0.33, 0.53] (one seed), wholly outside ±0.1.",
         ),
         (
+            {"is_": "above", "of": {"attack": "I"}, "than": {"attack": "I"}, "than_measure": "IR@10"},
+            "Held: Hit@10 is 0.940 [0.88, 0.97], IR@10 0.200 [0.13, 0.29]; the difference XX "
+            "(p < 0.001, one seed).",
+        ),
+        (
             {"is_": "rising", "along": "attack"},
             "Refuted: Hit@10 is 0.940 [0.88, 0.97], 0.500 [0.40, 0.60] at attack I, II; from first to last it falls by "
             "0.440 [0.34, 0.54] (p < 0.001, one seed).",
@@ -374,7 +379,8 @@ def test_a_verdict_is_a_sentence(claim, told):
     from mithridate.studies.words import findings
 
     outcomes = [
-        outcome({"attack": a}, hit=rate_of(k, 100), hit_clean=rate_of(10, 100)) for a, k in (("I", 94), ("II", 50))
+        outcome({"attack": a}, hit=rate_of(k, 100), hit_clean=rate_of(10, 100), ir=rate_of(20, 100))
+        for a, k in (("I", 94), ("II", 50))
     ]
     (finding,) = findings([Claim(says="s", measure="Hit@10", **claim)], outcomes)
     assert finding.told == told

@@ -61,7 +61,11 @@ def _sentence(claim: Claim, tested: Tested) -> str:
         way = "above" if d.value > 0 else "below"
         return f"{first}, {way} {level} ({_evidence(claim, d)})"
     here, there = _here(claim), described(claim.than)
-    text = f"{first} {_with(here)} and {show(tested.sides[1])} {_with(there)}; the difference is {gap}"
+    if claim.than_measure:
+        elsewhere = f" {_with(there)}" if there != here else ""
+        text = f"{first}, {claim.than_measure} {show(tested.sides[1])}{elsewhere}; the difference is {gap}"
+    else:
+        text = f"{first} {_with(here)} and {show(tested.sides[1])} {_with(there)}; the difference is {gap}"
     if claim.is_ == "equal":
         return f"{text}, {_within(claim, tested)}"
     return f"{text}, inside its noise" if tested.verdict == "open" else text
@@ -109,7 +113,8 @@ def _sides(claim: Claim) -> str:
     if claim.than is None:
         level = "chance" if claim.value is None else show_tick(float(claim.value))
         return f"held against {level}"
-    return f"{_with(_here(claim))}, held against {described(claim.than)}"
+    against = f"held against {claim.than_measure}" if claim.than_measure else "held against"
+    return f"{_with(_here(claim))}, {against} {described(claim.than)}"
 
 
 def _here(claim: Claim) -> str:
