@@ -1,4 +1,6 @@
 """Success of backdoors, single targets and phrases: by hand from embeddings, then whole evaluations."""
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# (a cell may be anything; that these are estimates is part of what is tested)
 
 from dataclasses import replace
 
@@ -8,15 +10,18 @@ from PIL import Image
 
 from mithridate.data.images import decode, read_bytes
 from mithridate.data.pairs import make_pairs
+from mithridate.encoder.embed import embed, embed_images
 from mithridate.errors import EvaluationError
 from mithridate.evaluation import checks
 from mithridate.evaluation.aims import measure_aims, refuse_unknown_aims
 from mithridate.evaluation.evaluate import evaluate
-from mithridate.evaluation.intervals import rate
+from mithridate.evaluation.intervals import chance_hit, rate
+from mithridate.evaluation.probe import AdamWProbe, draw_folds
 from mithridate.evaluation.triggered import TriggeredImages, classes_of_test, success, target_ranks
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.backdoor import Backdoor
 from mithridate.poisoning.plan import Aim
+from mithridate.poisoning.relabel import SingleLabel
 from mithridate.poisoning.targeted import Targeted
 from mithridate.poisoning.text_trigger import TextTrigger
 from mithridate.poisoning.triggers import parse_trigger
@@ -104,7 +109,7 @@ def test_a_backdoor_is_measured_without_its_target_class(report, test_pairs):
     assert rows[2][4] == 1 / 9
     value = found.headline["backdoor patch:size=16 to aeroplane"]
     assert value["poisoned"]["asr"]["value"] == rows[0][4].value
-    assert value["chance"] == {"asr": 1 / 9}
+    assert value["chance"]["asr"] == 1 / 9
     assert found.headline["zero-shot"]["clean"]["accuracy"]["n"] == 27
     ranking = next(r for r in found.rankings if r.name == "backdoor sig to bird")
     assert len(ranking.uid) == 24
@@ -115,6 +120,100 @@ def test_a_backdoor_is_measured_without_its_target_class(report, test_pairs):
     assert "backdoor: aeroplane, bird" in found.title
     accuracy = found.headline["zero-shot"]["clean"]["accuracy"]
     assert ("no-classifier" in {w.code for w in found.warnings}) == (accuracy["low"] <= 1 / 9)
+
+
+class Nearest:
+    """A probe that gives each image the class of the nearest training image."""
+
+    def fit_predict(self, train_features, train_labels, test_features, rng):
+        unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (test_features, train_features)]
+        near = (unit[0] @ unit[1].T).argmax(axis=1)
+        return np.eye(train_labels.max() + 1)[train_labels[near]]
+
+
+@pytest.fixture(scope="module")
+def probed(train_pairs, test_pairs, tiny, tmp_path_factory):
+    attack = Backdoor(target="aeroplane", trigger="patch:size=1", also=("bird=sig",), count=20)
+    done = poison(train_pairs, attack, images=tmp_path_factory.mktemp("probed"))
+    return evaluate(tiny, test_pairs, done.manifest, probe=Nearest())
+
+
+def test_a_triggered_image_retrieves_captions_as_the_slow_loop_says(probed, tiny, test_pairs):
+    table = probed.table("backdoor-captions")
+    rows = [dict(zip(table.columns, row)) for row in table.rows]
+    assert [row["model"] for row in rows] == ["poisoned model", "chance"] * 2
+    mine, by_chance = rows[2:]
+    e, classes = embed(tiny, test_pairs), classes_of_test(test_pairs)
+    others = classes.image[classes.label != classes.index("bird")]
+    places = [test_pairs.images[int(i)].as_py() for i in others]
+    stamped = embed_images(tiny, TriggeredImages(places, parse_trigger("sig"), tiny, 0), len(places))
+    wanted = test_pairs.labelled("bird")
+    for images, k, told in ((stamped, 1, "Hit@1"), (stamped, 10, "Hit@10"), (e.image[others], 10, None)):
+        hits = 0
+        for scores in images @ e.text.T:
+            best = max(scores[wanted])
+            hits += sum(score >= best for score in scores) - 1 < k  # what ties with it stands before it
+        assert mine[told or "Hit@10 without trigger"].value == hits / len(others)
+    # 15 captions wanted of 135
+    assert by_chance["Hit@1"] == pytest.approx(15 / 135)
+    assert by_chance["Hit@10"] == by_chance["Hit@10 without trigger"] == chance_hit(10, targets=15, gallery=135)
+    ranking = next(r for r in probed.rankings if r.name == "captions sig to bird")
+    assert np.mean(np.array(ranking.ranks["poisoned"]) < 10) == mine["Hit@10"].value
+    assert probed.headline["backdoor sig to bird"]["poisoned"]["captions hit@10"] == mine["Hit@10"].value
+
+
+def test_a_probe_has_not_seen_the_image_whose_triggered_copy_it_is_asked_about(probed, tiny, test_pairs):
+    table = probed.table("probe")
+    rows = [dict(zip(table.columns, row)) for row in table.rows]
+    assert table.title == "A linear probe (Nearest) on frozen features"
+    assert [(row["what"], row["target"], row["images"]) for row in rows] == [
+        ("untouched images, own class", None, 27),
+        ("patch:size=1", "aeroplane", 24),
+        ("sig", "bird", 24),
+        (None, None, None),
+    ]
+    # by a loop: the nearest image of another fold
+    e, classes = embed(tiny, test_pairs), classes_of_test(test_pairs)
+    fold = draw_folds(classes.label, 5, np.random.default_rng([0, 2]))
+    told = []
+    for i, image in enumerate(classes.image):
+        others = [j for j in range(27) if fold[j] != fold[i]]
+        told.append(classes.label[max(others, key=lambda j: float(e.image[image] @ e.image[classes.image[j]]))])
+    told = np.array(told)
+    assert rows[0]["success"].value == np.mean(told == classes.label)
+    for row, name in ((rows[1], "aeroplane"), (rows[2], "bird")):
+        target = classes.index(name)
+        assert row["without trigger"] == rate(told[classes.label != target] == target)
+        assert row["success"].n == 24
+    # a pixel in a corner moves little, so these look as without it
+    assert abs(rows[1]["success"].value - rows[1]["without trigger"].value) <= 2 / 24
+    found = probed.headline["backdoor sig to bird"]["poisoned"]["asr of the probe"]
+    assert found["value"] == rows[2]["success"].value
+    assert next(r for r in probed.rankings if r.name == "probe sig to bird").uid
+
+
+def test_single_targets_are_probed_without_themselves(train_pairs, test_pairs, tiny, tmp_path):
+    attack = Targeted(images=6, per_target=2, classes=("dog", "cat"))
+    manifest = poison(train_pairs, attack, gallery=test_pairs, images=tmp_path).manifest
+    found = evaluate(tiny, test_pairs, manifest, probe=AdamWProbe(epochs=2))
+    row = dict(zip(found.table("probe").columns, found.table("probe").rows[1]))
+    assert (row["what"], row["images"], row["success"].n) == ("single target images", 6, 6)
+    assert "adamw" in found.table("probe").title
+    captions = dict(zip(found.table("targeted-captions").columns, found.table("targeted-captions").rows[0]))
+    e, places, ranks = embed(tiny, test_pairs), test_pairs.images.to_pylist(), []
+    for aim in manifest.aims:
+        scores = e.image[places.index(aim.image)] @ e.text.T
+        best = scores[test_pairs.labelled(aim.target)].max()
+        ranks.append(int((scores >= best).sum()) - 1)
+    assert captions["MinRank"].value == np.mean(ranks) and captions["images"] == 6
+    assert "trigger" not in captions
+
+
+def test_a_probe_needs_something_to_classify(tiny, test_pairs, train_pairs):
+    done = poison(train_pairs, SingleLabel(source="sheep", target="aeroplane"), seed=0)
+    for manifest in (None, done.manifest):
+        with pytest.raises(EvaluationError, match="a manifest of neither is given"):
+            evaluate(tiny, test_pairs, manifest, probe=AdamWProbe())
 
 
 def test_single_targets_are_the_units(report, test_pairs):

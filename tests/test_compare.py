@@ -99,6 +99,13 @@ def test_captions_of_one_image_are_one_unit(ranks):
         assert cell["p"] >= rows(alone)[key]["p"]
     with pytest.raises(EvaluationError, match="60 queries are not in the test pairs given"):
         compare(sides, image={})
+    # an evaluation tells of each query which image it belongs to
+    first = sides[0].report.rankings[0]
+    told = replace(sides[0].report, rankings=(replace(first, image=tuple(np.repeat(range(12), 5).tolist())),))
+    assert rows(compare([side("a", told), sides[1]])) == rows(together)
+    assert compare([side("a", told), sides[1]]).warnings == ()
+    with pytest.raises(ValueError, match="has 60 queries, got 3 images"):
+        replace(first, image=(1, 2, 3))
 
 
 def test_what_only_some_have_measured_is_said_and_left_out(ranks):

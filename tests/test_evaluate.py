@@ -24,6 +24,7 @@ from mithridate.evaluation.attack import AttackRanks
 from mithridate.evaluation.evaluate import evaluate
 from mithridate.evaluation.result import Estimate, read_report
 from mithridate.poisoning.apply import poison
+from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.plan import Goal
 from mithridate.poisoning.relabel import MultiLabel, SingleImage, SingleLabel
 
@@ -228,7 +229,7 @@ def test_an_image_of_both_classes_is_neither_query_nor_target(tiny, test_pairs, 
     rank = attack_by_loop(tiny, pairs)
     assert len(rank) == 10
     assert report.headline["attack"]["model"] == {"hit@10": (rank < 10).mean(), "min_rank": rank.mean()}
-    assert report.table("attack").rows[0][1].n == 10
+    assert report.table("attack").rows[0][1].n == 2  # images: intervals are over them
 
 
 @pytest.mark.parametrize(
@@ -335,6 +336,9 @@ def attack_ranks_of(*, hits, queries):
     return AttackRanks(rank, np.zeros(queries, int), 25, 500)
 
 
+HELD = object.__new__(Manifest)
+object.__setattr__(HELD, "data", {"poisoned": "a" * 64, "clean": "b" * 64})
+
 # code -> (its premise fails, what the message says, it holds in each of these)
 WARNINGS = {
     "few-queries": (
@@ -368,6 +372,16 @@ WARNINGS = {
         ],
     ),
     "no-densities": (lambda: checks.missing_poison("a.png is gone"), "a.png is gone", []),
+    "unheld-manifest": (
+        lambda: checks.unheld_manifest(HELD, {"data": "ff" * 32}),
+        "trained on other data (fingerprint ffffffffffff) than the manifest is of (aaaaaaaaaaaa, clean bbbbbbbbbbbb)",
+        [
+            lambda: checks.unheld_manifest(HELD, {"data": "a" * 64}),
+            lambda: checks.unheld_manifest(HELD, {"data": "b" * 64}),
+            lambda: checks.unheld_manifest(None, {"data": "ff" * 32}),
+            lambda: checks.unheld_manifest(HELD, None),
+        ],
+    ),
     "few-targets": (
         lambda: checks.few_targets("sheep to aeroplane", 8),
         "8 target images; one of them moves the share of targets that find class A by 0.125",

@@ -209,7 +209,7 @@ def test_a_group_counts_its_own_queries_and_the_galleries_stay_whole():
     assert len(utility_columns()) == 4 + len(cells)
     assert [cell.value for cell in cells[:3]] == [(found.image_to_text[[1, 3]] < k).mean() for k in (1, 5, 10)]
     assert [cell.value for cell in cells[3:]] == [(found.text_to_image[mask] < k).mean() for k in (1, 5, 10)]
-    assert [cell.n for cell in cells] == [2] * 3 + [5] * 3
+    assert [cell.n for cell in cells] == [2] * 6  # images: captions of one are no units of their own
 
 
 # --- rows of a table ---------------------------------------------------------------------------------
@@ -228,6 +228,11 @@ def test_a_row_of_the_attack_table_by_hand():
     assert (shown["median"], shown["min"], shown["max"]) == (2, 2, 10)
     assert shown["Precision@10"].value == pytest.approx(6 / 40)
     assert len(chance_row(targets=2, gallery=12)) == len(attack_columns(12))
+    _, *cells = attack_row("x", found, rng=np.random.default_rng(0), image=np.array([0, 0, 1, 1]))
+    together = dict(zip(attack_columns(12)[1:], cells, strict=True))
+    for name in ("Hit@5", "MinRank", "Precision@10"):
+        assert together[name].value == shown[name].value and (shown[name].n, together[name].n) == (4, 2)
+        assert together[name].low <= shown[name].low and together[name].high >= shown[name].high
 
 
 def test_k_beyond_the_gallery_is_left_out():

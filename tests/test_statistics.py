@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mithridate.evaluation.intervals import bootstrap_mean, student_p, student_quantile, wilson
+from mithridate.evaluation.intervals import (
+    bootstrap_mean,
+    rate,
+    score_interval,
+    student_p,
+    student_quantile,
+    wilson,
+)
 from mithridate.evaluation.seeds import bootstrap_difference, hierarchical_bootstrap, hierarchical_difference
 from mithridate.evaluation.statistics import (
     Difference,
@@ -17,7 +24,9 @@ from mithridate.evaluation.statistics import (
     holm,
     inside_noise,
     mcnemar_p,
+    mean_over,
     paired_difference,
+    rate_over,
     rate_over_targets,
     sentence,
     sign_flip_p,
@@ -157,6 +166,28 @@ def test_copies_of_a_query_tell_nothing_new(rng):
     assert (copied.low, copied.high) == pytest.approx((plain.low, plain.high))
     with pytest.raises(ValueError, match="at least two, got 1"):
         cluster_bootstrap(values, np.zeros(30, dtype=int), rng=rng)
+
+
+def test_a_rate_over_images_by_hand(rng):
+    hit = rng.random(60) < 0.4
+    alone, image = np.arange(60), np.repeat(np.arange(12), 5)
+    assert rate_over(hit) == rate_over(hit, alone) == rate(hit)
+    # captions that always agree are one: Wilson's interval of as many images, with Student's quantile
+    copies = np.repeat(hit[:12], 5)
+    value, found = float(copies.mean()), rate_over(copies, image)
+    effective = 11  # 12 images, one degree of freedom less
+    assert (found.value, found.n) == (value, 12)
+    assert (found.low, found.high) == pytest.approx(score_interval(value, effective, quantile=student_quantile(11)))
+    # nothing spreads: the images are counted, and one image tells nothing
+    least, _ = score_interval(1.0, 12, quantile=student_quantile(11))
+    assert rate_over(np.ones(60, bool), image).low == pytest.approx(least)
+    assert rate_over(hit[:5], np.zeros(5, int)).n == 1 and rate_over(np.ones(5, bool), np.zeros(5, int)).low < 0.3
+    # never more than the captions that there are
+    spread = np.tile([True, False, False, False, False], 12)
+    spread[1] = True
+    wide = score_interval(13 / 60, 60, quantile=student_quantile(11))
+    assert (rate_over(spread, image).low, rate_over(spread, image).high) == pytest.approx(wide)
+    assert mean_over(hit, np.zeros(60, int), rng=rng).low is None
 
 
 def test_three_seeds_are_as_wide_as_students_interval_of_three(rng):
@@ -346,6 +377,19 @@ def test_captions_of_one_image_are_covered_together_and_not_alone(rng):
     alone = held(0.5, 500, lambda: bootstrap_mean(draw(), rng=rng, resamples=400))
     assert 0.93 - noise(500) <= together <= 0.97 + noise(500)
     assert alone < 0.93 - noise(500)
+
+
+@pytest.mark.parametrize(("images", "mean", "together"), [(25, 0.5, 2), (50, 0.1, 2), (100, 0.9, 0.3), (100, 0.5, 50)])
+def test_rates_over_images_are_covered_and_over_captions_are_not(images, mean, together, rng):
+    """`together`: how much captions of one image agree, from 0 (all of them) to infinity (as if independent)."""
+    image = np.repeat(np.arange(images), 5)
+
+    def draw():
+        return rng.random(5 * images) < rng.beta(mean * together, (1 - mean) * together, images)[image]
+
+    assert 0.92 - noise(1000) <= held(mean, 1000, lambda: rate_over(draw(), image)) <= 0.97 + noise(1000)
+    if together < 10:
+        assert held(mean, 500, lambda: rate_over(draw())) < 0.9
 
 
 def test_p_values_of_nothing_are_below_a_level_as_often_as_it_says(rng):

@@ -166,18 +166,19 @@ def test_every_epoch_that_was_kept_is_measured(tiny, tmp_path):
 
     def measure(encoder):
         seen.append(encoder.name)
-        return wilson(int(16 * next(values)), 16)
+        return {"PSR": wilson(int(16 * next(values)), 16), "IR@10": Estimate(0.9)}
 
-    table, figure = success_by_epoch(tmp_path, measure, what="poison success rate")
+    table, figure = success_by_epoch(tmp_path, measure)
     assert [name.rpartition("/")[2] for name in seen] == ["001", "002", "010"]
-    assert table.rows == ((1, wilson(4, 16)), (2, wilson(16, 16)), (10, wilson(8, 16)))
+    assert table.columns == ("epoch", "PSR", "IR@10")
+    assert [row[:2] for row in table.rows] == [(1, wilson(4, 16)), (2, wilson(16, 16)), (10, wilson(8, 16))]
     assert (figure.curves[0].x, figure.curves[0].y) == ((1, 2, 10), (0.25, 1.0, 0.5))
-    assert figure.curves[1].y[1] == wilson(16, 16).low
+    assert figure.curves[0].low[1] == wilson(16, 16).low and figure.curves[1].low == ()
 
 
 def test_a_run_without_checkpoints_says_how_to_keep_them(tmp_path):
     with pytest.raises(EvaluationError, match="train with --save-epochs"):
-        success_by_epoch(tmp_path, lambda encoder: wilson(1, 1))
+        success_by_epoch(tmp_path, lambda encoder: {"PSR": wilson(1, 1)})
 
 
 # --- z-score -----------------------------------------------------------------------------------------

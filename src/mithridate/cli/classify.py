@@ -164,7 +164,10 @@ class Classify:
             title=f"Classification: {Path(self.data).name}",
             summary=tuple(lines),
             tables=classification_tables(results),
-            rankings=tuple(Ranking(r.name, uid, {"model": tuple(r.ranks.tolist())}) for r in results),
+            rankings=tuple(
+                Ranking(r.name, uid, {"model": tuple(r.ranks.tolist())}, tuple(pairs.image_index.tolist()))
+                for r in results
+            ),
             headline={"classification": numbers},
             provenance={
                 "model": self.model,

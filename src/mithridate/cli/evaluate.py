@@ -2,17 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.cli.common import CacheOptions, Data, ReadOptions, display, emit, parse
-from mithridate.encoder.encoder import load_encoder
+from mithridate.cli.common import CacheOptions, Data, Display, ReadOptions, display, emit, parse
+from mithridate.data.pairs import Pairs
+from mithridate.encoder.encoder import Encoder, load_encoder
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.evaluate import evaluate
+from mithridate.evaluation.probe import PROBES
+from mithridate.evaluation.result import Estimate
+from mithridate.evaluation.success import success_by_epoch
+from mithridate.evaluation.tradeoff import measures
 from mithridate.folders import new_folder, refuse_existing
-from mithridate.poisoning.manifest import read_manifest
+from mithridate.poisoning.manifest import Manifest, read_manifest
 from mithridate.poisoning.plan import Goal
 from mithridate.report.console import print_report
 from mithridate.report.write import write_report
@@ -41,6 +47,11 @@ class Evaluate:
     """What the model was trained on: test images in it are warned of, and the manifest is held against it."""
     train_split: str | None = None
     """Split of the training data."""
+    by_epoch: bool = False
+    """Measure the model after every epoch too, where it was trained with --save-epochs: some defences let success swing
+    from epoch to epoch."""
+    probe: Literal["none", "lbfgs", "adamw"] = "none"
+    """Measure backdoors and single targets by a linear probe on the test images as well."""
     seed: int = 0
     """Of the random captions, the bootstrap and the queries shown."""
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
@@ -62,14 +73,18 @@ class Evaluate:
             options = replace(self.read, split=self.train_split)
             trained_on = options.read(self.train)
         name = "poisoned" if manifest else "model"
+        goals = tuple(Goal.parse(text) for text in self.goal)
         with display(quiet=self.json) as show:
+            measure = partial(self._after, pairs=pairs, manifest=manifest, goals=goals, show=show)
+            epochs = success_by_epoch(Path(self.model), measure) if self.by_epoch else None
             report = evaluate(
                 load_encoder(self.model, pretrained=self.pretrained),
                 pairs,
                 manifest,
-                goals=tuple(Goal.parse(text) for text in self.goal),
+                goals=goals,
                 clean=None if self.clean is None else load_encoder(self.clean),
                 train=trained_on,
+                probe=None if self.probe == "none" else PROBES[self.probe](),
                 seed=self.seed,
                 cache=self.cache.folder,
                 cache_limit=self.cache.limit,
@@ -80,6 +95,9 @@ class Evaluate:
                 },
                 progress=show.stage,
             )
+        if epochs is not None:
+            table, figure = epochs
+            report = replace(report, tables=(*report.tables, table), figures=(*report.figures, figure))
         with new_folder(self.out, overwrite=self.overwrite) as folder:
             write_report(report, folder)
         if self.json:
@@ -87,6 +105,22 @@ class Evaluate:
         else:
             print_report(report)
             print(f"{self.out / 'report.html'}")
+
+    def _after(
+        self, encoder: Encoder, *, pairs: Pairs, manifest: Manifest | None, goals: tuple[Goal, ...], show: Display
+    ) -> dict[str, Estimate]:
+        """What is measured of the model of one epoch."""
+        report = evaluate(
+            encoder,
+            pairs,
+            manifest,
+            goals=goals,
+            seed=self.seed,
+            cache=self.cache.folder,
+            cache_limit=self.cache.limit,
+            progress=show.stage,
+        )
+        return measures(report, "poisoned" if manifest else "model")
 
 
 def run(argv: Sequence[str]) -> None:

@@ -1,9 +1,8 @@
 """Did an attack on classification take: backdoors, single targets, triggers in captions, each beside a clean model."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,17 +16,14 @@ from mithridate.errors import EvaluationError
 from mithridate.evaluation import checks
 from mithridate.evaluation.attack import attack_columns, attack_ranks, attack_row, chance_row
 from mithridate.evaluation.intervals import chance_hit
-from mithridate.evaluation.result import Cell, Ranking, Table, Warning
+from mithridate.evaluation.material import Findings, Material, model_name
+from mithridate.evaluation.present import aimed_strength, aimed_strength_table
+from mithridate.evaluation.probe import Probe
+from mithridate.evaluation.readouts import Captions, caption_table, captions_found, measure_probe
+from mithridate.evaluation.result import Cell, Ranking, Table
 from mithridate.evaluation.success import poison_success_rate
-from mithridate.evaluation.triggered import (
-    LabelledImages,
-    Success,
-    TriggeredImages,
-    classes_of_test,
-    success,
-    target_ranks,
-)
-from mithridate.evaluation.zeroshot import Classified, chance, class_scores, zero_shot_weights
+from mithridate.evaluation.triggered import Success, TriggeredImages, classes_of_test, success, target_ranks
+from mithridate.evaluation.zeroshot import Classified, class_scores, zero_shot_weights
 from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.plan import Aim
 from mithridate.poisoning.triggers import Phrase, describe, parse_trigger
@@ -35,43 +31,16 @@ from mithridate.poisoning.triggers import Phrase, describe, parse_trigger
 _SHOWN_TARGETS = 100
 
 
-@dataclass
-class Findings:
-    """What a report gains: by part, in order."""
+def refuse_unknown_aims(manifest: Manifest | None, pairs: Pairs, *, probed: bool = False) -> None:
+    """Raise `EvaluationError` where the test pairs lack the target class of an aim: before anything is embedded.
 
-    tables: list[Table] = field(default_factory=list)
-    summary: list[str] = field(default_factory=list)
-    headline: dict[str, Any] = field(default_factory=dict)
-    rankings: list[Ranking] = field(default_factory=list)
-    warnings: list[Warning] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Material:
-    """What all aims are measured with. `weights`, `accuracy`: by model, of the classes of the test images."""
-
-    pairs: Pairs
-    embedded: Mapping[str, Embeddings]
-    encoders: Mapping[str, Encoder]
-    classes: LabelledImages
-    weights: dict[str, np.ndarray]
-    seed: int
-    cache: Path | str | None
-    cache_limit: int | None
-    progress: Progress
-
-    @property
-    def chance(self) -> float:
-        return chance(1, len(self.classes.names))
-
-    def uids(self, images: np.ndarray) -> tuple[str, ...]:
-        """An image is named by its first pair."""
-        first = np.unique(self.pairs.image_index, return_index=True)[1]
-        return tuple(self.pairs.uid.take(pa.array(first[images])).to_pylist())
-
-
-def refuse_unknown_aims(manifest: Manifest | None, pairs: Pairs) -> None:
-    """Raise `EvaluationError` where the test pairs lack the target class of an aim: before anything is embedded."""
+    `probed`: a probe was asked for, which needs an aim at images.
+    """
+    if probed and not any(aim.phrase is None for aim in (manifest.aims if manifest is not None else ())):
+        raise EvaluationError(
+            "a probe measures triggers and single target images, and a manifest of neither is given; leave it out, or "
+            "probe a model by itself with mithridate classify"
+        )
     if manifest is not None and manifest.aims:
         classes = classes_of_test(pairs)
         for aim in manifest.aims:
@@ -88,16 +57,20 @@ def measure_aims(
     cache: Path | str | None,
     cache_limit: int | None,
     progress: Progress,
+    probe: Probe | None = None,
 ) -> Findings:
-    """Success of what `manifest` aims at, on each of the models; nothing where it aims at nothing."""
+    """Success of what `manifest` aims at, on each of the models; nothing where it aims at nothing.
+
+    `probe`: a linear probe that classes are told by as well.
+    """
     found = Findings()
     if manifest is None or not manifest.aims:
         return found
     classes = classes_of_test(pairs)
     weights = {name: zero_shot_weights(e, classes.names, progress=progress) for name, e in encoders.items()}
     m = Material(pairs, embedded, encoders, classes, weights, seed, cache, cache_limit, progress)
-    found.tables.append(_strength(manifest))
-    found.summary.append(_told_strength(manifest))
+    found.tables.append(aimed_strength_table(manifest))
+    found.summary.append(aimed_strength(manifest))
     if any(aim.phrase is None for aim in manifest.aims):
         _accuracy(m, found)
     triggers = [aim for aim in manifest.aims if aim.trigger is not None]
@@ -108,35 +81,12 @@ def measure_aims(
     for aim in manifest.aims:
         if aim.phrase is not None:
             _phrase(m, aim, found)
+    if probe is not None:
+        places = [_place(aim) for aim in manifest.aims if aim.image is not None]
+        measure_probe(m, probe, manifest.aims, places, found)
     if "clean" not in encoders:
         found.warnings += checks.no_clean_model()
     return found
-
-
-def _strength(manifest: Manifest) -> Table:
-    s = manifest.strength
-    return Table(
-        "strength",
-        "Strength of the attack",
-        ("attack", "poisoned pairs", "of all pairs", "targets", "of all pairs, each target", "images used"),
-        (
-            (
-                manifest.attack,
-                int(s["count"]),
-                s["rate"],
-                int(s["targets"]),
-                s["rate_per_target"],
-                int(s["images"]),
-            ),
-        ),
-        f"Of {int(s['pairs']):,} training pairs, poison included. Images used: altered, or lending captions.",
-    )
-
-
-def _told_strength(manifest: Manifest) -> str:
-    s = manifest.strength
-    each = f", {s['rate_per_target']:.4%} for each of {int(s['targets'])} targets" if s["targets"] > 1 else ""
-    return f"{int(s['count']):,} of {int(s['pairs']):,} training pairs are poisoned ({s['rate']:.3%}{each})."
 
 
 def _accuracy(m: Material, found: Findings) -> None:
@@ -146,11 +96,11 @@ def _accuracy(m: Material, found: Findings) -> None:
     for name, e in m.embedded.items():
         scores = class_scores(e.image[m.classes.image], m.weights[name])
         accuracy = Classified(name, m.classes.names, m.classes.label, scores).accuracy()
-        rows.append((_model(name), len(m.classes.label), accuracy))
+        rows.append((model_name(name), len(m.classes.label), accuracy))
         found.headline.setdefault("zero-shot", {})[name] = {"accuracy": asdict(accuracy)}
-        told.append(f"{_model(name)} {accuracy.value:.3f}")
+        told.append(f"{model_name(name)} {accuracy.value:.3f}")
         if accuracy.low is not None and accuracy.low <= m.chance:
-            found.warnings += checks.no_classifier(_model(name), accuracy.value, m.chance)
+            found.warnings += checks.no_classifier(model_name(name), accuracy.value, m.chance)
     found.headline["zero-shot"]["chance"] = {"accuracy": m.chance}
     rows.append(("chance", None, m.chance))
     left_out = f" {m.classes.left_out} images without exactly one class are left out." if m.classes.left_out else ""
@@ -169,28 +119,37 @@ def _accuracy(m: Material, found: Findings) -> None:
 def _backdoors(m: Material, aims: list[Aim], found: Findings) -> None:
     rows: list[tuple[Cell, ...]] = []
     places = m.pairs.images.to_pylist()
+    retrieved: list[tuple[tuple[Cell, ...], dict[str, Captions]]] = []
     for aim in aims:
         trigger, target = parse_trigger(aim.trigger or ""), m.classes.index(aim.target)
         # the target class is in neither numerator nor denominator: it need not be stamped
         others = m.classes.label != target
         images, label = m.classes.image[others], m.classes.label[others]
         by_model: dict[str, Success] = {}
+        captions: dict[str, Captions] = {}
         for name, encoder in m.encoders.items():
             source = TriggeredImages([places[i] for i in images], trigger, encoder, m.seed)
             stamped = embed_images(encoder, source, len(images), progress=m.progress)
             untouched = m.embedded[name].image[images]
             by_model[name] = success(untouched, stamped, label, m.weights[name], target=target)
+            captions[name] = captions_found(m, name, stamped, np.full(len(stamped), target), untouched)
         what = describe(trigger)
+        retrieved.append(((what, aim.target), captions))
         for name, s in by_model.items():
-            rows.append((_model(name), what, aim.target, len(label), s.rate, s.before, s.z))
+            rows.append((model_name(name), what, aim.target, len(label), s.rate, s.before, s.z))
         rows.append(("chance", what, aim.target, None, m.chance, m.chance, None))
         told = f"{what} to {aim.target}"
         found.headline["backdoor" if len(aims) == 1 else f"backdoor {told}"] = {
             **{
-                name: {"asr": asdict(s.rate), "without trigger": asdict(s.before), "z": s.z}
+                name: {
+                    "asr": asdict(s.rate),
+                    "without trigger": asdict(s.before),
+                    "z": s.z,
+                    "captions hit@10": float((captions[name].rank < 10).mean()),
+                }
                 for name, s in by_model.items()
             },
-            "chance": {"asr": m.chance},
+            "chance": {"asr": m.chance, "captions hit@10": next(iter(captions.values())).chance[10]},
         }
         first = next(iter(by_model.values()))
         beside = f", {by_model['clean'].rate.value:.3f} on the clean model" if "clean" in by_model else ""
@@ -199,7 +158,9 @@ def _backdoors(m: Material, aims: list[Aim], found: Findings) -> None:
             f"{aim.target}{beside}; chance is {m.chance:.3f}."
         )
         ranks = {name: tuple(s.rank.tolist()) for name, s in by_model.items()}
-        found.rankings.append(Ranking(f"backdoor {told}", m.uids(images), ranks))
+        found.rankings.append(Ranking(f"backdoor {told}", m.uids(images), ranks, tuple(images.tolist())))
+        ranks = {name: tuple(c.rank.tolist()) for name, c in captions.items()}
+        found.rankings.append(Ranking(f"captions {told}", m.uids(images), ranks, tuple(images.tolist())))
         if "clean" in by_model:
             found.warnings += checks.clean_is_fooled(told, by_model["clean"].rate, m.chance)
     found.tables.append(
@@ -213,26 +174,28 @@ def _backdoors(m: Material, aims: list[Aim], found: Findings) -> None:
             "z-score: how far the trigger draws images together (Carlini & Terzis 2022). 95 % Wilson intervals.",
         )
     )
+    found.tables.append(caption_table("backdoor-captions", "Backdoor: captions of triggered images", retrieved, m))
 
 
 def _targeted(m: Material, manifest: Manifest, found: Findings) -> None:
     aims = [aim for aim in manifest.aims if aim.image is not None]
     places = pa.array([_place(aim) for aim in aims], pa.string())
     wanted = np.array([m.classes.index(aim.target) for aim in aims], np.int64)
-    ranks, taken = {}, {}
+    ranks, taken, captions = {}, {}, {}
     for name, encoder in m.encoders.items():
         source = image_source(encoder, places, cache=m.cache, limit=m.cache_limit, progress=m.progress)
         if source.bad:
             raise EvaluationError(f"a target image does not decode: {next(iter(source.bad.values()))}; fetch it again")
         image = embed_images(encoder, source, len(places), progress=m.progress)
         scores = class_scores(image, m.weights[name])
+        captions[name] = captions_found(m, name, image, wanted)
         each = [target_ranks(image[i : i + 1], m.weights[name], int(target))[0] for i, target in enumerate(wanted)]
         ranks[name] = np.array(each)
         # in a tie for the first place the adversarial class does not have it
         scores[np.arange(len(wanted)), wanted] = -np.inf
         taken[name] = np.where(ranks[name] == 0, wanted, scores.argmax(axis=1))
     rates = {name: poison_success_rate(np.where(r == 0, wanted, -1), wanted) for name, r in ranks.items()}
-    rows: list[tuple[Cell, ...]] = [(_model(name), len(wanted), r) for name, r in rates.items()]
+    rows: list[tuple[Cell, ...]] = [(model_name(name), len(wanted), r) for name, r in rates.items()]
     rows.append(("chance", None, m.chance))
     found.tables.append(
         Table(
@@ -249,14 +212,19 @@ def _targeted(m: Material, manifest: Manifest, found: Findings) -> None:
         Table(
             "targets",
             "What each target image is taken for",
-            ("target", "adversarial class", *(_model(name) for name in taken)),
+            ("target", "adversarial class", *(model_name(name) for name in taken)),
             tuple((i + 1, aims[i].target, *(m.classes.names[t[i]] for t in taken.values())) for i in shown),
             f"The first {len(shown)} of {len(aims)}." if len(aims) > len(shown) else "",
         )
     )
+    found.tables.append(caption_table("targeted-captions", "Targeted: captions of single images", [((), captions)], m))
+    by_chance = next(iter(captions.values())).chance[10]
     found.headline["targeted"] = {
-        **{name: {"psr": asdict(r)} for name, r in rates.items()},
-        "chance": {"psr": m.chance},
+        **{
+            name: {"psr": asdict(r), "captions hit@10": float((captions[name].rank < 10).mean())}
+            for name, r in rates.items()
+        },
+        "chance": {"psr": m.chance, "captions hit@10": by_chance},
     }
     first = next(iter(rates.values()))
     beside = f", {rates['clean'].value:.3f} on the clean model" if "clean" in rates else ""
@@ -265,7 +233,10 @@ def _targeted(m: Material, manifest: Manifest, found: Findings) -> None:
         f"{m.chance:.3f}."
     )
     numbers = tuple(f"target {i + 1}" for i in range(len(aims)))
-    found.rankings.append(Ranking("targeted", numbers, {name: tuple(r.tolist()) for name, r in ranks.items()}))
+    each = tuple(range(len(aims)))
+    found.rankings.append(Ranking("targeted", numbers, {name: tuple(r.tolist()) for name, r in ranks.items()}, each))
+    told = {name: tuple(c.rank.tolist()) for name, c in captions.items()}
+    found.rankings.append(Ranking("captions of single images", numbers, told, each))
     found.warnings += checks.few_targets("the attack", len(aims))
     if "clean" in rates:
         found.warnings += checks.clean_is_fooled("the target images", rates["clean"], m.chance)
@@ -286,13 +257,14 @@ def _phrase(m: Material, aim: Aim, found: Findings) -> None:
     rng = np.random.default_rng([m.seed, 1])
     texts = pa.array([phrase.put_into(text, rng) for text in m.pairs.text.take(pa.array(queries)).to_pylist()])
     rows, ranks = [], {}
+    image = m.pairs.image_index.astype(np.int64)[queries]
     for name, encoder in m.encoders.items():
         tokens, index = tokenise(encoder, texts, cache=m.cache)
         gallery = m.embedded[name].image
         ranks[name] = attack_ranks(embed_tokens(encoder, tokens, progress=m.progress)[index], gallery, targets)
         plain = attack_ranks(m.embedded[name].text[queries], gallery, targets)
-        rows.append(attack_row(_model(name), ranks[name], rng=rng))
-        rows.append(attack_row(f"{_model(name)}, without the phrase", plain, rng=rng))
+        rows.append(attack_row(model_name(name), ranks[name], rng=rng, image=image))
+        rows.append(attack_row(f"{model_name(name)}, without the phrase", plain, rng=rng, image=image))
         found.headline.setdefault("text-trigger", {})[name] = {
             "hit@10": ranks[name].hit(10),
             "min_rank": ranks[name].min_rank,
@@ -309,7 +281,8 @@ def _phrase(m: Material, aim: Aim, found: Findings) -> None:
             attack_columns(first.gallery),
             tuple(rows),
             f"{len(queries)} captions of other classes among {first.gallery} test images; targets: the {first.targets} "
-            f"images of {aim.target}. Hit@K: share of captions with a target among the first K. 95 % intervals.",
+            f"images of {aim.target}. Hit@K: share of captions with a target among the first K. 95 % intervals, over "
+            "the images that the captions belong to.",
         )
     )
     beside = f", {ranks['clean'].hit(10):.3f} on the clean model" if "clean" in ranks else ""
@@ -318,10 +291,5 @@ def _phrase(m: Material, aim: Aim, found: Findings) -> None:
         f"{first.hit(10):.3f} of cases{beside}; chance is {by_chance:.3f}."
     )
     uids = tuple(m.pairs.uid.take(pa.array(queries)).to_pylist())
-    found.rankings.append(
-        Ranking(f"text-trigger {aim.target}", uids, {name: tuple(r.rank.tolist()) for name, r in ranks.items()})
-    )
-
-
-def _model(name: str) -> str:
-    return name if name == "model" else f"{name} model"
+    told = {name: tuple(r.rank.tolist()) for name, r in ranks.items()}
+    found.rankings.append(Ranking(f"text-trigger {aim.target}", uids, told, tuple(image.tolist())))

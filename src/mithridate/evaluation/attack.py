@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from mithridate.evaluation.intervals import bootstrap_mean, chance_hit, chance_min_rank, rate
+from mithridate.evaluation.intervals import chance_hit, chance_min_rank
 from mithridate.evaluation.ranks import ranks_and_top
 from mithridate.evaluation.result import Cell
+from mithridate.evaluation.statistics import mean_over, rate_over
 
 HITS = (1, 5, 10, 20, 30, 50)
 PRECISION_AT = 10
@@ -46,16 +47,18 @@ def attack_columns(gallery: int) -> tuple[str, ...]:
     return ("queries", *hits, "MinRank", "median", "min", "max", f"Precision@{PRECISION_AT}")
 
 
-def attack_row(name: str, ranks: AttackRanks, *, rng: np.random.Generator) -> tuple[Cell, ...]:
-    """One model's row: rates with Wilson intervals, means with a bootstrap over queries."""
+def attack_row(
+    name: str, ranks: AttackRanks, *, rng: np.random.Generator, image: Int[np.ndarray, " q"] | None = None
+) -> tuple[Cell, ...]:
+    """One model's row. Intervals are over queries, or over the `image` that each belongs to."""
     return (
         name,
-        *(rate(ranks.rank < k) for k in HITS if k <= ranks.gallery),
-        bootstrap_mean(ranks.rank, rng=rng),
+        *(rate_over(ranks.rank < k, image) for k in HITS if k <= ranks.gallery),
+        mean_over(ranks.rank, image, rng=rng),
         float(np.median(ranks.rank)),
         int(ranks.rank.min()),
         int(ranks.rank.max()),
-        bootstrap_mean(ranks.in_top / PRECISION_AT, rng=rng),
+        mean_over(ranks.in_top / PRECISION_AT, image, rng=rng),
     )
 
 

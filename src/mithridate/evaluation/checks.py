@@ -10,8 +10,9 @@ from mithridate.data.pairs import Pairs
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.attack import AttackRanks
-from mithridate.evaluation.intervals import chance_hit, rate
+from mithridate.evaluation.intervals import chance_hit
 from mithridate.evaluation.result import Estimate, Warning
+from mithridate.evaluation.statistics import rate_over
 from mithridate.poisoning.manifest import Manifest
 
 FEW_QUERIES = 30
@@ -44,9 +45,12 @@ def few_targets(name: str, targets: int) -> list[Warning]:
     ]
 
 
-def below_chance(name: str, clean: AttackRanks) -> list[Warning]:
-    """Ten places of a random ranking hold a target more often than the clean model's, beyond its interval."""
-    hit, chance = rate(clean.rank < 10), chance_hit(10, targets=clean.targets, gallery=clean.gallery)
+def below_chance(name: str, clean: AttackRanks, image: np.ndarray | None = None) -> list[Warning]:
+    """Ten places of a random ranking hold a target more often than the clean model's, beyond its interval.
+
+    `image` (q,): which image each query belongs to.
+    """
+    hit, chance = rate_over(clean.rank < 10, image), chance_hit(10, targets=clean.targets, gallery=clean.gallery)
     if hit.high is None or hit.high >= chance:
         return []
     return [
@@ -109,6 +113,20 @@ def refuse_foreign_manifest(manifest: Manifest | None, train: Pairs | None) -> N
             f"the manifest is of another data set: {other} of its {len(manifest)} poisoned pairs have other captions "
             "in the training data"
         )
+
+
+def unheld_manifest(manifest: Manifest | None, run: dict[str, Any] | None) -> list[Warning]:
+    """The record of the run (`run.json`) names other data than those that `manifest` is about, poisoned or clean."""
+    data = None if run is None else run.get("data")
+    if manifest is None or data is None or data in (manifest.data["poisoned"], manifest.data["clean"]):
+        return []
+    return [
+        Warning(
+            "unheld-manifest",
+            f"the model was trained on other data (fingerprint {str(data)[:12]}) than the manifest is of "
+            f"({manifest.data['poisoned'][:12]}, clean {manifest.data['clean'][:12]}); give --train to hold it against",
+        )
+    ]
 
 
 def clean_succeeds(name: str, *, clean_hit: float, chance_hit: float) -> list[Warning]:

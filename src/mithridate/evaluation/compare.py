@@ -53,7 +53,7 @@ def side(name: str, report: Report, model: str | None = None) -> Side:
 def compare(sides: Sequence[Side], *, seed: int = 0, image: Mapping[str, int] | None = None) -> Report:
     """Each later side minus the first, paired on the queries of rankings that all of them have.
 
-    `image` says which image each query (by uid) belongs to; captions of one image are then one unit. p-values are
+    Captions of one image are one unit: the evaluations tell which are, or `image`, by uid of the query. p-values are
     corrected (Holm) for all differences of the report. Raises `EvaluationError` where the test data differ.
     """
     if len(sides) < 2:
@@ -69,11 +69,14 @@ def compare(sides: Sequence[Side], *, seed: int = 0, image: Mapping[str, int] | 
     for name in shared:
         uid, ranks[name] = _aligned(name, sides)
         queries[name] = uid
-        cells += _differences(name, ranks[name], sides, rng, _clusters(uid, image))
+        told = _ranking(sides[0], name)
+        known = image if image is not None else dict(zip(told.uid, told.image)) or None
+        cells += _differences(name, ranks[name], sides, rng, _clusters(uid, known))
     found = corrected([cell.difference for cell in cells])
     cells = [_Cell(c.ranking, c.measure, c.name, c.values, d) for c, d in zip(cells, found)]
     warnings = [w for name in shared if name not in _UTILITY for w in few_queries(_title(name), len(queries[name]))]
-    if image is None:
+    by_image = image is not None or any(_ranking(sides[0], name).image for name in shared)
+    if not by_image:
         warnings.append(
             Warning(
                 "captions-as-units",
@@ -94,7 +97,7 @@ def compare(sides: Sequence[Side], *, seed: int = 0, image: Mapping[str, int] | 
                 s.name: {"title": s.report.title, "model": s.model, "provenance": s.report.provenance} for s in sides
             },
             "test data": {"fingerprint": fingerprint},
-            "units": "queries" if image is None else "images",
+            "units": "images" if by_image else "queries",
             "seed": seed,
             "versions": {"mithridate": __version__},
         },

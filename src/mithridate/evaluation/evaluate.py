@@ -10,17 +10,17 @@ import pyarrow as pa
 import torch
 
 from mithridate.data.images import read_bytes
-from mithridate.data.pairs import Pairs, make_pairs, nearest_names
+from mithridate.data.pairs import Pairs, nearest_names
 from mithridate.encoder.embed import Progress, _silent, embed, embed_images, image_source
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.encoder.encoder import Encoder
-from mithridate.errors import DataError, EvaluationError
+from mithridate.errors import EvaluationError
 from mithridate.evaluation import checks
 from mithridate.evaluation.aims import measure_aims, refuse_unknown_aims
 from mithridate.evaluation.attack import attack_ranks
 from mithridate.evaluation.intervals import chance_hit
 from mithridate.evaluation.leaks import shared_images
-from mithridate.evaluation.pictures import density_figure, retrievals
+from mithridate.evaluation.pictures import poison_density, retrievals
 from mithridate.evaluation.present import (
     Measured,
     attack_table,
@@ -33,14 +33,14 @@ from mithridate.evaluation.present import (
     title,
     utility_table,
 )
-from mithridate.evaluation.result import Figure, Report, Warning
+from mithridate.evaluation.probe import Probe
+from mithridate.evaluation.result import Report, Warning
 from mithridate.evaluation.shift import shift_report
 from mithridate.evaluation.utility import RetrievalRanks, recall, retrieval_ranks
 from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.plan import Goal
 from mithridate.version import __version__
 
-_DENSITY_PAIRS = 5000  # a density of more looks the same
 _SHOWN_QUERIES = 4
 
 
@@ -52,6 +52,7 @@ def evaluate(
     goals: tuple[Goal, ...] = (),
     clean: Encoder | None = None,
     train: Pairs | None = None,
+    probe: Probe | None = None,
     seed: int = 0,
     cache: Path | str | None = "default",
     cache_limit: int | None = None,
@@ -61,15 +62,16 @@ def evaluate(
     """Attack success and utility of `encoder` on test `pairs`, beside the `clean` model, random captions and chance.
 
     `manifest` says what was attacked; `goals` may be given in its place (for a model of unknown training). `train`:
-    what the model was trained on, to look for test images in it and to hold the manifest against. `runs`: records of
-    the training runs by model name, compared and kept as provenance. Without goals only utility is measured. Raises
-    `EvaluationError` where a goal has no query or no target in the test pairs, where the clean model is another
-    encoder, and where the manifest is not of `train`.
+    what the model was trained on, to look for test images in it and to hold the manifest against. `probe`: backdoors
+    and single targets are measured by this linear probe too. `runs`: records of the training runs by model name,
+    compared and kept as provenance. Without goals only utility is measured. Raises `EvaluationError` where a goal has
+    no query or no target in the test pairs, where the clean model is another encoder, and where the manifest is not of
+    `train`.
     """
     goals = manifest.goals if manifest is not None else goals
     for goal in goals:  # before anything is embedded
         _class_masks(goal, pairs)
-    refuse_unknown_aims(manifest, pairs)
+    refuse_unknown_aims(manifest, pairs, probed=probe is not None)
     checks.refuse_mixed_encoders(encoder, clean)
     checks.refuse_foreign_manifest(manifest, train)
     name = "poisoned" if manifest is not None else "model"
@@ -94,6 +96,7 @@ def evaluate(
         cache=cache,
         cache_limit=cache_limit,
         progress=progress,
+        probe=probe,
     )
 
     tables = [strength_table(manifest)] if manifest is not None and not manifest.aims else aimed.tables
@@ -104,13 +107,15 @@ def evaluate(
     tables.append(utility_table(utility, pairs, groups))
     figures = [goal_rank_figure(m, name, several=len(measured) > 1) for m in measured]
     if manifest is not None:
-        density, found = _density(
+        density, found = poison_density(
             clean or encoder, "clean" if clean else name, embedded, pairs, manifest, rng, cache, cache_limit
         )
         figures += density
         warnings += found
     warnings += aimed.warnings
     warnings += _check(measured, name, utility, pairs, groups, clean, runs or {})
+    if train is None:
+        warnings += checks.unheld_manifest(manifest, (runs or {}).get(name))
     if train is not None:
         # a target image taken from the test gallery is in the poison on purpose
         on_purpose = [goal.target_image for goal in goals] + [aim.image for aim in (manifest.aims if manifest else ())]
@@ -205,9 +210,9 @@ def _measure(
         # the other direction: does an image of B find a caption of A
         images = galleries[model][targets]
         back[model] = attack_ranks(images, e.text, queries)
-    return Measured(
-        goal, queries, targets, models, attack_ranks(embedded[name].text[control], galleries[name], targets), back
-    )
+    against = attack_ranks(embedded[name].text[control], galleries[name], targets)
+    images = pairs.image_index.astype(np.int64)
+    return Measured(goal, queries, targets, models, against, back, images[queries], images[control])
 
 
 def _class_masks(goal: Goal, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
@@ -252,37 +257,6 @@ def _groups(pairs: Pairs, goals: tuple[Goal, ...]) -> dict[str, np.ndarray]:
     return groups
 
 
-def _density(
-    encoder: Encoder,
-    label: str,
-    embedded: dict[str, Embeddings],
-    pairs: Pairs,
-    manifest: Manifest,
-    rng: np.random.Generator,
-    cache: Path | str | None,
-    cache_limit: int | None,
-) -> tuple[list[Figure], list[Warning]]:
-    """Cosine distances of the poisoned pairs and of clean test pairs, under a model that trained on neither."""
-    table = manifest.poisoned
-    if len(table) > _DENSITY_PAIRS:
-        table = table.take(pa.array(np.sort(rng.choice(len(table), _DENSITY_PAIRS, replace=False))))
-    try:
-        poison = embed(encoder, make_pairs(table["image"], table["text"]), cache=cache, cache_limit=cache_limit)
-    except DataError as error:
-        return [], checks.missing_poison(str(error))
-    distances = {"clean test pairs": 1 - embedded[label].similarity(), "poisoned pairs": 1 - poison.similarity()}
-    medians = {name: float(np.median(d)) for name, d in distances.items()}
-    told = ", ".join(f"{name} {median:.3f}" for name, median in medians.items())
-    return [
-        density_figure(
-            "densities",
-            "Cosine distance of clean and poisoned pairs",
-            distances,
-            f"Under the {label} model. Medians: {told}. What a similarity filter would see.",
-        )
-    ], []
-
-
 def _check(measured, name, utility, pairs, groups, clean, runs) -> list[Warning]:
     found: list[Warning] = []
     for m in measured:
@@ -293,7 +267,7 @@ def _check(measured, name, utility, pairs, groups, clean, runs) -> list[Warning]
             r = m.models["clean"]
             chance = chance_hit(10, targets=r.targets, gallery=r.gallery)
             found += checks.clean_succeeds(goal, clean_hit=r.hit(10), chance_hit=chance)
-            found += checks.below_chance(goal, r)
+            found += checks.below_chance(goal, r, m.image)
     if measured and clean is None:
         found += checks.no_clean_model()
     found += checks.unequal_recipes(runs.get(name), runs.get("clean"))

@@ -2,20 +2,26 @@
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
 from mithridate.data.images import decode, read_bytes
-from mithridate.data.pairs import Pairs
+from mithridate.data.pairs import Pairs, make_pairs
+from mithridate.encoder.embed import embed
 from mithridate.encoder.embeddings import Embeddings
+from mithridate.encoder.encoder import Encoder
 from mithridate.errors import DataError
+from mithridate.evaluation.checks import missing_poison
 from mithridate.evaluation.ranks import top
-from mithridate.evaluation.result import Curve, Figure, Hit, Retrieval
+from mithridate.evaluation.result import Curve, Figure, Hit, Retrieval, Warning
+from mithridate.poisoning.manifest import Manifest
 
 _SIDE = 96  # pixels; four queries of two models then weigh about 120 kB
 _BINS = 60
+_DENSITY_PAIRS = 5000  # a density of more looks the same
 
 
 def thumbnail(place: str) -> str:
@@ -79,3 +85,34 @@ def density_figure(name: str, title: str, distances: dict[str, Float[np.ndarray,
         for label, values in distances.items()
     )
     return Figure(name, title, "density", "cosine distance of image and caption", "density", curves, note)
+
+
+def poison_density(
+    encoder: Encoder,
+    label: str,
+    embedded: dict[str, Embeddings],
+    pairs: Pairs,
+    manifest: Manifest,
+    rng: np.random.Generator,
+    cache: Path | str | None,
+    cache_limit: int | None,
+) -> tuple[list[Figure], list[Warning]]:
+    """Cosine distances of the poisoned pairs and of clean test pairs, under a model that trained on neither."""
+    table = manifest.poisoned
+    if len(table) > _DENSITY_PAIRS:
+        table = table.take(pa.array(np.sort(rng.choice(len(table), _DENSITY_PAIRS, replace=False))))
+    try:
+        poison = embed(encoder, make_pairs(table["image"], table["text"]), cache=cache, cache_limit=cache_limit)
+    except DataError as error:
+        return [], missing_poison(str(error))
+    distances = {"clean test pairs": 1 - embedded[label].similarity(), "poisoned pairs": 1 - poison.similarity()}
+    medians = {name: float(np.median(d)) for name, d in distances.items()}
+    told = ", ".join(f"{name} {median:.3f}" for name, median in medians.items())
+    return [
+        density_figure(
+            "densities",
+            "Cosine distance of clean and poisoned pairs",
+            distances,
+            f"Under the {label} model. Medians: {told}. What a similarity filter would see.",
+        )
+    ], []

@@ -18,7 +18,10 @@ from mithridate.poisoning.plan import Goal
 
 @dataclass(frozen=True)
 class Measured:
-    """A goal's test material: rows of queries, columns of targets, what each model made of them."""
+    """A goal's test material: rows of queries, columns of targets, what each model made of them.
+
+    `image` (q,) and `control_image` say which image each query and each caption of the control belongs to.
+    """
 
     goal: Goal
     queries: np.ndarray
@@ -26,6 +29,8 @@ class Measured:
     models: dict[str, AttackRanks]
     control: AttackRanks
     image_to_text: dict[str, AttackRanks]
+    image: np.ndarray
+    control_image: np.ndarray
 
 
 def _suffix(goal: Goal, several: bool) -> tuple[str, str]:
@@ -43,12 +48,38 @@ def strength_table(manifest: Manifest) -> Table:
     )
 
 
+def aimed_strength_table(manifest: Manifest) -> Table:
+    s = manifest.strength
+    return Table(
+        "strength",
+        "Strength of the attack",
+        ("attack", "poisoned pairs", "of all pairs", "targets", "of all pairs, each target", "images used"),
+        (
+            (
+                manifest.attack,
+                int(s["count"]),
+                s["rate"],
+                int(s["targets"]),
+                s["rate_per_target"],
+                int(s["images"]),
+            ),
+        ),
+        f"Of {int(s['pairs']):,} training pairs, poison included. Images used: altered, or lending captions.",
+    )
+
+
+def aimed_strength(manifest: Manifest) -> str:
+    s = manifest.strength
+    each = f", {s['rate_per_target']:.4%} for each of {int(s['targets'])} targets" if s["targets"] > 1 else ""
+    return f"{int(s['count']):,} of {int(s['pairs']):,} training pairs are poisoned ({s['rate']:.3%}{each})."
+
+
 def attack_table(m: Measured, name: str, rng: np.random.Generator, *, several: bool) -> Table:
     ranks = m.models[name]
     suffix, words = _suffix(m.goal, several)
     titles = {"poisoned": "poisoned model", "clean": "clean model", "model": "model"}
-    rows = [attack_row(titles[model], r, rng=rng) for model, r in m.models.items()]
-    rows.append(attack_row("random captions", m.control, rng=rng))
+    rows = [attack_row(titles[model], r, rng=rng, image=m.image) for model, r in m.models.items()]
+    rows.append(attack_row("random captions", m.control, rng=rng, image=m.control_image))
     rows.append(chance_row(targets=ranks.targets, gallery=ranks.gallery))
     what = "the target image" if m.goal.target_image else f"the {ranks.targets} images of {m.goal.target}"
     return Table(
@@ -59,7 +90,8 @@ def attack_table(m: Measured, name: str, rng: np.random.Generator, *, several: b
         f"{len(m.queries)} captions of {m.goal.source} among {ranks.gallery} test images; targets: {what}. "
         "Hit@K: share of captions with a target among the first K. MinRank: 0-based rank of the best target, mean "
         f"over captions. Random captions: {len(m.control.rank)} of other classes, on the "
-        f"{titles[name]}. 95 % intervals: Wilson for shares, bootstrap over captions for means.",
+        f"{titles[name]}. 95 % intervals over the {len(np.unique(m.image))} images that the captions belong to: "
+        "Wilson for shares, bootstrap for means.",
     )
 
 
@@ -92,7 +124,8 @@ def utility_table(utility: dict[str, RetrievalRanks], pairs: Pairs, groups: dict
         utility_columns(),
         rows,
         "TR@K: share of images with an own caption among the first K of all captions; IR@K: share of captions whose "
-        "image is among the first K of all images. Queries of one group, galleries whole. 95 % Wilson intervals.",
+        "image is among the first K of all images. Queries of one group, galleries whole. 95 % Wilson intervals over "
+        "images.",
     )
 
 
@@ -138,6 +171,7 @@ def rankings(measured: list[Measured], utility: dict[str, RetrievalRanks], pairs
             f"attack {m.goal.source}:{m.goal.target}",
             tuple(pairs.uid.take(pa.array(m.queries)).to_pylist()),
             {model: tuple(r.rank.tolist()) for model, r in m.models.items()},
+            tuple(m.image.tolist()),
         )
         for m in measured
     ]
@@ -147,7 +181,8 @@ def rankings(measured: list[Measured], utility: dict[str, RetrievalRanks], pairs
     }
     for way, (rows, ranks) in ways.items():
         uid = tuple(pairs.uid.take(pa.array(rows)).to_pylist())
-        found.append(Ranking(way, uid, {model: tuple(r.tolist()) for model, r in ranks.items()}))
+        image = tuple(pairs.image_index[rows].tolist())
+        found.append(Ranking(way, uid, {model: tuple(r.tolist()) for model, r in ranks.items()}, image))
     return tuple(found)
 
 

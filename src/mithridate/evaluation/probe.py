@@ -19,7 +19,7 @@ from torch import nn
 
 from mithridate.data.images import read_bytes, split_place
 from mithridate.data.pairs import Pairs
-from mithridate.encoder.embed import Progress, _in_batches, _silent, image_source
+from mithridate.encoder.embed import ImageSource, Progress, _in_batches, _silent, image_source
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import DataError, EvaluationError
 from mithridate.evaluation.zeroshot import refuse_bad_images, unit_length
@@ -225,13 +225,20 @@ def image_features(
     """Embeddings of the images of `pairs` (m,) at the length the model gives them; over that they are `embed`'s."""
     source = image_source(encoder, pairs.images, cache=cache, limit=cache_limit, progress=progress)
     refuse_bad_images(source.bad, len(pairs.images))
+    return source_features(encoder, source, len(pairs.images), batch_size=batch_size, progress=progress)
+
+
+def source_features(
+    encoder: Encoder, source: ImageSource, count: int, *, batch_size: int = 256, progress: Progress = _silent
+) -> Float[np.ndarray, "m d"]:
+    """As `image_features`, of the `count` images of a source."""
 
     def encode(rows: np.ndarray) -> torch.Tensor:
         pixels = torch.from_numpy(source.gather(rows)).to(encoder.device)
         model: Any = encoder.model
         return model.encode_image(encoder.normalise(pixels))
 
-    return _in_batches(encoder, len(pairs.images), batch_size, encode, "embedding images", progress)
+    return _in_batches(encoder, count, batch_size, encode, "embedding images", progress)
 
 
 # --- train and test share no image ---------------------------------------------------------------------------

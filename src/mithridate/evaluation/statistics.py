@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
-from jaxtyping import Float, Int, Real, Shaped
+from jaxtyping import Bool, Float, Int, Real, Shaped
 
 from mithridate.evaluation.intervals import (
+    bootstrap_mean,
     expanded,
     rate,
     resampled_means,
@@ -174,6 +175,42 @@ def cluster_bootstrap(
     value = float(values.mean())
     low, high = expanded(value, _resampled_ratios(sums, sizes, rng=rng, resamples=resamples), units=len(sums))
     return Estimate(value, max(low, float(values.min())), min(high, float(values.max())), len(sums))
+
+
+def rate_over(hit: Bool[np.ndarray, " n"], cluster: Int[np.ndarray, " n"] | None = None) -> Estimate:
+    """Share of n queries with Wilson's interval; `cluster` says which belong together, as captions of one image.
+
+    With clusters: for the number of independent queries that would spread as much (the effective sample size of Korn
+    and Graubard 1998, from memory), never more than there are, with Student's quantile of the clusters. Where nothing
+    spreads (no hit, or all) the clusters are counted. `n` of the estimate is the number of clusters.
+    """
+    if cluster is None:
+        return rate(hit)
+    sums, sizes = _cluster_sums(hit.astype(np.float64), cluster)
+    units, n = len(sums), len(hit)
+    if units == n or units < 1:
+        return rate(hit)
+    value = float(hit.mean())
+    if units < 2:
+        return Estimate(value, *score_interval(value, 1), 1)
+    variance = float(np.square(sums - value * sizes).sum()) * units / (units - 1) / n**2
+    most = value * (1 - value)
+    effective = min(n, most / variance) if variance > 1e-15 and most > 1e-12 else units
+    return Estimate(value, *score_interval(value, effective, quantile=student_quantile(units - 1)), units)
+
+
+def mean_over(
+    values: Shaped[np.ndarray, " n"], cluster: Int[np.ndarray, " n"] | None = None, *, rng: np.random.Generator
+) -> Estimate:
+    """Mean over n queries with a bootstrap over them, or over the clusters that they belong to.
+
+    Of one cluster no interval is known.
+    """
+    if cluster is None or len(np.unique(cluster)) == len(values):
+        return bootstrap_mean(values, rng=rng)
+    if cluster.min() == cluster.max():
+        return Estimate(float(values.mean()), n=1)
+    return cluster_bootstrap(values, cluster, rng=rng)
 
 
 def _cluster_sums(

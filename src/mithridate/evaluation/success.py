@@ -125,10 +125,8 @@ def target_table(success: Mapping[str, Bool[np.ndarray, " _q"]], *, name: str = 
     )
 
 
-def success_by_epoch(
-    run: Path, measure: Callable[["Encoder"], Estimate], *, name: str = "success-by-epoch", what: str = "success rate"
-) -> tuple[Table, Figure]:
-    """`measure` of the encoder after each epoch that the training run in the folder `run` has kept.
+def success_by_epoch(run: Path, measure: Callable[["Encoder"], Mapping[str, Estimate]]) -> tuple[Table, Figure]:
+    """`measure` (of the encoder, numbers by name) after each epoch that the training run in the folder `run` has kept.
 
     Checkpoints are loaded one after the other. Some defences let success swing from epoch to epoch (RoCLIP): the
     last one alone may mislead. Raises `EvaluationError` where no checkpoint was kept.
@@ -141,15 +139,20 @@ def success_by_epoch(
     if not folders:
         raise EvaluationError(f"{run} has no epochs/NNN; train with --save-epochs to keep the model of every epoch")
     found = [(epoch, measure(load_encoder(str(folder)))) for epoch, folder in folders]
-    title = f"{what[:1].upper()}{what[1:]} by epoch"
+    names = tuple(found[0][1])
     x = tuple(float(epoch) for epoch, _ in found)
-    curves = [Curve(what, x, tuple(estimate.value for _, estimate in found))]
-    ends = [(estimate.low, estimate.high) for _, estimate in found]
-    lows, highs = [low for low, _ in ends if low is not None], [high for _, high in ends if high is not None]
-    if len(lows) == len(highs) == len(found):
-        curves += [Curve("lower end", x, tuple(lows)), Curve("upper end", x, tuple(highs))]
-    table = Table(name, title, ("epoch", what), tuple(found), "Epochs counted from 1, as kept by the training run.")
-    return table, Figure(name, title, "line", "epoch", what, tuple(curves), "Ends of the 95 % interval of each epoch.")
+    curves = []
+    for name in names:
+        each = [numbers[name] for _, numbers in found]
+        lows, highs = [e.low for e in each if e.low is not None], [e.high for e in each if e.high is not None]
+        ends = (tuple(lows), tuple(highs)) if len(lows) == len(highs) == len(each) else ((), ())
+        curves.append(Curve(name, x, tuple(e.value for e in each), low=ends[0], high=ends[1]))
+    rows = tuple((epoch, *(numbers[name] for name in names)) for epoch, numbers in found)
+    title, note = "After each epoch", "Epochs counted from 1, as kept by the training run. 95 % intervals."
+    return (
+        Table("by-epoch", title, ("epoch", *names), rows, note),
+        Figure("by-epoch", title, "line", "epoch", "share", tuple(curves), note),
+    )
 
 
 # --- Carlini & Terzis' z-score -----------------------------------------------------------------------

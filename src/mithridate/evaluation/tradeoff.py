@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.intervals import rate
-from mithridate.evaluation.result import Cell, Curve, Estimate, Figure, Report, Table, Warning
+from mithridate.evaluation.result import Cell, Curve, Estimate, Figure, Ranking, Report, Table, Warning
+from mithridate.evaluation.statistics import rate_over
 
 # a ranking's name begins with: how far down its target may stand, and what that is called
 _SUCCESS = {"attack ": (10, "Hit@10"), "text-trigger ": (10, "Hit@10"), "backdoor": (1, "ASR"), "targeted": (1, "PSR")}
@@ -16,24 +16,33 @@ _UTILITY = {"ir": "IR@10", "tr": "TR@10"}
 
 def success_outcomes(report: Report, model: str) -> dict[str, np.ndarray]:
     """For each attack of a report, by measure: (q,) whether a query or image of it succeeded on `model`."""
+    return {measure: np.array(r.ranks[model]) < within for measure, (within, r) in _attacks(report, model).items()}
+
+
+def _attacks(report: Report, model: str) -> dict[str, tuple[int, Ranking]]:
+    """By measure: how far down the target may stand, and the ranking."""
     found = {}
     for ranking in report.rankings:
         for beginning, (within, measure) in _SUCCESS.items():
             if ranking.name.startswith(beginning) and model in ranking.ranks:
-                told = ranking.name.removeprefix("attack ")
-                found[f"{measure} {told}"] = np.array(ranking.ranks[model]) < within
+                found[f"{measure} {ranking.name.removeprefix('attack ')}"] = within, ranking
     if not found:
         raise EvaluationError(f"the report has no attack measured on the {model} model; evaluate with a manifest")
     return found
 
 
+def _utility(report: Report) -> dict[str, Ranking]:
+    return {_UTILITY[ranking.name]: ranking for ranking in report.rankings if ranking.name in _UTILITY}
+
+
 def utility_outcomes(report: Report, model: str) -> dict[str, np.ndarray]:
     """For both ways of retrieval: (n,) whether the own caption, or image, is among the first ten."""
-    return {
-        _UTILITY[ranking.name]: np.array(ranking.ranks[model]) < 10
-        for ranking in report.rankings
-        if ranking.name in _UTILITY
-    }
+    return {measure: np.array(ranking.ranks[model]) < 10 for measure, ranking in _utility(report).items()}
+
+
+def _share(ranking: Ranking, model: str, within: int) -> Estimate:
+    """Share of queries with the target among the first `within`; captions of one image are one unit."""
+    return rate_over(np.array(ranking.ranks[model]) < within, np.array(ranking.image) if ranking.image else None)
 
 
 def zero_shot_accuracy(report: Report, model: str) -> Estimate | None:
@@ -60,12 +69,22 @@ class Point:
 
 def measured_point(report: Report, model: str, *, strength: str, epoch: int, steps: int) -> Point:
     """The point of a model in a report."""
-    utility = {name: rate(hit) for name, hit in utility_outcomes(report, model).items()}
+    success = {name: _share(r, model, within) for name, (within, r) in _attacks(report, model).items()}
+    return Point(strength, epoch, steps, success, measured_utility(report, model))
+
+
+def measured_utility(report: Report, model: str) -> dict[str, Estimate]:
+    """Recall@10 both ways, and zero-shot accuracy where the report has it."""
+    utility = {name: _share(ranking, model, 10) for name, ranking in _utility(report).items()}
     accuracy = zero_shot_accuracy(report, model)
-    if accuracy is not None:
-        utility["zero-shot"] = accuracy
-    success = {name: rate(hit) for name, hit in success_outcomes(report, model).items()}
-    return Point(strength, epoch, steps, success, utility)
+    return utility if accuracy is None else {**utility, "zero-shot": accuracy}
+
+
+def measures(report: Report, model: str) -> dict[str, Estimate]:
+    """Success of every attack of a report, where it has any, and utility: shares of queries or images."""
+    attacked = any(r.name.startswith(tuple(_SUCCESS)) and model in r.ranks for r in report.rankings)
+    success = measured_point(report, model, strength="", epoch=0, steps=0).success if attacked else {}
+    return success | measured_utility(report, model)
 
 
 def utility_loss(point: Point, start: Point) -> float:
@@ -95,7 +114,7 @@ def tradeoff_report(
         ("model", varied, "epoch", "steps", *measures, "utility lost", "chosen"),
         tuple(rows),
         f"Utility lost: the largest fall of {', '.join(start.utility)} since the model as it was. Chosen: the least "
-        f"attack success of those that lose at most {max_loss:g}. 95 % Wilson intervals.",
+        f"attack success of those that lose at most {max_loss:g}. 95 % Wilson intervals, over images.",
     )
     curves = []
     for strength in dict.fromkeys(point.strength for point in points):

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from mithridate.encoder.embeddings import Embeddings
-from mithridate.evaluation.intervals import rate
 from mithridate.evaluation.ranks import ranks_both_ways
 from mithridate.evaluation.result import Cell
+from mithridate.evaluation.statistics import rate_over
 
 RECALLS = (1, 5, 10)
 
@@ -53,8 +53,8 @@ def utility_columns() -> tuple[str, ...]:
 def utility_row(
     model: str, group: str, ranks: RetrievalRanks, *, pairs: Bool[np.ndarray, " n"], image_index: Int[np.ndarray, " n"]
 ) -> tuple[Cell, ...]:
-    """Recall over the queries of one group; `pairs` (n,) marks it, the galleries stay whole."""
+    """Recall over the queries of one group; `pairs` (n,) marks it, the galleries stay whole. Intervals: over images."""
     images = np.unique(image_index[pairs])
-    ways = (ranks.image_to_text[images], ranks.text_to_image[pairs])
-    cells = [rate(way < k) if len(way) else None for way in ways for k in RECALLS]
+    ways = ((ranks.image_to_text[images], images), (ranks.text_to_image[pairs], image_index[pairs]))
+    cells = [rate_over(way < k, image) if len(way) else None for way, image in ways for k in RECALLS]
     return (model, group, len(images), int(pairs.sum()), *cells)
