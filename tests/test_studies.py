@@ -18,7 +18,7 @@ import pytest
 from mithridate.data.toy_world import write_toy_world
 from mithridate.errors import AttackError, StudyError
 from mithridate.studies.claims import Claims
-from mithridate.studies.graph import Graph, seconds_left
+from mithridate.studies.graph import Graph
 from mithridate.studies.load import study_of
 from mithridate.studies.located import parse_located
 from mithridate.studies.outcomes import read_outcomes
@@ -26,6 +26,7 @@ from mithridate.studies.record import open_folder, read_folder
 from mithridate.studies.run import run_study
 from mithridate.studies.stages import Facts, Kept, Trained, key_of, measured
 from mithridate.studies.store import share_of
+from mithridate.studies.timing import seconds_by_trial, seconds_left
 from mithridate.studies.worker import failure
 
 HEAD = """\
@@ -279,6 +280,14 @@ def test_a_finished_study_does_nothing(done):
     assert not graph.left() and seconds_left(graph) == 0
 
 
+def test_time_left_is_told_by_what_is_done_else_by_a_few_steps(done, tmp_path):
+    more = study(FILE, seeds=(0, 1))
+    half, none = (Graph.of(more.cells, Facts({}), out) for out in (done[0], tmp_path))
+    assert 0 < (seconds_left(half) or 0) < 1000
+    assert seconds_left(none) is None
+    assert (seconds_by_trial(none) or 0) > 0
+
+
 def test_weights_and_poisoned_sets_that_no_cell_needs_are_gone(done):
     out, _ = done
     assert not list(out.glob("stages/models/*/model"))
@@ -376,7 +385,9 @@ experiments: [{{name: one, attack: {{attack: single-label, source: sheep, target
 """
     found = []
     for seed in (0, 1):
-        write_toy_world(tmp_path / "world", train=21, test=6, classes=("sheep", "bird", "dog"), seed=seed, overwrite=True)
+        write_toy_world(
+            tmp_path / "world", train=21, test=6, classes=("sheep", "bird", "dog"), seed=seed, overwrite=True
+        )
         assert run_study(study(text), tmp_path / "out").failed == ()
         found += read_outcomes(study(text), tmp_path / "out")
     assert found[0].report != found[1].report
@@ -393,9 +404,10 @@ def command(file, out, *options):
 
 def begun(file, out, *options):
     """The command in a group of processes of its own."""
-    return subprocess.Popen(
-        command(file, out, *options), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    with file.with_suffix(".log").open("a") as told:
+        return subprocess.Popen(
+            command(file, out, *options), start_new_session=True, stdout=subprocess.DEVNULL, stderr=told
+        )
 
 
 @pytest.mark.slow
@@ -421,13 +433,15 @@ def test_a_study_killed_ten_times_ends_in_the_same_numbers(tmp_path):
         while not list(out.glob("claims/*.*")) and time.monotonic() < end and process.poll() is None:
             time.sleep(0.05)
         time.sleep(rng.uniform(0, 5))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        assert process.poll() in (None, 0), file.with_suffix(".log").read_text()
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     ended = subprocess.run(command(file, out, "--jobs", "2"), capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr
     assert len(keys(out)) == len(set(keys(out)))
     same(read_outcomes(study(KILLED), out), read_outcomes(study(KILLED), whole))
-    assert not list(out.glob("claims/*"))
+    assert not Claims(out / "claims").others()
     assert not list(out.glob("stages/*/.*"))
 
 

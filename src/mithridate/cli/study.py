@@ -15,13 +15,14 @@ from mithridate.errors import MithridateError
 from mithridate.studies.cells import selected
 from mithridate.studies.claims import Claims
 from mithridate.studies.facts import find_facts, read_facts
-from mithridate.studies.graph import Graph, seconds_left
+from mithridate.studies.graph import Graph
 from mithridate.studies.load import preset_names, read_study, study_path
 from mithridate.studies.outcomes import Outcome, read_outcomes
 from mithridate.studies.record import read_folder
 from mithridate.studies.run import Progress, Ran, run_study
 from mithridate.studies.stages import KINDS
 from mithridate.studies.study import Cell, Study
+from mithridate.studies.timing import seconds_by_trial, seconds_left
 from mithridate.studies.worker import CLAIMS, failure
 
 _HEADLINE = ("Hit@10", "ASR", "PSR", "AUROC", "IR@10")
@@ -94,7 +95,9 @@ class StudyCommand:
         graph = Graph.of(chosen.cells, find_facts(chosen, self.out), self.out)
         rows = _experiments(chosen, graph)
         left = Counter(KINDS[type(task.stage)] for task in graph.left())
-        seconds = seconds_left(graph)
+        seconds, how = seconds_left(graph), "by what is done"
+        if seconds is None:
+            seconds, how = seconds_by_trial(graph), "by a few steps of training"
         if self.json:
             emit({"experiments": rows, "stages left": dict(left), "seconds": seconds}, as_json=True)
             return
@@ -104,8 +107,8 @@ class StudyCommand:
         print(f"stages left: {', '.join(f'{count} {kind}' for kind, count in left.items()) or 'none'}")
         if left and seconds is None:
             print("time left: unknown until the first cell is done")
-        elif seconds is not None:
-            print(f"time left: about {_time(seconds / max(1, self.jobs))} with {self.jobs} jobs")
+        elif left and seconds is not None:
+            print(f"time left: about {_time(seconds)} of one process, {how}")
 
 
 def _write(study: Study, outcomes: list[Outcome], out: Path, failed: Sequence[tuple[Cell, str]]) -> Path:

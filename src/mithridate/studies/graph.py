@@ -1,12 +1,11 @@
-"""All stages of a study with what each needs, each once; which of them are there, and how long the rest takes."""
+"""All stages of a study with what each needs, each once, and which of them are there."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mithridate.studies.stages import KINDS, Facts, Measured, Stage, Trained, key_of, measured, needs, work
-from mithridate.studies.store import STAGE, has
+from mithridate.studies.stages import KINDS, Facts, Stage, key_of, measured, needs
+from mithridate.studies.store import has
 from mithridate.studies.study import Cell
 
 
@@ -90,43 +89,3 @@ class Graph:
     def left(self) -> list[Task]:
         """All that is to be done, each once."""
         return list({task.key: task for key in self.cells for task in self.missing(key)}.values())
-
-
-def seconds_left(graph: Graph) -> float | None:
-    """How long what is left takes one process, by what is done of its kind; None where too little is."""
-    spent: dict[tuple[str, ...], list[tuple[float, float]]] = {}
-    for task in graph.tasks.values():
-        told = _seconds(task.folder)
-        if told is not None:
-            for alike in _alike(task.stage):
-                spent.setdefault(alike, []).append((told, work(task.stage)))
-    total = 0.0
-    for task in graph.left():
-        alike = next((alike for alike in _alike(task.stage) if alike in spent), None)
-        if alike is None:
-            if isinstance(task.stage, Trained | Measured):
-                return None
-            continue
-        seconds, done = (sum(part) for part in zip(*spent[alike]))
-        total += work(task.stage) * seconds / done
-    return total
-
-
-def _alike(stage: Stage) -> list[tuple[str, ...]]:
-    """The groups of stages that take as long for as much work, the narrowest first."""
-    kind = KINDS[type(stage)]
-    if isinstance(stage, Trained):
-        start = stage.start
-        while isinstance(start, Trained):
-            start = start.start
-        return [(kind, start.encoder, type(stage.objective).__name__), (kind, start.encoder), (kind,)]
-    if isinstance(stage, Measured):
-        return [(kind, str(stage.epochs)), (kind,)]
-    return [(kind,)]
-
-
-def _seconds(folder: Path) -> float | None:
-    try:
-        return float(json.loads((folder / STAGE).read_text(encoding="utf-8"))["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -1,0 +1,87 @@
+"""How long the rest of a study takes: by what is done of it, else by a few steps of training."""
+
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from mithridate.data.read import read_pairs
+from mithridate.data.toy_world import write_toy_world
+from mithridate.encoder.encoder import load_encoder
+from mithridate.studies.graph import Graph
+from mithridate.studies.stages import KINDS, Clean, Fresh, Kept, Measured, Stage, Trained, work
+from mithridate.studies.store import STAGE
+from mithridate.studies.study import Toy
+from mithridate.training.loop import train
+from mithridate.training.run import METRICS
+
+_PICTURES, _STEPS = 128, 4  # of the trial
+_BESIDES = 1.2  # what worlds, poison and measuring add to training
+
+
+def seconds_left(graph: Graph) -> float | None:
+    """How long what is left takes one process, by what is done of its kind; None where too little is."""
+    spent: dict[tuple[str, ...], list[tuple[float, float]]] = {}
+    for task in graph.tasks.values():
+        told = _seconds(task.folder)
+        if told is not None:
+            for alike in _alike(task.stage):
+                spent.setdefault(alike, []).append((told, work(task.stage)))
+    total = 0.0
+    for task in graph.left():
+        alike = next((alike for alike in _alike(task.stage) if alike in spent), None)
+        if alike is None:
+            if isinstance(task.stage, Trained | Measured):
+                return None
+            continue
+        seconds, done = (sum(part) for part in zip(*spent[alike]))
+        total += work(task.stage) * seconds / done
+    return total
+
+
+def _alike(stage: Stage) -> list[tuple[str, ...]]:
+    """The groups of stages that take as long for as much work, the narrowest first."""
+    kind = KINDS[type(stage)]
+    if isinstance(stage, Trained):
+        start = stage.start
+        while isinstance(start, Trained):
+            start = start.start
+        return [(kind, start.encoder, type(stage.objective).__name__), (kind, start.encoder), (kind,)]
+    if isinstance(stage, Measured):
+        return [(kind, str(stage.epochs)), (kind,)]
+    return [(kind,)]
+
+
+def _seconds(folder: Path) -> float | None:
+    try:
+        return float(json.loads((folder / STAGE).read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def seconds_by_trial(graph: Graph) -> float | None:
+    """As `seconds_left`, by a few steps of the first training that is left; None where it is not on a toy world."""
+    left = [task.stage for task in graph.left() if isinstance(task.stage, Trained)]
+    first = next((s for s in left if isinstance(s.start, Fresh) and _world_of(s)), None)
+    if first is None or not isinstance(first.start, Fresh):
+        return None
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        toy = _world_of(first)
+        assert toy is not None  # chosen so
+        write_toy_world(folder / "world", train=_PICTURES, test=0, size=toy.size, classes=toy.classes)
+        start = load_encoder(first.start.encoder, pretrained=first.start.pretrained)
+        size = min(first.config.batch_size, _PICTURES)
+        config = replace(first.config, epochs=_STEPS, batch_size=size, save_epochs=False, warmup=0)
+        train(start, read_pairs(folder / "world"), config=config, out=folder / "run", cache=folder / "cache")
+        lines = (folder / "run" / METRICS).read_text(encoding="utf-8").splitlines()
+    speed = max(float(json.loads(line)["pairs_per_s"]) for line in lines)
+    return _BESIDES * sum(work(stage) for stage in left) / speed
+
+
+def _world_of(stage: Trained) -> Toy | None:
+    """The toy world that a training is on, if it is."""
+    pairs = stage.pairs
+    while not isinstance(pairs, Clean):
+        pairs = pairs.embedded.pairs if isinstance(pairs, Kept) else pairs.pairs
+    return None if pairs.world is None else pairs.world.toy
