@@ -1,0 +1,121 @@
+"""The k nearest rows of a gallery for each query: exact, a block of queries and a chunk of the gallery at a time.
+
+Products are in bf16 where the processor multiplies it. What is left out after them is bounded: a row can only be among
+the k nearest if its rounded product is within the rounding error of them, so the few candidates that are scored again
+in float32 either prove to hold the answer, or the query is searched again in float32.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_QUERIES = 512  # whose products with the whole gallery are in memory at once: 1 GiB for a million rows in bf16
+_CHUNK = 4096  # rows of the gallery in one product
+_GROUPS = 128  # of a chunk's rows, each represented by its best
+_SPARE = 16  # candidates beyond k that are scored again
+
+
+def nearest_neighbours(
+    query: Float[np.ndarray, "q d"],
+    gallery: Float[np.ndarray, "g d"],
+    k: int,
+    *,
+    own: Int[np.ndarray, " q"] | None = None,
+    low_precision: bool | None = None,
+) -> tuple[Int[np.ndarray, "q k"], Float[np.ndarray, "q k"]]:
+    """Rows of the gallery with the largest products with each query, best first, and the products.
+
+    `own` names a row for each query that does not count: itself, where a set is searched for its own neighbours.
+    `low_precision`: whether the first products are in bf16, by default where that is fast; the result is the same but
+    for rows whose products differ by less than float32 tells apart. Raises `ValueError` where the gallery has fewer
+    than k rows that count.
+    """
+    if not 1 <= k <= len(gallery) - (own is not None):
+        raise ValueError(f"k must lie between 1 and the rows that count ({len(gallery) - (own is not None)}), got {k}")
+    if low_precision is None:
+        low_precision = multiplies_bf16()
+    rows, left = torch.from_numpy(gallery), torch.from_numpy(query)
+    small = rows.bfloat16() if low_precision else rows
+    norm = _largest_norm(rows)
+    lost = _largest_norm(rows, small) if low_precision else 0.0
+    ids, scores = np.empty((len(query), k), np.int64), np.empty((len(query), k), np.float32)
+    with torch.no_grad():
+        for low in range(0, len(query), _QUERIES):
+            block = left[low : low + _QUERIES]
+            without = None if own is None else torch.from_numpy(own[low : low + _QUERIES])
+            found, values, proven = _search(block, rows, small, k, without, norm, lost)
+            again = torch.nonzero(~proven)[:, 0]
+            if len(again):
+                rest = None if without is None else without[again]
+                found[again], values[again], _ = _search(block[again], rows, rows, k, rest, norm, 0.0)
+            ids[low : low + len(block)], scores[low : low + len(block)] = found.numpy(), values.numpy()
+    return ids, scores
+
+
+def multiplies_bf16() -> bool:
+    """Whether the processor has instructions for products in bf16; without them they are emulated, and slow."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in names)
+
+
+def _largest_norm(rows: Float[Tensor, "g d"], rounded: Tensor | None = None) -> float:
+    """The largest length of a row; with `rounded`, of what rounding took from one."""
+    blocks = range(0, len(rows), _CHUNK)
+    taken = (rows[i : i + _CHUNK] - (0 if rounded is None else rounded[i : i + _CHUNK].float()) for i in blocks)
+    return max(float(block.norm(dim=1).max()) for block in taken)
+
+
+def _search(
+    query: Float[Tensor, "b d"],
+    gallery: Float[Tensor, "g d"],
+    small: Float[Tensor, "g d"],
+    k: int,
+    own: Int[Tensor, " b"] | None,
+    norm: float,
+    lost: float,
+) -> tuple[Int[Tensor, "b k"], Float[Tensor, "b k"], Tensor]:
+    """Neighbours by products with `small`, scored again with `gallery`; and for which queries they are proven."""
+    left = query.to(small.dtype)
+    rows, rounded = _candidates(left, small, min(k + _SPARE, len(gallery)), own)
+    exact = torch.bmm(gallery[rows], query[:, :, None])[:, :, 0]
+    exact.masked_fill_(rounded == -torch.inf, -torch.inf)  # what does not count, or only fills the last chunk up
+    values, at = exact.topk(k, dim=1)
+    if small.dtype == gallery.dtype or rows.shape[1] == len(gallery):
+        return rows.gather(1, at), values, torch.ones(len(query), dtype=torch.bool)
+    # |ab - a'b'| <= |a - a'||b| + |a'||b - b'|; then the product was rounded to eight bits, its sum to 24
+    length, last = query.norm(dim=1), rounded[:, -1].float()
+    error = (query - left.float()).norm(dim=1) * norm + left.float().norm(dim=1) * lost
+    error += last.abs() * 2.0**-8 + length * norm * 1e-5
+    return rows.gather(1, at), values, last + error < values[:, -1]
+
+
+def _candidates(
+    query: Float[Tensor, "b d"], gallery: Float[Tensor, "g d"], kept: int, own: Int[Tensor, " b"] | None
+) -> tuple[Int[Tensor, "b kept"], Float[Tensor, "b kept"]]:
+    """The `kept` largest products of each query, largest first: rows in order, products as computed.
+
+    The best few are in the best few groups, so that most products are only compared within their group.
+    """
+    b, chunks, size = len(query), -(-len(gallery) // _CHUNK), _CHUNK // _GROUPS
+    scores = query.new_empty(chunks, b, size, _GROUPS)
+    best = query.new_empty(b, chunks, _GROUPS)
+    every = torch.arange(b)
+    for c in range(chunks):
+        chunk = gallery[c * _CHUNK : (c + 1) * _CHUNK]
+        product = scores[c].view(b, _CHUNK)
+        if len(chunk) == _CHUNK:
+            torch.mm(query, chunk.T, out=product)
+        else:
+            product.fill_(-torch.inf)[:, : len(chunk)] = query @ chunk.T
+        if own is not None:
+            here = (own >= c * _CHUNK) & (own < (c + 1) * _CHUNK)
+            product[every[here], own[here] - c * _CHUNK] = -torch.inf
+        best[:, c] = scores[c].amax(dim=1)
+    at = best.view(b, -1).topk(min(kept, chunks * _GROUPS), dim=1).indices[:, :, None]
+    c, group = at // _GROUPS, at % _GROUPS
+    inside = group + _GROUPS * torch.arange(size)  # (b, kept, size) rows of the chunk
+    found = scores.view(-1)[(c * b + every[:, None, None]) * _CHUNK + inside].view(b, -1)
+    value, place = found.topk(kept, dim=1)
+    # what fills the last chunk up is never among the k best: it stands for the last row
+    return (c * _CHUNK + inside).view(b, -1).gather(1, place).clamp(max=len(gallery) - 1), value
