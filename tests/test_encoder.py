@@ -390,6 +390,37 @@ def test_a_copy_has_weights_of_its_own(tiny):
 # --- embedding ---------------------------------------------------------------------------------------
 
 
+def test_an_embedding_that_was_killed_goes_on(tiny, test_pairs, tmp_path, monkeypatch):
+    """Blocks that are there are read, not made again; those of other data or weights are not taken."""
+    monkeypatch.setattr("mithridate.encoder.embed._BATCHES_KEPT", 1)
+    pairs, partial = test_pairs.take(np.arange(60)), tmp_path / "partial"
+    tokens = tiny.tokenizer(pairs.text.to_pylist()).numpy()
+    whole = embed_tokens(tiny, tokens, batch_size=16)
+
+    def stop(what, done, _total):
+        if done > 32:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_tokens(tiny, tokens, batch_size=16, progress=stop, kept=partial)
+    made = sorted(partial.iterdir())
+    assert len(made) == 2
+    np.save(made[0], np.load(made[0]) + 1)  # what is read shows
+    found = embed_tokens(tiny, tokens, batch_size=16, kept=partial)
+    assert np.isclose(found - whole, 1, atol=1e-6).all(axis=1).sum() == 16
+    assert np.isclose(found - whole, 0, atol=1e-6).all(axis=1).sum() == 44
+
+    first = embed(tiny, pairs, partial=tmp_path / "p")
+    embed(tiny, test_pairs.take(np.arange(5)), partial=tmp_path / "p")
+    other = tiny.copy()
+    with torch.no_grad():
+        other.model.get_parameter("logit_scale").add_(1)
+    embed(other, pairs, partial=tmp_path / "p")
+    assert len(list((tmp_path / "p").iterdir())) == 3
+    again = embed(tiny, pairs, partial=tmp_path / "p")
+    assert (again.image == first.image).all() and (again.text == first.text).all()
+
+
 def test_embeddings_are_those_of_each_pair_by_itself(tiny, test_pairs, cache):
     pairs = test_pairs.take([3, 3, 0, 20, 1, 99, 4])
     found = embed(tiny, pairs)

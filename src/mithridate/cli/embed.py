@@ -1,5 +1,6 @@
 """`mithridate embed DATA --encoder E --out DIR`."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,10 +37,19 @@ class Embed:
         refuse_existing(self.out, overwrite=self.overwrite)
         pairs = self.read.read(self.data)
         encoder = load_encoder(self.encoder, pretrained=self.pretrained)
+        partial = self.out.parent / f".{self.out.name}.partial"  # outlives a kill, and is deleted in the end
         with display(quiet=self.json) as show:
-            embedded = embed(encoder, pairs, cache=self.cache.folder, cache_limit=self.cache.limit, progress=show.stage)
+            embedded = embed(
+                encoder,
+                pairs,
+                cache=self.cache.folder,
+                cache_limit=self.cache.limit,
+                progress=show.stage,
+                partial=partial,
+            )
         with new_folder(self.out, overwrite=self.overwrite) as folder:
             write_embeddings(embedded, pairs, folder)
+        shutil.rmtree(partial, ignore_errors=True)
         emit(
             {
                 "out": str(self.out),

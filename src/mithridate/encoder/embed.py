@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from mithridate.encoder.encoder import Encoder, weights_fingerprint
 from mithridate.errors import DataError, OutputError
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
+
+_BATCHES_KEPT = 16  # whose embeddings are kept in one file: a minute's work for a large model on a CPU
 
 
 def _silent(_what: str, _done: int, _total: int) -> None: ...
@@ -90,48 +92,69 @@ def tokenise(
 
 
 def embed_images(
-    encoder: Encoder, source: ImageSource, count: int, *, batch_size: int = 256, progress: Progress = _silent
+    encoder: Encoder,
+    source: ImageSource,
+    count: int,
+    *,
+    batch_size: int = 256,
+    progress: Progress = _silent,
+    kept: Path | None = None,
 ) -> np.ndarray:
-    """Unit-length embeddings of the `count` images of `source`: (count, d) float32."""
+    """Unit-length embeddings of the `count` images of `source`: (count, d) float32. `kept`: see `embed`."""
 
     def encode(rows: np.ndarray) -> Tensor:
         return encoder.encode_image(torch.from_numpy(source.gather(rows)))
 
-    return _in_batches(encoder, count, batch_size, encode, "embedding images", progress)
+    return _in_batches(encoder, count, batch_size, encode, "embedding images", progress, kept)
 
 
 def embed_tokens(
-    encoder: Encoder, tokens: np.ndarray, *, batch_size: int = 512, progress: Progress = _silent
+    encoder: Encoder,
+    tokens: np.ndarray,
+    *,
+    batch_size: int = 512,
+    progress: Progress = _silent,
+    kept: Path | None = None,
 ) -> np.ndarray:
-    """Unit-length embeddings of token ids (t, context_length): (t, d) float32."""
+    """Unit-length embeddings of token ids (t, context_length): (t, d) float32. `kept`: see `embed`."""
     # captions of one length in one batch: what a batch costs is decided by its longest
     order = np.argsort(tokens.argmax(axis=1), kind="stable")
 
     def encode(rows: np.ndarray) -> Tensor:
         return encoder.encode_tokens(torch.from_numpy(tokens[order[rows]].astype(np.int64)))
 
-    out = _in_batches(encoder, len(tokens), batch_size, encode, "embedding captions", progress)
+    out = _in_batches(encoder, len(tokens), batch_size, encode, "embedding captions", progress, kept)
     back = np.empty_like(out)
     back[order] = out
     return back
 
 
-def _in_batches(encoder: Encoder, count, batch_size, encode, what: str, progress: Progress) -> np.ndarray:
+def _in_batches(
+    encoder: Encoder, count: int, batch_size: int, encode, what: str, progress: Progress, kept: Path | None
+) -> np.ndarray:
     if encoder.model.training:
         raise DataError("the encoder is in training mode; call encoder.model.eval() before embedding")
     out: np.ndarray | None = None
     with torch.no_grad():
-        for rows in _batches(count, batch_size):
-            block = encode(rows).float().cpu().numpy()
+        for start in range(0, count, _BATCHES_KEPT * batch_size):
+            stop = min(start + _BATCHES_KEPT * batch_size, count)
+            path = None if kept is None else kept / f"{what.split()[-1]}-{start:010d}.npy"
+            if path is not None and path.is_file():
+                block = load_array(path)
+                progress(what, stop, count)
+            else:
+                made = []
+                for low in range(start, stop, batch_size):
+                    high = min(low + batch_size, stop)
+                    made.append(encode(np.arange(low, high)).float().cpu().numpy())
+                    progress(what, high, count)
+                block = np.concatenate(made)
+                if path is not None:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    save_array(path, block)
             out = np.empty((count, block.shape[1]), np.float32) if out is None else out
-            out[rows] = block
-            progress(what, int(rows[-1]) + 1, count)
+            out[start:stop] = block
     return out if out is not None else np.empty((0, 1), np.float32)
-
-
-def _batches(count: int, size: int) -> Iterator[np.ndarray]:
-    for start in range(0, count, size):
-        yield np.arange(start, min(start + size, count))
 
 
 def embed(
@@ -141,9 +164,12 @@ def embed(
     cache: Path | str | None = "default",
     cache_limit: int | None = None,
     progress: Progress = _silent,
+    partial: Path | None = None,
 ) -> Embeddings:
     """Embed all pairs. Each distinct image and each distinct caption is computed once.
 
+    In the folder `partial` blocks are kept as they are made, each whole or not there, so that a call that was killed
+    goes on; what other weights, pairs or ways of decoding made is not taken. The caller deletes it in the end.
     Raises `DataError` where an image does not decode: a gallery with a hole would change every rank.
     """
     if not len(pairs):
@@ -155,9 +181,12 @@ def embed(
             f"{len(reasons)} of {len(pairs.images)} images do not decode ({'; '.join(reasons[:3])}); "
             "remove them or fetch them again (mithridate data doctor lists them)"
         )
-    image = embed_images(encoder, source, len(pairs.images), progress=progress)
+    weights, kept = weights_fingerprint(encoder.model), None
+    if partial is not None:
+        decides = hashlib.blake2b(f"{weights} {pairs.fingerprint} {pixel_recipe(encoder)}".encode(), digest_size=10)
+        decides.update(b"" if source.keys is None else source.keys.tobytes())
+        kept = partial / decides.hexdigest()
+    image = embed_images(encoder, source, len(pairs.images), progress=progress, kept=kept)
     tokens, index = tokenise(encoder, pairs.text, cache=cache)
-    text = embed_tokens(encoder, tokens, progress=progress)
-    return Embeddings(
-        pairs.uid, image, pairs.image_index, text[index], encoder.name, weights_fingerprint(encoder.model)
-    )
+    text = embed_tokens(encoder, tokens, progress=progress, kept=kept)
+    return Embeddings(pairs.uid, image, pairs.image_index, text[index], encoder.name, weights)
