@@ -331,9 +331,8 @@ class _Plan:
         assert chosen is not None  # asked for by a cell that has one
         encoder, test = self.watcher(FILTER)
         if chosen.encoder is not None:
-            encoder, test = self.model(chosen.encoder, self.cell.seed + FILTER), None
-            if chosen.encoder.pretrain and chosen.encoder.on is None:
-                test = self.other_world(None, self.cell.seed + FILTER, "test")
+            seed = self.cell.seed + FILTER
+            encoder, test = self.model(chosen.encoder, seed), self.beside(chosen.encoder, seed)
         reference = None
         if isinstance(chosen.threshold, CleanQuantile):
             reference = Embedded(test or self.pairs(self.cell.data, "test"), encoder)
