@@ -317,9 +317,12 @@ class _Plan:
         start, seed = self.cell.start, self.cell.seed + added
         if bare(start) and start.pretrain is None:
             start = replace(start, pretrain=self.cell.train)
+        return self.model(start, seed), self.beside(start, seed)
+
+    def beside(self, start: Start, seed: int) -> Clean | None:
+        """Test pairs of the toy world that a start was trained on; None where it was on none."""
         drawn = start.pretrain is not None and (start.on is None or start.on.toy is not None)
-        test = self.other_world(start.on, seed, "test") if drawn else None
-        return self.model(start, seed), test
+        return self.other_world(start.on, seed, "test") if drawn else None
 
     def poisoned(self, train: Clean, attack: Attack) -> Poisoned:
         gallery = self.pairs(self.cell.data, "test") if attack.name in ("single-image", "targeted") else None
