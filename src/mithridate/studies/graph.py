@@ -86,6 +86,7 @@ class Graph:
         visit(key)
         return list(found.values())
 
-    def left(self) -> list[Task]:
-        """All that is to be done, each once."""
-        return list({task.key: task for key in self.cells for task in self.missing(key)}.values())
+    def left(self, wanted: Iterable[str] | None = None) -> list[Task]:
+        """All that is to be done for these measurements, by default for every one, each once."""
+        keys = self.cells if wanted is None else wanted
+        return list({task.key: task for key in keys for task in self.missing(key)}.values())

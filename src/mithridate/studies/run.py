@@ -19,6 +19,7 @@ from mithridate.studies.graph import Graph
 from mithridate.studies.record import open_folder
 from mithridate.studies.stages import Facts
 from mithridate.studies.study import Cell, Study
+from mithridate.studies.timing import seconds_left
 from mithridate.studies.worker import CLAIMS, FAILED, Worker, failure
 
 _DEATHS = 3  # of processes that are replaced
@@ -78,7 +79,7 @@ def run_study(
         return run_together(study, chosen, out, keep_models=keep_models, text=text, data=data, on_cell=on_cell)
     open_folder(study, out, text=text, data=data)
     facts = find_facts(study, out)
-    run = Run.begin(study, chosen, out, facts, on_cell)
+    run = Run.begin(study, chosen, out, facts, on_cell, jobs=jobs)
     if run.left():
         if jobs == 1:
             Worker(run.graph, out, run.wanted, tell=run.tell, keep_models=keep_models).run()
@@ -96,14 +97,15 @@ class Run:
     out: Path
     on_cell: Callable[[Progress], None]
     begun: float = field(default_factory=time.perf_counter)
-    before: int = 0
+    jobs: int = 1
 
     @classmethod
-    def begin(cls, study: Study, chosen: Study, out: Path, facts: Facts, on_cell: Callable[[Progress], None]) -> "Run":
+    def begin(
+        cls, study: Study, chosen: Study, out: Path, facts: Facts, on_cell: Callable[[Progress], None], *, jobs: int = 1
+    ) -> "Run":
         graph = Graph.of(study.cells, facts, out)
         wanted = list(Graph.of(chosen.cells, facts, out).cells)
-        run = cls(graph, wanted, out, on_cell)
-        run.before = run.done()
+        run = cls(graph, wanted, out, on_cell, jobs=jobs)
         for path in (out / FAILED).glob("*.json"):  # tried again
             path.unlink(missing_ok=True)
         if (out / CLAIMS).is_dir():
@@ -118,10 +120,10 @@ class Run:
 
     def tell(self, what: str, key: str, _seconds: float) -> None:
         done, seconds = self.done(), time.perf_counter() - self.begun
-        new = done - self.before
         told = failure(self.out, key) if what == "failed" else None
         message = None if what != "failed" else (told or {}).get("error", "it failed")
-        left = seconds / new * (len(self.wanted) - done) if new else None
+        left = seconds_left(self.graph, self.wanted)
+        left = None if left is None else left / self.jobs
         self.on_cell(Progress(self.graph.cells[key][0], key, message, done, len(self.wanted), seconds, left))
 
     def end(self, *, keep: bool = False) -> Ran:

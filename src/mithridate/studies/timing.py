@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,11 @@ _PICTURES, _STEPS = 128, 4  # of the trial
 _BESIDES = 1.2  # what worlds, poison and measuring add to training
 
 
-def seconds_left(graph: Graph) -> float | None:
-    """How long what is left takes one process, by what is done of its kind; None where too little is."""
+def seconds_left(graph: Graph, wanted: Iterable[str] | None = None) -> float | None:
+    """How long what is left takes one process, by what is done of its kind; None where too little is.
+
+    `wanted`: of these measurements, by default of all.
+    """
     spent: dict[tuple[str, ...], list[tuple[float, float]]] = {}
     for task in graph.tasks.values():
         told = _seconds(task.folder)
@@ -28,7 +32,7 @@ def seconds_left(graph: Graph) -> float | None:
             for alike in _alike(task.stage):
                 spent.setdefault(alike, []).append((told, work(task.stage)))
     total = 0.0
-    for task in graph.left():
+    for task in graph.left(wanted):
         alike = next((alike for alike in _alike(task.stage) if alike in spent), None)
         if alike is None:
             if isinstance(task.stage, Trained | Measured):
