@@ -358,8 +358,8 @@ def test_every_label_is_tested_and_corrected():
         ),
         (
             {"is_": "above", "of": {"attack": "I"}, "than": {"attack": "I"}, "than_measure": "IR@10"},
-            "Held: Hit@10 is 0.940 [0.88, 0.97], IR@10 0.200 [0.13, 0.29]; the difference XX "
-            "(p < 0.001, one seed).",
+            "Held: Hit@10 is 0.940 [0.88, 0.97], IR@10 0.200 [0.13, 0.29]; the difference is "
+            "0.740 [0.63, 0.82] (p < 0.001, one seed).",
         ),
         (
             {"is_": "rising", "along": "attack"},
@@ -400,6 +400,18 @@ def test_rates_that_never_vary_have_a_width_all_the_same():
     none = [outcome({}, s, hit=rate_of(0, 9), hit_clean=rate_of(0, 9)) for s in range(3)]
     assert judged(none, is_="above", than={"model": "clean"}).verdict == "open"
     assert judged(none, is_="above", than={"model": "clean"}).tests[0].difference.p == 1.0
+
+
+def test_intervals_stay_where_numbers_can_be():
+    from mithridate.studies.select import combine
+
+    rng = np.random.default_rng(0)
+    outcomes = [
+        outcome({}, s, same=False, hit=rate_of(k, 100), hit_clean=rate_of(0, 100), rank=rng.integers(0, 3 * s + 1, 100))
+        for s, k in enumerate((60, 99, 100))
+    ]
+    assert combine(outcomes, "MinRank").low == 0.0
+    assert judged(outcomes, is_="above", than={"model": "clean"}).tests[0].difference.high == 1.0
 
 
 # --- published numbers ------------------------------------------------------------------------------

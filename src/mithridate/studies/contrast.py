@@ -115,6 +115,8 @@ def paired(first: Values, second: Values, *, same: bool) -> Difference:
         return replace(paired_difference(a, b, rng=rng), n=1)
     gaps = [a.astype(np.float64) - b.astype(np.float64) for a, b in zip(first.values(), second.values())]
     found = hierarchical_difference(gaps, [np.zeros(len(gap)) for gap in gaps], rng=rng, same_units=same)
+    if is_rate([*first.values(), *second.values()]):  # no two rates are further apart
+        found = replace(found, low=max(-1.0, found.low), high=min(1.0, found.high))
     return replace(found, n=len(gaps))
 
 

@@ -1,6 +1,7 @@
 """Which outcomes a `Where` names, and their numbers over seeds with an interval."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import isclose
 from typing import Any, TypeVar
 
@@ -152,9 +153,13 @@ def estimate_of(values: Mapping[int, np.ndarray], *, same: bool) -> Estimate | N
     if len(arrays) == 1:
         return rate(arrays[0] == 1) if rates else bootstrap_mean(arrays[0].astype(np.float64), rng=rng)
     found = hierarchical_bootstrap(arrays, rng=rng, same_units=same)
-    if rates and found.low is not None and found.high is not None and found.high - found.low < 1e-9:
+    assert found.low is not None
+    assert found.high is not None
+    if rates and found.high - found.low < 1e-9:
         n = len(arrays[0]) if same else sum(map(len, arrays))
         return Estimate(found.value, *score_interval(found.value, n), len(arrays))
+    if found.low < 0 and all((array >= 0).all() for array in arrays):  # no mean of ranks or distances is below 0
+        return replace(found, low=0.0)
     return found
 
 
