@@ -357,6 +357,7 @@ WARNINGS = {
         "trained with epochs 10 and 15",
         [
             lambda: checks.unequal_recipes(RUN, {**RUN, "data": "other", "config": {**RUN["config"], "seed": 3}}),
+            lambda: checks.unequal_recipes(RUN, {**RUN, "encoder": "the same weights by another path"}),
             lambda: checks.unequal_recipes(None, RUN),
             lambda: checks.unequal_recipes(RUN, None),
         ],
@@ -429,6 +430,12 @@ def test_a_warning_is_raised_when_its_premise_fails_and_not_otherwise(code):
     assert warning.code == code
     assert message in warning.message
     assert [case() for case in holds] == [[]] * len(holds)
+
+
+def test_encoders_are_told_apart_by_name_where_weights_are_not_known():
+    unknown = {**RUN, "weights": None}
+    (found,) = checks.unequal_recipes(unknown, {**unknown, "encoder": "y"})
+    assert "encoder x and y" in found.message
 
 
 def test_every_warning_has_a_heading_in_the_documentation():

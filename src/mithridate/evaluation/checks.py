@@ -177,7 +177,9 @@ def unequal_recipes(poisoned: dict[str, Any] | None, clean: dict[str, Any] | Non
     compared = [
         (name, *(run.get("config", {}).get(name) for run in (poisoned, clean)))
         for name in ("batch_size", "epochs", "lr", "min_lr", "freeze", "augment", "weight_decay", "precision")
-    ] + [(name, poisoned.get(name), clean.get(name)) for name in ("encoder", "weights", "objective")]
+    ] + [(name, poisoned.get(name), clean.get(name)) for name in ("weights", "objective")]
+    if poisoned.get("weights") is None or clean.get("weights") is None:  # else one encoder may go by two paths
+        compared.append(("encoder", poisoned.get("encoder"), clean.get("encoder")))
     found = [f"{name} {first} and {second}" for name, first, second in compared if first != second]
     if not found:
         return []

@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Int
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.intervals import bootstrap_mean
 from mithridate.evaluation.pictures import density_figure
 from mithridate.evaluation.result import Cell, Curve, Figure, Table
+from mithridate.evaluation.statistics import mean_over
 from mithridate.poisoning.plan import Goal
 
 _BLOCK = 4096  # rows in double precision at once
@@ -138,11 +138,13 @@ def shift_report(
     groups = _groups(pairs, goals)
     both = {_IMAGES: (clean.image, poisoned.image), _TEXTS: (clean.text, poisoned.text)}
     rows: list[tuple[Cell, ...]] = []
+    index = pairs.image_index.astype(np.int64)
     for modality, found in distances.items():
         for name, masks in groups.items():
             mask = masks[modality]
             alignment = linear_cka(*(side[mask] for side in both[modality]))
-            mean = bootstrap_mean(found[mask], rng=rng)
+            # captions of one image move together
+            mean = mean_over(found[mask], index[mask] if modality == _TEXTS else None, rng=rng)
             rows.append((modality, name, mean, None if np.isnan(alignment) else alignment, int(mask.sum())))
     table = Table(
         "shift",
@@ -150,7 +152,7 @@ def shift_report(
         ("modality", "of", "cosine distance", "linear CKA", "items"),
         tuple(rows),
         "Mean of 1 - cosine between the two models' embeddings of one test item, with a 95 % bootstrap interval over "
-        "items; for models from one start alone. Linear CKA: 1 where the models arrange the items alike.",
+        "images; for models from one start alone. Linear CKA: 1 where the models arrange the items alike.",
     )
     shown = {name: masks for name, masks in groups.items() if name != "all" or len(groups) == 1}
     figures = [
