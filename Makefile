@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast check format clean
+.PHONY: demo test test-fast check format bench bench-quick clean
 
 demo: $(READY)  ## toy world, poison, two trainings, runs/demo/report.html
 	$(BIN)/mithridate demo --out runs/demo --overwrite
@@ -23,6 +23,12 @@ check: $(READY)  ## what CI checks besides the tests
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## what is fast, against what a user would run instead: runs/bench/bench.md, bench.json
+	$(BIN)/python benchmarks/bench.py
+
+bench-quick: $(READY)  ## the same at smaller sizes, in under two minutes where nothing else runs
+	$(BIN)/python benchmarks/bench.py --quick --out runs/bench-quick
 
 # Installed anew when what is to be installed changes.
 $(READY): pyproject.toml constraints.txt
