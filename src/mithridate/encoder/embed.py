@@ -130,7 +130,7 @@ def embed_tokens(
 
 
 def _in_batches(
-    encoder: Encoder, count: int, batch_size: int, encode, what: str, progress: Progress, kept: Path | None
+    encoder: Encoder, count: int, batch_size: int, encode, what: str, progress: Progress, kept: Path | None = None
 ) -> np.ndarray:
     if encoder.model.training:
         raise DataError("the encoder is in training mode; call encoder.model.eval() before embedding")
