@@ -33,6 +33,7 @@ HEAD = """\
 study: small
 title: A small study
 data: {toy: {train: 40, test: 20, classes: [sheep, aeroplane, bird, dog]}}
+start: {encoder: mithridate-micro}
 train: {preset: scratch, epochs: 1, batch_size: 50, warmup: 1}
 """
 FILE = (
@@ -415,7 +416,7 @@ def test_two_processes_share_a_folder(done, tmp_path):
     file, out = tmp_path / "small.yaml", tmp_path / "out"
     file.write_text(FILE)
     both = [begun(file, out), begun(file, out, "--jobs", "2")]
-    assert [process.wait(timeout=600) for process in both] == [0, 0]
+    assert [process.wait(timeout=1800) for process in both] == [0, 0]
     assert len(keys(out)) == len(set(keys(out)))
     assert len({line["pid"] for line in log(out)}) > 1
     same(read_outcomes(study(), out), read_outcomes(study(), done[0]))
@@ -429,7 +430,7 @@ def test_a_study_killed_ten_times_ends_in_the_same_numbers(tmp_path):
     rng = random.Random(0)
     for _ in range(10):
         process = begun(file, out, "--jobs", "2")
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while not list(out.glob("claims/*.*")) and time.monotonic() < end and process.poll() is None:
             time.sleep(0.05)
         time.sleep(rng.uniform(0, 5))
@@ -437,7 +438,7 @@ def test_a_study_killed_ten_times_ends_in_the_same_numbers(tmp_path):
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    ended = subprocess.run(command(file, out, "--jobs", "2"), capture_output=True, text=True, timeout=600)
+    ended = subprocess.run(command(file, out, "--jobs", "2"), capture_output=True, text=True, timeout=1800)
     assert ended.returncode == 0, ended.stderr
     assert len(keys(out)) == len(set(keys(out)))
     same(read_outcomes(study(KILLED), out), read_outcomes(study(KILLED), whole))
@@ -454,5 +455,5 @@ def test_a_process_that_dies_is_replaced(tmp_path):
         time.sleep(0.05)
     who = next(iter(Claims(out / "claims").others().values()))
     os.kill(who["pid"], signal.SIGKILL)
-    assert process.wait(timeout=600) == 0
+    assert process.wait(timeout=1800) == 0
     assert len(read_outcomes(study(KILLED), out)) == 8
