@@ -39,16 +39,19 @@ def nearest_neighbours(
     small = rows.bfloat16() if low_precision else rows
     norm = _largest_norm(rows)
     lost = _largest_norm(rows, small) if low_precision else 0.0
+    # one for all blocks: memory that is given back and taken again is filled with zeros each time
+    space = small.new_empty(-(-len(rows) // _CHUNK), min(_QUERIES, len(query)), _CHUNK // _GROUPS, _GROUPS)
     ids, scores = np.empty((len(query), k), np.int64), np.empty((len(query), k), np.float32)
     with torch.no_grad():
         for low in range(0, len(query), _QUERIES):
             block = left[low : low + _QUERIES]
             without = None if own is None else torch.from_numpy(own[low : low + _QUERIES])
-            found, values, proven = _search(block, rows, small, k, without, norm, lost)
+            found, values, proven = _search(block, rows, small, k, without, norm, lost, space)
             again = torch.nonzero(~proven)[:, 0]
             if len(again):
                 rest = None if without is None else without[again]
-                found[again], values[again], _ = _search(block[again], rows, rows, k, rest, norm, 0.0)
+                wide = rows.new_empty(len(space), len(again), *space.shape[2:])
+                found[again], values[again], _ = _search(block[again], rows, rows, k, rest, norm, 0.0, wide)
             ids[low : low + len(block)], scores[low : low + len(block)] = found.numpy(), values.numpy()
     return ids, scores
 
@@ -74,10 +77,11 @@ def _search(
     own: Int[Tensor, " b"] | None,
     norm: float,
     lost: float,
+    space: Float[Tensor, "chunks q size groups"],
 ) -> tuple[Int[Tensor, "b k"], Float[Tensor, "b k"], Tensor]:
     """Neighbours by products with `small`, scored again with `gallery`; and for which queries they are proven."""
     left = query.to(small.dtype)
-    rows, rounded = _candidates(left, small, min(k + _SPARE, len(gallery)), own)
+    rows, rounded = _candidates(left, small, min(k + _SPARE, len(gallery)), own, space)
     exact = torch.bmm(gallery[rows], query[:, :, None])[:, :, 0]
     exact.masked_fill_(rounded == -torch.inf, -torch.inf)  # what does not count, or only fills the last chunk up
     values, at = exact.topk(k, dim=1)
@@ -91,19 +95,22 @@ def _search(
 
 
 def _candidates(
-    query: Float[Tensor, "b d"], gallery: Float[Tensor, "g d"], kept: int, own: Int[Tensor, " b"] | None
+    query: Float[Tensor, "b d"],
+    gallery: Float[Tensor, "g d"],
+    kept: int,
+    own: Int[Tensor, " b"] | None,
+    scores: Float[Tensor, "chunks q size groups"],
 ) -> tuple[Int[Tensor, "b kept"], Float[Tensor, "b kept"]]:
-    """The `kept` largest products of each query, largest first: rows in order, products as computed.
+    """The `kept` largest products of each query, largest first: rows in order, products as computed into `scores`.
 
     The best few are in the best few groups, so that most products are only compared within their group.
     """
-    b, chunks, size = len(query), -(-len(gallery) // _CHUNK), _CHUNK // _GROUPS
-    scores = query.new_empty(chunks, b, size, _GROUPS)
+    b, (chunks, room, size, _) = len(query), scores.shape
     best = query.new_empty(b, chunks, _GROUPS)
     every = torch.arange(b)
     for c in range(chunks):
         chunk = gallery[c * _CHUNK : (c + 1) * _CHUNK]
-        product = scores[c].view(b, _CHUNK)
+        product = scores[c, :b].view(b, _CHUNK)
         if len(chunk) == _CHUNK:
             torch.mm(query, chunk.T, out=product)
         else:
@@ -111,11 +118,11 @@ def _candidates(
         if own is not None:
             here = (own >= c * _CHUNK) & (own < (c + 1) * _CHUNK)
             product[every[here], own[here] - c * _CHUNK] = -torch.inf
-        best[:, c] = scores[c].amax(dim=1)
+        best[:, c] = scores[c, :b].amax(dim=1)
     at = best.view(b, -1).topk(min(kept, chunks * _GROUPS), dim=1).indices[:, :, None]
     c, group = at // _GROUPS, at % _GROUPS
     inside = group + _GROUPS * torch.arange(size)  # (b, kept, size) rows of the chunk
-    found = scores.view(-1)[(c * b + every[:, None, None]) * _CHUNK + inside].view(b, -1)
+    found = scores.view(-1)[(c * room + every[:, None, None]) * _CHUNK + inside].view(b, -1)
     value, place = found.topk(kept, dim=1)
     # what fills the last chunk up is never among the k best: it stands for the last row
     return (c * _CHUNK + inside).view(b, -1).gather(1, place).clamp(max=len(gallery) - 1), value
