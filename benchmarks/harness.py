@@ -69,6 +69,13 @@ class Timed:
         self.work.append(processor_seconds() - worked)
 
 
+def clocked(job: Callable[..., Any], *arguments: Any, **options: Any) -> float:
+    """Seconds of one run, on the clock."""
+    begin = time.perf_counter()
+    job(*arguments, **options)
+    return time.perf_counter() - begin
+
+
 def processor_seconds() -> float:
     """Of this process and of its children that have ended."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from accelerate import Accelerator
+from harness import clocked
 
 import mithridate as mt
 from mithridate.data.pairs import make_pairs
@@ -162,19 +163,13 @@ def matching(queries: int, pool_size: int, width: int, rounds: int) -> None:
         def ours(low=low) -> torch.Tensor:
             return nearest(query, pool, low_precision=low)
 
-        pairs = [(_timed(ours), _timed(bare)) for _ in range(rounds + 1)][1:]
+        pairs = [(clocked(ours), clocked(bare)) for _ in range(rounds + 1)][1:]
         ratios = [mine / theirs for mine, theirs in pairs]
         same = (ours() == expected).float().mean().item()
         mine, theirs = (1e3 * float(np.median(times)) for times in zip(*pairs))
         name = str(kind).removeprefix("torch.")
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         print(f"| {name} | {mine:.1f} | {theirs:.1f} | {np.median(ratios):.2f} | {spread} | {same:.4f} |", flush=True)
-
-
-def _timed(function: Any) -> float:
-    clock = time.perf_counter()
-    function()
-    return time.perf_counter() - clock
 
 
 def main() -> None:

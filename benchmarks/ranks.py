@@ -10,11 +10,11 @@ wide. `loop` is what research code does: for every query a whole argsort, then w
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from harness import clocked
 
 from mithridate.evaluation.ranks import best_ranks, ranks_both_ways, sweep
 
@@ -53,12 +53,6 @@ def loop(query: np.ndarray, gallery: np.ndarray, targets: np.ndarray) -> list[in
     return ranks
 
 
-def timed(function, *arguments, **options) -> float:
-    clock = time.perf_counter()
-    function(*arguments, **options)
-    return time.perf_counter() - clock
-
-
 def compare(n: int, repeats: int, rng: np.random.Generator) -> None:
     query, gallery = embeddings(n, rng), embeddings(n, rng)
     targets = np.sort(rng.choice(n, TARGETS, replace=False))
@@ -75,8 +69,8 @@ def compare(n: int, repeats: int, rng: np.random.Generator) -> None:
     start = memory("VmRSS")
     for name, job in jobs.items():
         for _ in range(repeats):
-            ours = timed(job)
-            bare = timed(product, query, gallery)
+            ours = clocked(job)
+            bare = clocked(product, query, gallery)
             ratios[name].append(ours / bare)
             seconds.append(bare)
     for name, found in ratios.items():
@@ -104,8 +98,8 @@ def main() -> None:
         targets = np.sort(rng.choice(n, TARGETS, replace=False))
         ratios = []
         for _ in range(3):
-            ours = timed(best_ranks, query, gallery, targets)
-            theirs = timed(loop, query, gallery, targets)
+            ours = clocked(best_ranks, query, gallery, targets)
+            theirs = clocked(loop, query, gallery, targets)
             ratios.append(theirs / ours)
         same = np.mean(best_ranks(query, gallery, targets) == loop(query, gallery, targets))
         told = f"{np.median(ratios):.1f} times ours ({same:.1%} equal ranks)"
