@@ -120,7 +120,9 @@ def test_label_consistent_poison_keeps_its_captions(small, carry_out, mode):
         assert (pixels(row["image"])[5:] == pixels(source)[5:]).all()
         assert (pixels(row["image"]) != pixels(source)).any()
     assert done.manifest.strength["class_share"] == 2 / 3
-    with pytest.raises(AttackError, match=r"7 poisoned pairs are asked for, and images of boat have 6 pairs \(3 images\)"):
+    with pytest.raises(
+        AttackError, match=r"7 poisoned pairs are asked for, and images of boat have 6 pairs \(3 images\)"
+    ):
         carry_out(small, Backdoor(target="boat", trigger=PATCH, captions="label-consistent", count=7))
 
 
@@ -160,7 +162,10 @@ def test_without_labels_words_decide(tmp_path, carry_out):
         ({"count": 3, "rate": 0.1}, "got count=3, rate=0.1; leave one out"),
         ({"count": 0}, "count must be at least 1 pair, got 0"),
         ({"rate": 1.5}, r"rate must lie in \(0, 1\], got 1.5"),
-        ({"count": 11}, r"11 poisoned pairs are asked for, and images of other classes than boat have 10 pairs \(5 images\)"),
+        (
+            {"count": 11},
+            r"11 poisoned pairs are asked for, and images of other classes than boat have 10 pairs \(5 images\)",
+        ),
         ({"count": 4, "trigger": "patch:size=11"}, "11x11 pixels, too large for an image of 12x10"),
         ({"count": 2, "also": ("sig:frequency=2",)}, "1 images are too few for 2 triggers"),
     ],

@@ -135,7 +135,13 @@ def test_sections_may_be_words_nothing_and_lists():
 def test_words_of_yaml_1_1_are_words_here():
     root = parse_located("{on: yes, at: 12:30, rate: 1e-3, no: 010, it: '5', nothing: ~, share: .5}", "x")
     assert root.plain() == {
-        "on": "yes", "at": "12:30", "rate": 1e-3, "no": "010", "it": "5", "nothing": None, "share": 0.5
+        "on": "yes",
+        "at": "12:30",
+        "rate": 1e-3,
+        "no": "010",
+        "it": "5",
+        "nothing": None,
+        "share": 0.5,
     }
 
 
