@@ -1,5 +1,7 @@
 """The nearest row of a pool for each query, a chunk of the pool at a time."""
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -35,11 +37,20 @@ def _nearest_float(query: Tensor, pool: Tensor) -> Tensor:
     return at
 
 
+@lru_cache(maxsize=2)
+def _space(chunks: int, b: int, size: int, device: torch.device) -> Tensor:
+    """Room for all products, kept from step to step: memory taken anew is filled with zeros first, a sixth of the time.
+
+    Only what a call has written itself is read.
+    """
+    return torch.empty(chunks, b, size, _GROUPS, dtype=torch.bfloat16, device=device)
+
+
 def _nearest_bf16(query: Tensor, pool: Tensor) -> Tensor:
     """The best few are in the best few groups: most scores are only compared within their group."""
     b, chunks, size = len(query), -(-len(pool) // _CHUNK), _CHUNK // _GROUPS
     small = query.bfloat16()
-    scores = small.new_empty(chunks, b, size, _GROUPS)
+    scores = _space(chunks, b, size, query.device)
     best = small.new_empty(b, chunks, _GROUPS)
     for c in range(chunks):
         chunk = pool[c * _CHUNK : (c + 1) * _CHUNK].bfloat16()
