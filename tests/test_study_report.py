@@ -712,7 +712,7 @@ def test_a_study_is_written_whole_and_the_same_again(tmp_path):
     assert "<b>" not in source
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", source)
     assert "default-src 'none'" in source
-    assert "mithridate study FILE --out DIR --only patch --seeds 2" in source
+    assert "mithridate study FILE --out DIR --data toy --only patch --seeds 2" in source
     report = read_report(out)
     (section,) = report.sections
     assert [finding.verdict for finding in section.findings] == ["held", "refuted", "open", "refuted", "not measured"]

@@ -152,7 +152,9 @@ def _commands(study: Study, experiment: Experiment) -> dict[str, str]:
     """A command line for each seed of an experiment; what is done already is not done again."""
     packaged = resources.files("mithridate.studies").joinpath("presets", f"{study.name}.yaml").is_file()
     file = study.name if packaged else "FILE"
-    line = f"mithridate study {file} --out DIR --only {experiment.name} --seeds"
+    drawn = all(cell.data.toy is not None for cell in experiment.cells)
+    data = f" --data {study.profile}{'' if drawn else '=FOLDER'}" if study.profile else ""
+    line = f"mithridate study {file} --out DIR{data} --only {experiment.name} --seeds"
     seeds = sorted({cell.seed for cell in experiment.cells})
     return {
         f"seed {seed}: {_count(sum(cell.seed == seed for cell in experiment.cells), 'cell')}": f"{line} {seed}"

@@ -17,6 +17,7 @@ from mithridate.data.jpeg import decoding
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import Progress, _silent
 from mithridate.encoder.encoder import Encoder
+from mithridate.encoder.neighbours import multiplies_bf16
 from mithridate.encoder.towers import tower_parameters
 from mithridate.errors import DataError, MithridateError
 from mithridate.training.augment_images import augment_images, draw
@@ -278,7 +279,7 @@ def _low_precision(config: TrainConfig, device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     # where the processor multiplies bf16: 2.8x for ViT-B/32, 1.3x for the tiny model; without, it is emulated and slow
-    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return multiplies_bf16()
 
 
 def _mix(*numbers: int) -> int:
