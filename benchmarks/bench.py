@@ -208,6 +208,16 @@ def training_rows(options: argparse.Namespace) -> Iterator[Row]:
         yield from rows(Path(folder), Pictures(options.photographs, 64), quick=options.quick)
 
 
+def gpu_rows(options: argparse.Namespace) -> Iterator[Row]:
+    from training_side import gpu_rows as rows
+
+    if not torch.cuda.is_available():
+        print("GPU left out: torch finds none")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield from rows(Path(folder), Pictures(options.photographs, 64), quick=options.quick)
+
+
 def start_rows(options: argparse.Namespace) -> Iterator[Row]:
     """How long a command takes before it does anything."""
     import subprocess
@@ -231,7 +241,13 @@ def start_rows(options: argparse.Namespace) -> Iterator[Row]:
         )
 
 
-GROUPS = {"jpeg": jpeg_rows, "search": search_rows, "training": training_rows, "start": start_rows}
+GROUPS = {
+    "jpeg": jpeg_rows,
+    "search": search_rows,
+    "training": training_rows,
+    "gpu": gpu_rows,
+    "start": start_rows,
+}
 
 
 def main() -> None:

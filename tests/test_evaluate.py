@@ -20,7 +20,7 @@ from mithridate.encoder.embed import embed
 from mithridate.encoder.encoder import Encoder, load_encoder
 from mithridate.errors import EvaluationError
 from mithridate.evaluation import checks
-from mithridate.evaluation.attack import AttackRanks
+from mithridate.evaluation.attack import AttackRanks, below_chance
 from mithridate.evaluation.evaluate import evaluate
 from mithridate.evaluation.result import Estimate, read_report
 from mithridate.poisoning.apply import poison
@@ -389,11 +389,11 @@ WARNINGS = {
         [lambda: checks.few_targets("x", 16)],
     ),
     "below-chance": (
-        lambda: checks.below_chance("x", attack_ranks_of(hits=25, queries=125)),
+        lambda: below_chance("x", attack_ranks_of(hits=25, queries=125)),
         "Hit@10 is 0.200 (at most 0.279), chance is 0.404",
         [
-            lambda: checks.below_chance("x", attack_ranks_of(hits=45, queries=125)),  # below, within its interval
-            lambda: checks.below_chance("x", attack_ranks_of(hits=120, queries=125)),
+            lambda: below_chance("x", attack_ranks_of(hits=45, queries=125)),  # below, within its interval
+            lambda: below_chance("x", attack_ranks_of(hits=120, queries=125)),
         ],
     ),
     "control-contains-target": (

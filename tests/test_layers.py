@@ -105,7 +105,14 @@ def test_imports_are_found_wherever_they_stand():
     ]
 
 
-@pytest.mark.parametrize("what", ["import mithridate", "from mithridate.cli import main; main(['--help'])"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "import mithridate",
+        "from mithridate.cli import main; main(['--help'])",
+        "import mithridate.cli.poison, mithridate.cli.filter, mithridate.cli.compare, mithridate.cli.report",
+    ],
+)
 def test_torch_is_not_loaded_before_it_is_needed(what):
     code = f"{what}\nimport sys\nprint(sorted({{'torch', 'open_clip', 'timm'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,7 +13,7 @@ from mithridate.encoder.embed import embed
 from mithridate.encoder.encoder import load_encoder
 from mithridate.errors import DataError, EvaluationError
 from mithridate.evaluation import checks, leaks
-from mithridate.evaluation.evaluate import evaluate
+from mithridate.evaluation.evaluate import evaluate, refuse_mixed_encoders
 from mithridate.evaluation.leaks import NEAR, difference_hash, find_shared, nearest, shared_images
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.plan import Goal
@@ -181,9 +181,9 @@ def test_different_encoders_are_refused(tiny, test_pairs):
         evaluate(tiny, test_pairs, clean=other)
     config = {**tiny.config, "preprocess_cfg": {**tiny.config["preprocess_cfg"], "interpolation": "nearest"}}
     with pytest.raises(EvaluationError, match="differ in preprocessing"):
-        checks.refuse_mixed_encoders(tiny, replace(tiny, config=config))
-    checks.refuse_mixed_encoders(tiny, load_encoder("mithridate-tiny", seed=1))
-    checks.refuse_mixed_encoders(tiny, None)
+        refuse_mixed_encoders(tiny, replace(tiny, config=config))
+    refuse_mixed_encoders(tiny, load_encoder("mithridate-tiny", seed=1))
+    refuse_mixed_encoders(tiny, None)
 
 
 def test_an_encoder_in_training_mode_is_refused_in_one_sentence(tiny, test_pairs):

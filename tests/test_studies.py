@@ -17,10 +17,12 @@ import pytest
 
 from mithridate.data.toy_world import write_toy_world
 from mithridate.errors import AttackError, StudyError
+from mithridate.evaluation.result import read_report
 from mithridate.studies.claims import Claims
 from mithridate.studies.graph import Graph
 from mithridate.studies.load import study_of
 from mithridate.studies.located import parse_located
+from mithridate.studies.measure import _by_image
 from mithridate.studies.outcomes import read_outcomes
 from mithridate.studies.record import open_folder, read_folder
 from mithridate.studies.run import run_study
@@ -241,9 +243,12 @@ def test_outcomes_are_numbers_of_units(done):
     assert all(np.array_equal(clean.values["poisoned", 1, m], clean.values["clean", 1, m]) for m in ("IR@10", "TR@10"))
     for model in ("poisoned", "clean"):
         hits, ranks = (single.values[model, 1, measure] for measure in ("Hit@5", "MinRank"))
-        assert len(hits) == len(ranks) == 25  # 5 test pictures of sheep with five captions
-        assert np.array_equal(hits == 1, ranks < 5)
-        assert len(single.values[model, 1, "IR@10 other classes"]) == 50
+        (attack,) = (r for r in read_report(single.report).rankings if r.name == "attack sheep:aeroplane")
+        rank = np.array(attack.ranks[model]).reshape(5, 5)  # 5 test pictures of sheep with five captions
+        assert len(set(attack.image[:5])) == 1 and len(set(attack.image)) == 5
+        assert np.allclose(hits, (rank < 5).mean(axis=1))
+        assert np.allclose(ranks, rank.mean(axis=1))
+        assert len(single.values[model, 1, "IR@10 other classes"]) == 10
         assert len(backdoor.values[model, 1, "ASR"]) == 15  # pictures of other classes
     assert single.numbers["pairs"] == 200
     assert single.numbers["count"] == 50  # all captions of the class
@@ -251,8 +256,16 @@ def test_outcomes_are_numbers_of_units(done):
     assert single.chance["Hit@1"] == pytest.approx(5 / 20)
     assert backdoor.numbers["rate"] == pytest.approx(20 / 200)
     assert {"Hit@1 sheep:aeroplane", "Hit@1 bird:aeroplane"} <= {measure for _, _, measure in repaired.values}
-    assert len(repaired.values["poisoned", 1, "Hit@1"]) == 50
+    assert len(repaired.values["poisoned", 1, "Hit@1"]) == 10
     assert everything.report.is_file() and not everything.same_units
+
+
+def test_the_mean_over_images_is_that_over_captions():
+    values, image = np.array([1, 0, 1, 1, 0, 1]), np.array([7, 7, 7, 3, 3, 5])
+    found = _by_image(values, image)
+    assert len(found) == 3
+    assert found.mean() == pytest.approx(values.mean())
+    assert _by_image(np.array([1, 1, 0, 0]), np.array([2, 2, 4, 4])).tolist() == [1, 0]
 
 
 def test_what_is_asked_for_is_measured(done):

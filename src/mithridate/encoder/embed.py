@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -129,13 +130,27 @@ def embed_tokens(
     return back
 
 
+@contextmanager
+def _on_gpu(encoder: Encoder) -> Iterator[None]:
+    """Inside, the model lies on the GPU where there is one; afterwards again where it was."""
+    home = encoder.device
+    if not torch.cuda.is_available():
+        yield
+        return
+    encoder.model.to("cuda")
+    try:
+        yield
+    finally:
+        encoder.model.to(home)
+
+
 def _in_batches(
     encoder: Encoder, count: int, batch_size: int, encode, what: str, progress: Progress, kept: Path | None = None
 ) -> np.ndarray:
     if encoder.model.training:
         raise DataError("the encoder is in training mode; call encoder.model.eval() before embedding")
     out: np.ndarray | None = None
-    with torch.no_grad():
+    with torch.no_grad(), _on_gpu(encoder):
         for start in range(0, count, _BATCHES_KEPT * batch_size):
             stop = min(start + _BATCHES_KEPT * batch_size, count)
             path = None if kept is None else kept / f"{what.split()[-1]}-{start:010d}.npy"

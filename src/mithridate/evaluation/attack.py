@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 
 from mithridate.evaluation.intervals import chance_hit, chance_min_rank
 from mithridate.evaluation.ranks import ranks_and_top
-from mithridate.evaluation.result import Cell
+from mithridate.evaluation.result import Cell, Warning
 from mithridate.evaluation.statistics import mean_over, rate_over
 
 HITS = (1, 5, 10, 20, 30, 50)
@@ -66,3 +66,20 @@ def chance_row(*, targets: int, gallery: int) -> tuple[Cell, ...]:
     """What a random ranking gives, exactly; its median and extremes are left open."""
     hits = (chance_hit(k, targets=targets, gallery=gallery) for k in HITS if k <= gallery)
     return ("chance", *hits, chance_min_rank(targets=targets, gallery=gallery), None, None, None, targets / gallery)
+
+
+def below_chance(name: str, clean: AttackRanks, image: np.ndarray | None = None) -> list[Warning]:
+    """Ten places of a random ranking hold a target more often than the clean model's, beyond its interval.
+
+    `image` (q,): which image each query belongs to.
+    """
+    hit, chance = rate_over(clean.rank < 10, image), chance_hit(10, targets=clean.targets, gallery=clean.gallery)
+    if hit.high is None or hit.high >= chance:
+        return []
+    return [
+        Warning(
+            "below-chance",
+            f"{name}: the clean model's Hit@10 is {hit.value:.3f} (at most {hit.high:.3f}), chance is {chance:.3f}; "
+            "an attack below chance may yet be one that took",
+        )
+    ]

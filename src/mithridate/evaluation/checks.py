@@ -7,12 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from mithridate.data.pairs import Pairs
-from mithridate.encoder.encoder import Encoder
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.attack import AttackRanks
-from mithridate.evaluation.intervals import chance_hit
 from mithridate.evaluation.result import Estimate, Warning
-from mithridate.evaluation.statistics import rate_over
 from mithridate.poisoning.manifest import Manifest
 
 FEW_QUERIES = 30
@@ -45,23 +41,6 @@ def few_targets(name: str, targets: int) -> list[Warning]:
     ]
 
 
-def below_chance(name: str, clean: AttackRanks, image: np.ndarray | None = None) -> list[Warning]:
-    """Ten places of a random ranking hold a target more often than the clean model's, beyond its interval.
-
-    `image` (q,): which image each query belongs to.
-    """
-    hit, chance = rate_over(clean.rank < 10, image), chance_hit(10, targets=clean.targets, gallery=clean.gallery)
-    if hit.high is None or hit.high >= chance:
-        return []
-    return [
-        Warning(
-            "below-chance",
-            f"{name}: the clean model's Hit@10 is {hit.value:.3f} (at most {hit.high:.3f}), chance is {chance:.3f}; "
-            "an attack below chance may yet be one that took",
-        )
-    ]
-
-
 def control_contains_target(name: str, labelled: np.ndarray) -> list[Warning]:
     """`labelled` (c,): is each caption of the control of the target class."""
     if not labelled.any():
@@ -73,21 +52,6 @@ def control_contains_target(name: str, labelled: np.ndarray) -> list[Warning]:
             "and retrieve it rightly",
         )
     ]
-
-
-def refuse_mixed_encoders(encoder: Encoder, clean: Encoder | None) -> None:
-    """Raise `EvaluationError` where the clean model is another architecture, or sees images otherwise."""
-    if clean is None:
-        return
-    for what, first, second in (
-        ("architecture", encoder.config["model_cfg"], clean.config["model_cfg"]),
-        ("preprocessing", encoder.recipe, clean.recipe),
-    ):
-        if first != second:
-            raise EvaluationError(
-                f"{encoder.name} and the clean model {clean.name} differ in {what}, so no difference between them is "
-                "the poison's; give as clean the same encoder, trained without poison"
-            )
 
 
 def refuse_foreign_manifest(manifest: Manifest | None, train: Pairs | None) -> None:

@@ -17,7 +17,7 @@ from mithridate.encoder.encoder import Encoder
 from mithridate.errors import EvaluationError
 from mithridate.evaluation import checks
 from mithridate.evaluation.aims import measure_aims, refuse_unknown_aims
-from mithridate.evaluation.attack import attack_ranks
+from mithridate.evaluation.attack import attack_ranks, below_chance
 from mithridate.evaluation.intervals import chance_hit
 from mithridate.evaluation.leaks import shared_images
 from mithridate.evaluation.pictures import poison_density, retrievals
@@ -72,7 +72,7 @@ def evaluate(
     for goal in goals:  # before anything is embedded
         _class_masks(goal, pairs)
     refuse_unknown_aims(manifest, pairs, probed=probe is not None)
-    checks.refuse_mixed_encoders(encoder, clean)
+    refuse_mixed_encoders(encoder, clean)
     checks.refuse_foreign_manifest(manifest, train)
     name = "poisoned" if manifest is not None else "model"
     encoders = {name: encoder} | ({"clean": clean} if clean is not None else {})
@@ -156,6 +156,21 @@ def evaluate(
             },
         },
     )
+
+
+def refuse_mixed_encoders(encoder: Encoder, clean: Encoder | None) -> None:
+    """Raise `EvaluationError` where the clean model is another architecture, or sees images otherwise."""
+    if clean is None:
+        return
+    for what, first, second in (
+        ("architecture", encoder.config["model_cfg"], clean.config["model_cfg"]),
+        ("preprocessing", encoder.recipe, clean.recipe),
+    ):
+        if first != second:
+            raise EvaluationError(
+                f"{encoder.name} and the clean model {clean.name} differ in {what}, so no difference between them is "
+                "the poison's; give as clean the same encoder, trained without poison"
+            )
 
 
 def _told(manifest: Manifest) -> dict[str, Any]:
@@ -267,7 +282,7 @@ def _check(measured, name, utility, pairs, groups, clean, runs) -> list[Warning]
             r = m.models["clean"]
             chance = chance_hit(10, targets=r.targets, gallery=r.gallery)
             found += checks.clean_succeeds(goal, clean_hit=r.hit(10), chance_hit=chance)
-            found += checks.below_chance(goal, r, m.image)
+            found += below_chance(goal, r, m.image)
     if measured and clean is None:
         found += checks.no_clean_model()
     found += checks.unequal_recipes(runs.get(name), runs.get("clean"))

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from mithridate.data.pairs import Pairs
 from mithridate.errors import EvaluationError
+from mithridate.evaluation.curves import density_figure
 from mithridate.evaluation.detection import Detection, Losses, detection, losses, poisoned_rows
-from mithridate.evaluation.pictures import density_figure
 from mithridate.evaluation.result import Cell, Curve, Figure, Mark, Report, Table, Warning
 from mithridate.filtering.filter import Filtered
 from mithridate.filtering.output import record

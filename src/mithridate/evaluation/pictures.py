@@ -1,4 +1,4 @@
-"""What figures and pages show: thumbnails of what is retrieved, rank distributions, densities of distances."""
+"""What pages show that has to be embedded or read for it: what captions retrieve, distances of the poison."""
 
 import base64
 import io
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from mithridate.data.images import decode, read_bytes
 from mithridate.data.pairs import Pairs, make_pairs
@@ -15,12 +15,12 @@ from mithridate.encoder.embeddings import Embeddings
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import DataError
 from mithridate.evaluation.checks import missing_poison
+from mithridate.evaluation.curves import density_figure
 from mithridate.evaluation.ranks import top
-from mithridate.evaluation.result import Curve, Figure, Hit, Retrieval, Warning
+from mithridate.evaluation.result import Figure, Hit, Retrieval, Warning
 from mithridate.poisoning.manifest import Manifest
 
 _SIDE = 96  # pixels; four queries of two models then weigh about 120 kB
-_BINS = 60
 _DENSITY_PAIRS = 5000  # a density of more looks the same
 
 
@@ -63,28 +63,6 @@ def retrievals(
         )
         for number, row in enumerate(rows)
     )
-
-
-def rank_figure(name: str, title: str, ranks: dict[str, Int[np.ndarray, " q"]], note: str) -> Figure:
-    """Share of queries whose best target stands at most at each position."""
-    curves = []
-    for label, values in ranks.items():
-        x, counts = np.unique(values + 1, return_counts=True)  # 1-based: the axis is logarithmic
-        curves.append(Curve(label, tuple(map(float, x)), tuple(map(float, counts.cumsum() / len(values)))))
-    return Figure(
-        name, title, "step", "position of the best target (1 = first)", "share of queries", tuple(curves), note
-    )
-
-
-def density_figure(name: str, title: str, distances: dict[str, Float[np.ndarray, " n"]], note: str) -> Figure:
-    """Densities of cosine distances, each integrating to one."""
-    everything = np.concatenate(list(distances.values()))
-    edges = np.linspace(everything.min(), everything.max() + 1e-6, _BINS + 1)
-    curves = tuple(
-        Curve(label, tuple(edges[:-1].tolist()), tuple(np.histogram(values, edges, density=True)[0].tolist()))
-        for label, values in distances.items()
-    )
-    return Figure(name, title, "density", "cosine distance of image and caption", "density", curves, note)
 
 
 def poison_density(

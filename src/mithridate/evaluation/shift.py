@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.pictures import density_figure
+from mithridate.evaluation.curves import density_figure
 from mithridate.evaluation.result import Cell, Curve, Figure, Table
 from mithridate.evaluation.statistics import mean_over
 from mithridate.poisoning.plan import Goal

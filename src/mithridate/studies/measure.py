@@ -53,7 +53,7 @@ def measure(stage: Measured, store: Store, folder: Path) -> None:
     if stage.shift:
         clean, poisoned = (embed(models[model], test, cache=cache) for model in ("clean", "poisoned"))
         values["poisoned", last, "shift image"] = cosine_distance(clean.image, poisoned.image)
-        values["poisoned", last, "shift text"] = cosine_distance(clean.text, poisoned.text)
+        values["poisoned", last, "shift text"] = _by_image(cosine_distance(clean.text, poisoned.text), test.image_index)
     (folder / REPORT).write_text(report.to_json(), encoding="utf-8")
     np.savez_compressed(folder / VALUES, **{"|".join(map(str, key)): array for key, array in values.items()})  # type: ignore[arg-type]
     kept = None if stage.kept is None else store.found(stage.kept)
@@ -101,22 +101,34 @@ class _Attacked:
         return cls(manifest, pairs, None if part.all() else ~part)
 
     def values(self, report: Report, name: str) -> dict[str, np.ndarray]:
-        """By measure one number a unit, from the rankings of the model called `name` in a report."""
+        """By measure one number a unit, from the rankings of the model called `name` in a report.
+
+        The unit is the image: captions of one succeed together.
+        """
         found: dict[str, np.ndarray] = {}
-        ranks = {ranking.name: np.array(ranking.ranks[name]) for ranking in report.rankings if name in ranking.ranks}
+        gallery = len(self.pairs.images)
+        ranks = {
+            ranking.name: (np.array(ranking.ranks[name]), np.array(ranking.image or range(len(ranking.uid))))
+            for ranking in report.rankings
+            if name in ranking.ranks
+        }
         for kind in ("attack ", "text-trigger ", "backdoor ", "targeted"):
-            own = {told: rank for told, rank in ranks.items() if told.startswith(kind)}
+            own = {told: each for told, each in ranks.items() if told.startswith(kind)}
             if not own:
                 continue
-            pooled = _success(kind, np.concatenate(list(own.values())), len(self.pairs.images))
+            rank, image = (np.concatenate(arrays) for arrays in zip(*own.values()))
+            pooled = _success(kind, rank, image, gallery)
             found |= {measure: hit for measure, hit in pooled.items() if measure not in found}
             if len(own) > 1:
-                for told, rank in own.items():
-                    each = _success(kind, rank, len(self.pairs.images))
+                for told, (rank, image) in own.items():
+                    each = _success(kind, rank, image, gallery)
                     found |= {f"{measure} {told.removeprefix(kind)}": hit for measure, hit in each.items()}
-        found["IR@10"], found["TR@10"] = (_bits(ranks[way] < 10) for way in ("ir", "tr"))
+        for measure, way in (("IR@10", "ir"), ("TR@10", "tr")):
+            rank, image = ranks[way]
+            found[measure] = _by_image(rank < 10, image)
         if self.others is not None:
-            found["IR@10 other classes"] = found["IR@10"][self.others]
+            rank, image = ranks["ir"]
+            found["IR@10 other classes"] = _by_image((rank < 10)[self.others], image[self.others])
         return found
 
     def chance(self) -> dict[str, float]:
@@ -154,13 +166,20 @@ class _Attacked:
         return len(np.unique(self.pairs.image_index[self.pairs.labelled(name)]))
 
 
-def _success(kind: str, rank: np.ndarray, gallery: int) -> dict[str, np.ndarray]:
-    if kind == "backdoor ":
-        return {"ASR": _bits(rank < 1)}
-    if kind == "targeted":
-        return {"PSR": _bits(rank < 1)}
-    hits = {f"Hit@{k}": _bits(rank < k) for k in HITS if k <= gallery}
-    return {**hits, "MinRank": rank.astype(np.int64)}
+def _success(kind: str, rank: np.ndarray, image: np.ndarray, gallery: int) -> dict[str, np.ndarray]:
+    if kind in ("backdoor ", "targeted"):
+        return {"ASR" if kind == "backdoor " else "PSR": _by_image(rank < 1, image)}
+    hits = {f"Hit@{k}": _by_image(rank < k, image) for k in HITS if k <= gallery}
+    return {**hits, "MinRank": _by_image(rank, image)}
+
+
+def _by_image(values: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """One number an image, whose mean over the images is that of the n `values`, which belong to images (n,).
+
+    With as many values for every image it is the mean of each; else a share of the sum that the image has.
+    """
+    found, place = np.unique(image, return_inverse=True)
+    return np.bincount(place, weights=values) / (len(values) / len(found))
 
 
 def _bits(hit: np.ndarray) -> np.ndarray:
