@@ -101,11 +101,11 @@ def craft(
         os.utime(path, (0, 0))  # the time of writing tells what was written together
         return name, hashlib.sha256(raw).hexdigest(), not_kept
 
-    def alone(i: int, step: Edit) -> _Made:
+    def alone(i: int, step: Edit, local: LocalEdit | None) -> _Made:
         raw, image = read(i)
         pieces = None
-        if isinstance(step, LocalEdit) and image.mode == "RGB":
-            pieces = step.pieces((image.height, image.width), _rng(words[i]))
+        if local is not None and image.mode == "RGB":
+            pieces = local.pieces((image.height, image.width), _rng(words[i]))
         if pieces is None:
             source = _Opened(raw, image, drafted(i, image))
             (altered,) = step.alter([source.draft])
@@ -131,8 +131,9 @@ def craft(
             for number, step in enumerate(edits.steps):
                 chosen = np.flatnonzero(edits.step == number).tolist()
                 blocks = _blocks(chosen, _AT_ONCE if step.batch_size == 1 else step.batch_size)
+                local = step if isinstance(step, LocalEdit) else None  # asked of a protocol this takes a while
                 every = (
-                    pool.map(lambda rows, step=step: [alone(i, step) for i in rows], blocks)
+                    pool.map(lambda rows, step=step, local=local: [alone(i, step, local) for i in rows], blocks)
                     if step.batch_size == 1
                     else (together(block, step, pool) for block in blocks)
                 )
