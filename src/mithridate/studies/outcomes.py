@@ -20,9 +20,9 @@ class Outcome:
     """What a finished cell measured.
 
     `values`: under (model, epoch, measure) one number a unit (test image, target image): 0 or 1, the share of its
-    captions that succeed, their mean rank for MinRank, distances for shift. Every model has its values under the epoch `last`; with `epochs` among the cell's measures
-    the poisoned model has success and retrieval under 1, 2, ... too. A unit stands at the same place under every
-    model and epoch.
+    captions that succeed, their mean rank for MinRank, distances for shift. Every model has its values under the epoch
+    `last`; with `epochs` among the cell's measures the poisoned model has success and retrieval under 1, 2, ... too. A
+    unit stands at the same place under every model and epoch.
     """
 
     cell: Cell

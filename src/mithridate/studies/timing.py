@@ -2,9 +2,14 @@
 
 import json
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+
+import torch
 
 from mithridate.data.read import read_pairs
 from mithridate.data.toy_world import write_toy_world
@@ -14,7 +19,6 @@ from mithridate.studies.stages import KINDS, Clean, Fresh, Kept, Measured, Stage
 from mithridate.studies.store import STAGE
 from mithridate.studies.study import Toy
 from mithridate.training.loop import train
-from mithridate.training.run import METRICS
 
 _PICTURES, _STEPS = 128, 4  # of the trial
 _BESIDES = 1.2  # what worlds, poison and measuring add to training
@@ -64,7 +68,10 @@ def _seconds(folder: Path) -> float | None:
 
 
 def seconds_by_trial(graph: Graph) -> float | None:
-    """As `seconds_left`, by a few steps of the first training that is left; None where it is not on a toy world."""
+    """As `seconds_left` for a process with a core of its own, by a few steps of the first training that is left.
+
+    None where that is not on a toy world.
+    """
     left = [task.stage for task in graph.left() if isinstance(task.stage, Trained)]
     first = next((s for s in left if isinstance(s.start, Fresh) and _world_of(s)), None)
     if first is None or not isinstance(first.start, Fresh):
@@ -77,10 +84,28 @@ def seconds_by_trial(graph: Graph) -> float | None:
         start = load_encoder(first.start.encoder, pretrained=first.start.pretrained)
         size = min(first.config.batch_size, _PICTURES)
         config = replace(first.config, epochs=_STEPS, batch_size=size, save_epochs=False, warmup=0)
-        train(start, read_pairs(folder / "world"), config=config, out=folder / "run", cache=folder / "cache")
-        lines = (folder / "run" / METRICS).read_text(encoding="utf-8").splitlines()
-    speed = max(float(json.loads(line)["pairs_per_s"]) for line in lines)
-    return _BESIDES * sum(work(stage) for stage in left) / speed
+        ends: list[float] = []
+        with _one_thread():
+            train(
+                start,
+                read_pairs(folder / "world"),
+                config=config,
+                cache=folder / "cache",
+                on_step=lambda *_: ends.append(time.process_time()),
+            )
+    step = min(after - before for before, after in pairwise(ends))
+    return _BESIDES * sum(work(stage) for stage in left) * step / size
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """What is counted inside in processor time is what a core of its own takes, whatever else runs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _world_of(stage: Trained) -> Toy | None:
