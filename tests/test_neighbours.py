@@ -35,7 +35,8 @@ def test_a_set_among_itself_leaves_each_row_out(low_precision):
     own = np.arange(len(rows))
     ids, _ = nearest_neighbours(rows, rows, 8, own=own, low_precision=low_precision)
     assert (ids != own[:, None]).all()
-    assert (ids == sorted_neighbours(rows, rows, 8, own)).mean() == 1
+    some = np.r_[:300, 4700:5000]  # of the first block and of the last
+    assert (ids[some] == sorted_neighbours(rows[some], rows, 8, own[some])).all()
     every, _ = nearest_neighbours(rows[:9], rows[:9], 8, own=own[:9], low_precision=low_precision)
     assert (np.sort(every, axis=1) == [[j for j in range(9) if j != i] for i in range(9)]).all()
 

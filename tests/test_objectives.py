@@ -145,6 +145,7 @@ class Stop(Exception):
 
 
 # the state is at the end of the first of two epochs (three steps each), or within the second
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "at"),
     [

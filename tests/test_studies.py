@@ -31,6 +31,8 @@ from mithridate.studies.store import share_of
 from mithridate.studies.timing import seconds_by_trial, seconds_left
 from mithridate.studies.worker import failure
 
+pytestmark = pytest.mark.slow  # nearly all of them train
+
 HEAD = """\
 study: small
 title: A small study
@@ -435,7 +437,6 @@ def claimed_by_others(out, than=()):
     raise TimeoutError("no process claimed anything")
 
 
-@pytest.mark.slow
 def test_two_processes_share_a_folder(tmp_path):
     file, out = tmp_path / "killed.yaml", tmp_path / "out"
     file.write_text(KILLED)
@@ -451,7 +452,6 @@ def test_two_processes_share_a_folder(tmp_path):
     assert len(read_outcomes(study(KILLED), out)) == 8
 
 
-@pytest.mark.slow
 def test_a_study_killed_ten_times_ends_in_the_same_numbers(tmp_path):
     file, out, whole = tmp_path / "killed.yaml", tmp_path / "out", tmp_path / "whole"
     file.write_text(KILLED)
@@ -475,7 +475,6 @@ def test_a_study_killed_ten_times_ends_in_the_same_numbers(tmp_path):
     assert not list(out.glob("stages/*/.*"))
 
 
-@pytest.mark.slow
 def test_a_process_that_dies_is_replaced(tmp_path):
     file, out = tmp_path / "killed.yaml", tmp_path / "out"
     file.write_text(KILLED)
