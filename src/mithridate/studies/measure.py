@@ -80,7 +80,7 @@ def _numbers(stage: Measured, store: Store, manifest: Manifest | None) -> dict[s
         trained = trained.start
     strength: dict[str, Any] = {} if manifest is None else manifest.strength
     shown = {name: float(strength[name]) for name in ("count", "rate", "class_share") if name in strength}
-    return {"pairs": pairs, "seconds": round(seconds, 3), **shown}
+    return {"pairs": float(pairs), "seconds": round(seconds, 3), **shown}
 
 
 @dataclass(frozen=True)
