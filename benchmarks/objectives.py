@@ -130,16 +130,15 @@ def steps(options: argparse.Namespace) -> None:
     data = data_of(encoder, options.batch * (options.steps + 1), rng)
     config = TrainConfig(epochs=1, batch_size=options.batch, precision=options.precision)
     every = objectives(options.pool)
-    chosen = {name: objective for name, objective in every.items() if not options.only or name in options.only}
+    chosen = {name: objective for name, objective in every.items() if not options.only or name in ("clip", *options.only)}
     found: dict[str, list[float]] = {name: [] for name in chosen}
     for _ in range(options.rounds):
         for name, objective in chosen.items():
             found[name].append(Timed(encoder, objective, data, config, options.pool).seconds())
-    base = found.get("clip", next(iter(found.values())))
     print(f"\n{options.model}, batch {options.batch}, pool {options.pool}, {options.steps} steps x {options.rounds}\n")
     print("| objective | s a step (median) | times CLIP's | from, to |\n|---|---|---|---|")
     for name, times in found.items():
-        ratios = [mine / clip for mine, clip in zip(times, base)]
+        ratios = [mine / clip for mine, clip in zip(times, found["clip"])]
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         print(f"| {name} | {np.median(times):.3f} | {np.median(ratios):.2f} | {spread} |", flush=True)
 
@@ -180,7 +179,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pool", type=int, default=21_845)
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
-    parser.add_argument("--only", nargs="*", help="names of objectives")
+    parser.add_argument("--only", nargs="*", help="names of objectives, beside clip")
     parser.add_argument("--no-steps", action="store_true", help="the matching alone")
     options = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
