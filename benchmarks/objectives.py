@@ -130,7 +130,8 @@ def steps(options: argparse.Namespace) -> None:
     data = data_of(encoder, options.batch * (options.steps + 1), rng)
     config = TrainConfig(epochs=1, batch_size=options.batch, precision=options.precision)
     every = objectives(options.pool)
-    chosen = {name: objective for name, objective in every.items() if not options.only or name in ("clip", *options.only)}
+    wanted = ("clip", *options.only) if options.only else every
+    chosen = {name: objective for name, objective in every.items() if name in wanted}
     found: dict[str, list[float]] = {name: [] for name in chosen}
     for _ in range(options.rounds):
         for name, objective in chosen.items():
