@@ -280,7 +280,7 @@ def test_what_is_asked_for_is_measured(done):
         assert len(found.values[model, 2, "probe"]) == 20
     assert {e for name, e, m in found.values if (name, m) == ("poisoned", "PSR")} == {0, 1, 2}
     assert len(found.values["poisoned", 2, "shift image"]) == 20
-    assert len(found.values["poisoned", 2, "shift text"]) == 100
+    assert len(found.values["poisoned", 2, "shift text"]) == 20  # of each picture the mean of its captions
     assert found.estimates.keys() == {"AUROC", "poison removed", "clean pairs lost"}
     assert found.numbers["pairs"] < 215
     assert (found.values["poisoned", 2, "shift image"] > 0).all()
