@@ -15,6 +15,7 @@ from threading import Event
 import numpy as np
 import pytest
 
+from mithridate.cli import main
 from mithridate.data.toy_world import write_toy_world
 from mithridate.errors import AttackError, StudyError
 from mithridate.evaluation.result import read_report
@@ -28,7 +29,7 @@ from mithridate.studies.record import open_folder, read_folder
 from mithridate.studies.run import run_study
 from mithridate.studies.stages import Facts, Kept, Trained, key_of, measured
 from mithridate.studies.store import share_of
-from mithridate.studies.timing import seconds_by_trial, seconds_left
+from mithridate.studies.timing import seconds_by_trial, seconds_left, seconds_spent
 from mithridate.studies.worker import failure
 
 pytestmark = pytest.mark.slow  # nearly all of them train
@@ -409,6 +410,26 @@ experiments: [{{name: one, attack: {{attack: single-label, source: sheep, target
     assert found[0].report != found[1].report
     assert found[0].same_units
     assert found[0].numbers["pairs"] == 60
+
+
+def test_status_tells_what_is_done_and_what_it_took(done, capsys):
+    out, _ = done
+    assert main(["study", "status", str(out)]) == 0
+    told = capsys.readouterr().out
+    cells = len(study().cells)
+    assert f"{cells:>5}  {cells:>5}" in told
+    assert told.endswith("done\n")
+    spent = seconds_spent(out)
+    assert f"on {next(iter(spent))}" in told
+    assert set(spent) == {line["kind"] for line in log(out)}
+    assert sum(spent.values()) == pytest.approx(sum(line["seconds"] for line in log(out)))
+    assert list(spent.values()) == sorted(spent.values(), reverse=True)
+
+
+def test_a_line_that_is_being_written_is_not_counted(tmp_path):
+    assert seconds_spent(tmp_path) == {}
+    (tmp_path / "log.jsonl").write_text('{"kind": "models", "seconds": 2}\n{"kind": "mod')
+    assert seconds_spent(tmp_path) == {"models": 2}
 
 
 # --- several processes, and death -------------------------------------------------------------------

@@ -22,7 +22,7 @@ from mithridate.studies.record import read_folder
 from mithridate.studies.run import Progress, Ran, run_study
 from mithridate.studies.stages import KINDS
 from mithridate.studies.study import Cell, Study
-from mithridate.studies.timing import seconds_by_trial, seconds_left
+from mithridate.studies.timing import seconds_by_trial, seconds_left, seconds_spent
 from mithridate.studies.worker import CLAIMS, failure
 
 _HEADLINE = ("Hit@10", "ASR", "PSR", "AUROC", "IR@10")
@@ -205,15 +205,18 @@ class Status:
             if not graph.has(key) and (told := failure(self.folder, key)) is not None
             for cell in cells
         }
-        seconds = seconds_left(graph)
+        spent, seconds = seconds_spent(self.folder), seconds_left(graph)
         if self.json:
-            emit({"experiments": rows, "working": working, "failed": failed, "seconds left": seconds}, as_json=True)
+            far = {"experiments": rows, "working": working, "failed": failed}
+            emit(far | {"seconds spent": spent, "seconds left": seconds}, as_json=True)
             return 0
         _print_table(rows)
         for line in working:
             print(f"in work: {line}")
         for name, message in failed.items():
             print(f"failed: {name}: {message}")
+        if spent:
+            print(f"spent: {', '.join(f'{_time(each)} on {kind}' for kind, each in spent.items())}")
         left = len(graph.left())
         told = "unknown until the first cell is done" if seconds is None else f"about {_time(seconds)} of one process"
         print(f"{left} stages left; {told}" if left else "done")

@@ -11,8 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 _QUERIES = 512  # whose products with the whole gallery are in memory at once: 1 GiB for a million rows in bf16
-_CHUNK = 4096  # rows of the gallery in one product
-_GROUPS = 128  # of a chunk's rows, each represented by its best
+_CHUNK, _GROUPS = 4096, 128  # rows of the gallery in one product, and groups of them, each represented by its best
 _SPARE = 16  # candidates beyond k that are scored again
 
 
@@ -81,7 +80,7 @@ def _search(
 ) -> tuple[Int[Tensor, "b k"], Float[Tensor, "b k"], Tensor]:
     """Neighbours by products with `small`, scored again with `gallery`; and for which queries they are proven."""
     left = query.to(small.dtype)
-    rows, rounded = _candidates(left, small, min(k + _SPARE, len(gallery)), own, space)
+    rows, rounded = best_products(left, small, min(k + _SPARE, len(gallery)), space, own=own)
     exact = torch.bmm(gallery[rows], query[:, :, None])[:, :, 0]
     exact.masked_fill_(rounded == -torch.inf, -torch.inf)  # what does not count, or only fills the last chunk up
     values, at = exact.topk(k, dim=1)
@@ -94,35 +93,38 @@ def _search(
     return rows.gather(1, at), values, last + error < values[:, -1]
 
 
-def _candidates(
+def best_products(
     query: Float[Tensor, "b d"],
     gallery: Float[Tensor, "g d"],
     kept: int,
-    own: Int[Tensor, " b"] | None,
-    scores: Float[Tensor, "chunks q size groups"],
+    space: Float[Tensor, "chunks q size groups"],
+    *,
+    own: Int[Tensor, " b"] | None = None,
 ) -> tuple[Int[Tensor, "b kept"], Float[Tensor, "b kept"]]:
-    """The `kept` largest products of each query, largest first: rows in order, products as computed into `scores`.
+    """The `kept` largest products of each query, largest first: rows in order, products as computed into `space`.
 
-    The best few are in the best few groups, so that most products are only compared within their group.
+    Products are of the type of `query`; of the gallery a chunk of `size * groups` rows at a time is converted. The best
+    few are in the best few groups, so that most products are only compared within their group.
     """
-    b, (chunks, room, size, _) = len(query), scores.shape
-    best = query.new_empty(b, chunks, _GROUPS)
-    every = torch.arange(b)
+    b, (chunks, room, size, groups) = len(query), space.shape
+    width, device = size * groups, query.device
+    best = query.new_empty(b, chunks, groups)
+    every = torch.arange(b, device=device)
     for c in range(chunks):
-        chunk = gallery[c * _CHUNK : (c + 1) * _CHUNK]
-        product = scores[c, :b].view(b, _CHUNK)
-        if len(chunk) == _CHUNK:
+        chunk = gallery[c * width : (c + 1) * width].to(query.dtype)
+        product = space[c, :b].view(b, width)
+        if len(chunk) == width:
             torch.mm(query, chunk.T, out=product)
         else:
             product.fill_(-torch.inf)[:, : len(chunk)] = query @ chunk.T
         if own is not None:
-            here = (own >= c * _CHUNK) & (own < (c + 1) * _CHUNK)
-            product[every[here], own[here] - c * _CHUNK] = -torch.inf
-        best[:, c] = scores[c, :b].amax(dim=1)
-    at = best.view(b, -1).topk(min(kept, chunks * _GROUPS), dim=1).indices[:, :, None]
-    c, group = at // _GROUPS, at % _GROUPS
-    inside = group + _GROUPS * torch.arange(size)  # (b, kept, size) rows of the chunk
-    found = scores.view(-1)[(c * room + every[:, None, None]) * _CHUNK + inside].view(b, -1)
+            here = (own >= c * width) & (own < (c + 1) * width)
+            product[every[here], own[here] - c * width] = -torch.inf
+        best[:, c] = space[c, :b].amax(dim=1)
+    at = best.view(b, -1).topk(min(kept, chunks * groups), dim=1).indices[:, :, None]
+    c, group = at // groups, at % groups
+    inside = group + groups * torch.arange(size, device=device)  # (b, kept, size) rows of the chunk
+    found = space.view(-1)[(c * room + every[:, None, None]) * width + inside].view(b, -1)
     value, place = found.topk(kept, dim=1)
     # what fills the last chunk up is never among the k best: it stands for the last row
-    return (c * _CHUNK + inside).view(b, -1).gather(1, place).clamp(max=len(gallery) - 1), value
+    return (c * width + inside).view(b, -1).gather(1, place).clamp(max=len(gallery) - 1), value

@@ -1,10 +1,10 @@
-"""How long the rest of a study takes: by what is done of it, else by a few steps of training."""
+"""What a study took, and how long the rest takes: by what is done of it, else by a few steps of training."""
 
 import json
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,10 +18,25 @@ from mithridate.studies.graph import Graph
 from mithridate.studies.stages import KINDS, Clean, Fresh, Kept, Measured, Stage, Trained, work
 from mithridate.studies.store import STAGE
 from mithridate.studies.study import Toy
+from mithridate.studies.worker import LOG
 from mithridate.training.loop import train
 
 _PICTURES, _STEPS = 128, 4  # of the trial
 _BESIDES = 1.2  # what worlds, poison and measuring add to training
+
+
+def seconds_spent(out: Path) -> dict[str, float]:
+    """What the stages done in `out` took, by kind, most first: seconds of one process, of several added up."""
+    spent: dict[str, float] = {}
+    try:
+        lines = (out / LOG).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):  # a line that is being written
+            told = json.loads(line)
+            spent[str(told["kind"])] = spent.get(str(told["kind"]), 0.0) + float(told["seconds"])
+    return dict(sorted(spent.items(), key=lambda entry: -entry[1]))
 
 
 def seconds_left(graph: Graph, wanted: Iterable[str] | None = None) -> float | None:

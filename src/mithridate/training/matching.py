@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_CHUNK = 2048  # rows of the pool; at CLIP's widths they stay in a core's cache
-_GROUPS = 64  # of a chunk's rows, each represented by its best
+from mithridate.encoder.neighbours import best_products
+
+_CHUNK, _GROUPS = 2048, 64  # rows of the pool, which at CLIP's widths stay in a core's cache, and groups of them
 _KEPT = 8  # of the bf16 product, scored again in float32
 _QUERIES = 1024  # whose scores are in memory at once
 
@@ -38,35 +39,16 @@ def _nearest_float(query: Tensor, pool: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=2)
-def _space(chunks: int, b: int, size: int, device: torch.device) -> Tensor:
+def _space(chunks: int, b: int, device: torch.device) -> Tensor:
     """Room for all products, kept from step to step: memory taken anew is filled with zeros first, a sixth of the time.
 
     Only what a call has written itself is read.
     """
-    return torch.empty(chunks, b, size, _GROUPS, dtype=torch.bfloat16, device=device)
+    return torch.empty(chunks, b, _CHUNK // _GROUPS, _GROUPS, dtype=torch.bfloat16, device=device)
 
 
 def _nearest_bf16(query: Tensor, pool: Tensor) -> Tensor:
-    """The best few are in the best few groups: most scores are only compared within their group."""
-    b, chunks, size = len(query), -(-len(pool) // _CHUNK), _CHUNK // _GROUPS
-    small = query.bfloat16()
-    scores = _space(chunks, b, size, query.device)
-    best = small.new_empty(b, chunks, _GROUPS)
-    for c in range(chunks):
-        chunk = pool[c * _CHUNK : (c + 1) * _CHUNK].bfloat16()
-        product = scores[c].view(b, _CHUNK)
-        if len(chunk) == _CHUNK:
-            torch.mm(small, chunk.T, out=product)
-        else:
-            product.fill_(-torch.inf)[:, : len(chunk)] = small @ chunk.T
-        best[:, c] = scores[c].amax(dim=1)
-    at = best.view(b, -1).topk(_KEPT, dim=1).indices[:, :, None]  # (b, kept, 1)
-    c, group = at // _GROUPS, at % _GROUPS
-    inside = group + _GROUPS * torch.arange(size, device=query.device)  # (b, kept, size) rows of the chunk
-    every = torch.arange(b, device=query.device)[:, None, None]
-    found = scores.view(-1)[(c * b + every) * _CHUNK + inside].view(b, -1)
-    kept = found.topk(_KEPT, dim=1).indices
-    # what fills the last chunk up stands for the last row
-    rows = (c * _CHUNK + inside).view(b, -1).gather(1, kept).clamp(max=len(pool) - 1).sort(dim=1).values
+    space = _space(-(-len(pool) // _CHUNK), len(query), query.device)
+    rows = best_products(query.bfloat16(), pool, min(_KEPT, len(pool)), space)[0].sort(dim=1).values
     exact = torch.bmm(pool[rows], query[:, :, None])[:, :, 0]
     return rows.gather(1, exact.argmax(dim=1, keepdim=True))[:, 0]  # of equal ones the first
