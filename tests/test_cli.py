@@ -212,6 +212,15 @@ def test_an_empty_split_lists_the_splits(toy_world, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_toy_world_of_some_classes(tmp_path, capsys):
+    out = tmp_path / "toy"
+    said(capsys, "data", "toy", "--out", str(out), "--train", "4", "--test", "2", "--classes", "sheep", "bird")
+    assert {label for labels in read_pairs(out).labels.to_pylist() for label in labels} == {"sheep", "bird"}
+    told = complaint(capsys, "data", "toy", "--out", str(tmp_path / "other"), "--classes", "sheep", "unicorn")
+    assert "classes must be one or more of" in told and "got ['unicorn']" in told
+    assert not (tmp_path / "other").exists()
+
+
 def test_an_output_that_exists_is_refused_before_any_work(poisoned, toy_world, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").write_text("mine")

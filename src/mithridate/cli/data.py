@@ -9,6 +9,7 @@ from tyro.conf import OmitArgPrefixes
 
 from mithridate.cli.common import Data, ReadOptions, display, emit, parse, pick
 from mithridate.cli.truth import TriggerTest, Truth
+from mithridate.data.toy import CLASSES
 from mithridate.errors import DataError
 
 
@@ -103,6 +104,8 @@ class Toy:
     """Another seed is another world."""
     size: int = 64
     """Pixels a side."""
+    classes: tuple[str, ...] = CLASSES
+    """Which classes are drawn."""
     overwrite: bool = False
     """Replace what is in the output folder."""
     json: bool = False
@@ -118,6 +121,7 @@ class Toy:
                 test=self.test,
                 seed=self.seed,
                 size=self.size,
+                classes=self.classes,
                 overwrite=self.overwrite,
                 progress=lambda done, total: show.stage("drawing", done, total),
             )
