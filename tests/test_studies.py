@@ -412,18 +412,45 @@ experiments: [{{name: one, attack: {{attack: single-label, source: sheep, target
     assert found[0].numbers["pairs"] == 60
 
 
+def test_data_that_are_not_there_leave_nothing(tmp_path, capsys):
+    (tmp_path / "small.yaml").write_text(
+        "study: small\ntrain: {preset: scratch, epochs: 1}\ndata: {train: train.csv, test: test.csv}\n"
+        "experiments: [{name: one, attack: {attack: single-label, source: sheep, target: bird}}]\n"
+    )
+    out = tmp_path / "out"
+    assert main(["study", str(tmp_path / "small.yaml"), "--data", str(tmp_path), "--out", str(out)]) == 1
+    assert "train.csv does not exist" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_dry_run_over_data_that_are_read_writes_nothing(tmp_path, capsys):
+    write_toy_world(tmp_path / "world", train=21, test=6, classes=("sheep", "bird", "dog"))
+    (tmp_path / "small.yaml").write_text(
+        "study: small\ntrain: {preset: scratch, epochs: 1}\n"
+        "data: {path: world, train_split: train, test_split: test}\n"
+        "experiments: [{name: one, attack: {attack: single-label, source: sheep, target: bird}}]\n"
+    )
+    out = tmp_path / "out"
+    dry = ["study", str(tmp_path / "small.yaml"), "--data", str(tmp_path), "--out", str(out), "--dry-run"]
+    assert main(dry) == 0
+    assert "1 measured" in capsys.readouterr().out
+    assert not out.exists()
+
+
 def test_status_tells_what_is_done_and_what_it_took(done, capsys):
     out, _ = done
-    assert main(["study", "status", str(out)]) == 0
-    told = capsys.readouterr().out
-    cells = len(study().cells)
-    assert f"{cells:>5}  {cells:>5}" in told
-    assert told.endswith("done\n")
-    spent = seconds_spent(out)
-    assert f"on {next(iter(spent))}" in told
+    assert main(["study", "status", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    # other tests may have asked this folder for further seeds
+    assert {row["experiment"]: row["done"] for row in told["experiments"]} == {
+        experiment.name: len(experiment.cells) for experiment in study().experiments
+    }
+    spent = told["seconds spent"]
     assert set(spent) == {line["kind"] for line in log(out)}
     assert sum(spent.values()) == pytest.approx(sum(line["seconds"] for line in log(out)))
     assert list(spent.values()) == sorted(spent.values(), reverse=True)
+    assert main(["study", "status", str(out)]) == 0
+    assert f"s on {next(iter(spent))}" in capsys.readouterr().out
 
 
 def test_a_line_that_is_being_written_is_not_counted(tmp_path):

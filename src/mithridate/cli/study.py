@@ -18,7 +18,7 @@ from mithridate.studies.facts import find_facts, read_facts
 from mithridate.studies.graph import Graph
 from mithridate.studies.load import preset_names, read_study, study_path
 from mithridate.studies.outcomes import Outcome, read_outcomes
-from mithridate.studies.record import read_folder
+from mithridate.studies.record import read_folder, refuse_other
 from mithridate.studies.run import Progress, Ran, run_study
 from mithridate.studies.stages import KINDS
 from mithridate.studies.study import Cell, Study
@@ -59,6 +59,7 @@ class StudyCommand:
     def run(self) -> int:
         study = read_study(self.file, data=self.data, seeds=self.seeds)
         if self.dry_run:
+            refuse_other(study, self.out)
             self._tell(study)
             return 0
         ran = run_study(
@@ -92,7 +93,7 @@ class StudyCommand:
 
     def _tell(self, study: Study) -> None:
         chosen = selected(study, self.only)
-        graph = Graph.of(chosen.cells, find_facts(chosen, self.out), self.out)
+        graph = Graph.of(chosen.cells, find_facts(chosen), self.out)
         rows = _experiments(chosen, graph)
         left = Counter(KINDS[type(task.stage)] for task in graph.left())
         seconds, how = seconds_left(graph), "by what is done"

@@ -8,6 +8,7 @@ from pathlib import Path
 from mithridate.encoder.encoder import load_encoder, weights_fingerprint
 from mithridate.errors import StudyError
 from mithridate.studies.build import classes_of
+from mithridate.studies.record import open_folder, refuse_other
 from mithridate.studies.stages import Facts, fact_of, outside
 from mithridate.studies.store import read_data, write_json
 from mithridate.studies.study import Cell, Data, Study
@@ -15,8 +16,17 @@ from mithridate.studies.study import Cell, Data, Study
 FACTS = "facts.json"
 
 
-def find_facts(study: Study, out: Path) -> Facts:
-    """Read what `study` needs from outside, and write down what it is in `out`.
+def begin_folder(study: Study, out: Path, *, text: str | None, data: str | None) -> Facts:
+    """Open `out` for `study` once all that it needs from outside has been read: else nothing is written."""
+    refuse_other(study, Path(out))
+    facts = find_facts(study)
+    open_folder(study, out, text=text, data=data)
+    _keep(facts, out)
+    return facts
+
+
+def find_facts(study: Study) -> Facts:
+    """Read what `study` needs from outside; nothing is written.
 
     Raises what reading raises, and `StudyError` where an attack names a class that the data do not have.
     """
@@ -33,10 +43,15 @@ def find_facts(study: Study, out: Path) -> Facts:
         known[fact_of(start)] = weights_fingerprint(encoder.model)
     for cell in study.cells:
         _refuse_unknown_classes(cell, classes)
-    before = read_facts(out).known
-    if known and {**before, **known} != before:
-        write_json(Path(out) / FACTS, {**before, **known})
     return Facts(known)
+
+
+def _keep(facts: Facts, out: Path) -> None:
+    """Write down in the study's folder `out` what it goes by, beside what is there already."""
+    before = read_facts(out).known
+    after = {**before, **facts.known}
+    if after != before:
+        write_json(Path(out) / FACTS, after)
 
 
 def read_facts(out: Path) -> Facts:

@@ -20,36 +20,44 @@ RECORD, FILE = "study.json", "study.yaml"
 def open_folder(study: Study, out: Path, *, text: str | None = None, data: str | None = None) -> None:
     """Begin a study in `out`, or go on with it; `text` is its file, `data` what `--data` said.
 
-    Raises `StudyError` where `out` holds something else, or the same combinations with another meaning.
+    Raises what `refuse_other` raises.
     """
     out = Path(out)
-    points, seeds = _points(study), sorted({cell.seed for cell in study.cells})
-    before = read_record(out)
-    if before is None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise StudyError(f"{out} holds something that is no study; choose another --out")
-        before = {"study": study.name, "profile": study.profile, "points": {}, "seeds": []}
-    for what, mine in (("study", study.name), ("profile", study.profile)):
-        if before[what] != mine:
-            told = f"{what} {before[what]!r}, and this is {mine!r}"
-            raise StudyError(f"{out} holds {told}; choose another --out")
-    for point, meaning in points.items():
-        if before["points"].get(point, meaning) != meaning:
-            raise StudyError(
-                f"{out} holds another study of this name: {point} was something else; only experiments, values and "
-                "seeds may be added, so choose another --out"
-            )
+    before = refuse_other(study, out)
     record = {
         **before,
         "data": data,
-        "points": {**before["points"], **points},
-        "seeds": sorted({*before["seeds"], *seeds}),
+        "points": {**before["points"], **_points(study)},
+        "seeds": sorted({*before["seeds"], *(cell.seed for cell in study.cells)}),
     }
     out.mkdir(parents=True, exist_ok=True)
     if record != before:
         write_json(out / RECORD, record)
     if text is not None:
         _write_text(out / FILE, text)
+
+
+def refuse_other(study: Study, out: Path) -> dict[str, Any]:
+    """What `out` is known to hold of this study: nothing yet, or a part of it.
+
+    Raises `StudyError` where `out` holds something else, or the same combinations with another meaning.
+    """
+    before = read_record(out)
+    if before is None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise StudyError(f"{out} holds something that is no study; choose another --out")
+        return {"study": study.name, "profile": study.profile, "points": {}, "seeds": []}
+    for what, mine in (("study", study.name), ("profile", study.profile)):
+        if before[what] != mine:
+            told = f"{what} {before[what]!r}, and this is {mine!r}"
+            raise StudyError(f"{out} holds {told}; choose another --out")
+    for point, meaning in _points(study).items():
+        if before["points"].get(point, meaning) != meaning:
+            raise StudyError(
+                f"{out} holds another study of this name: {point} was something else; only experiments, values and "
+                "seeds may be added, so choose another --out"
+            )
+    return before
 
 
 def read_record(out: Path) -> dict[str, Any] | None:

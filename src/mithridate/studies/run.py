@@ -14,9 +14,8 @@ from typing import Any
 from mithridate.errors import StudyError
 from mithridate.studies.cells import selected
 from mithridate.studies.claims import Claims
-from mithridate.studies.facts import find_facts
+from mithridate.studies.facts import begin_folder
 from mithridate.studies.graph import Graph
-from mithridate.studies.record import open_folder
 from mithridate.studies.stages import Facts
 from mithridate.studies.study import Cell, Study
 from mithridate.studies.timing import seconds_left
@@ -77,8 +76,7 @@ def run_study(
         if jobs > 1:
             raise StudyError("under torchrun the processes train together; leave out --jobs")
         return run_together(study, chosen, out, keep_models=keep_models, text=text, data=data, on_cell=on_cell)
-    open_folder(study, out, text=text, data=data)
-    facts = find_facts(study, out)
+    facts = begin_folder(study, out, text=text, data=data)
     run = Run.begin(study, chosen, out, facts, on_cell, jobs=jobs)
     if run.left():
         if jobs == 1:

@@ -16,9 +16,8 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
-from mithridate.studies.facts import find_facts, read_facts
+from mithridate.studies.facts import begin_folder, read_facts
 from mithridate.studies.graph import Graph
-from mithridate.studies.record import open_folder
 from mithridate.studies.run import Progress, Ran, Run
 from mithridate.studies.stages import Trained
 from mithridate.studies.store import Store, write_json
@@ -57,8 +56,7 @@ def run_together(
         write_json(board, {"number": told, "train": key})
 
     try:
-        open_folder(study, out, text=text, data=data)
-        facts = find_facts(study, out)
+        facts = begin_folder(study, out, text=text, data=data)
         run = Run.begin(study, chosen, out, facts, on_cell)
         Worker(
             run.graph,
