@@ -9,8 +9,8 @@ import pytest
 
 from mithridate.errors import StudyError
 from mithridate.studies.cells import axes_of, reference, selected
-from mithridate.studies.load import preset_names, read_study, study_of
-from mithridate.studies.located import parse_located
+from mithridate.studies.load import preset_names, read_study, study_of, study_path
+from mithridate.studies.located import parse_located, read_located
 from mithridate.training.clip import Clip
 
 FILE = """\
@@ -145,9 +145,12 @@ def test_words_of_yaml_1_1_are_words_here():
     }
 
 
-def test_presets_are_read():
+def test_presets_are_read_in_every_profile():
     for name in preset_names():
-        assert read_study(name).cells
+        profiles = read_located(study_path(name), name).items("a study")["profiles"].items("profiles")
+        assert list(profiles)[0] == "toy"
+        for profile in profiles:
+            assert read_study(name, data=profile).cells, (name, profile)
 
 
 # (what is wrong in the file, what the message says); the first line of an experiment's own text is line 4
