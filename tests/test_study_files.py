@@ -148,7 +148,7 @@ def test_words_of_yaml_1_1_are_words_here():
 def test_presets_are_read_in_every_profile():
     for name in preset_names():
         profiles = read_located(study_path(name), name).items("a study")["profiles"].items("profiles")
-        assert list(profiles)[0] == "toy"
+        assert next(iter(profiles)) == "toy"
         for profile in profiles:
             assert read_study(name, data=profile).cells, (name, profile)
 
