@@ -412,6 +412,15 @@ experiments: [{{name: one, attack: {{attack: single-label, source: sheep, target
     assert found[0].numbers["pairs"] == 60
 
 
+def test_a_folder_that_another_process_has_just_begun_is_no_strangers(tmp_path):
+    (tmp_path / ".study.json.7").touch()
+    open_folder(study(), tmp_path)
+    (tmp_path / "study.json").unlink()
+    (tmp_path / "notes").touch()
+    with pytest.raises(StudyError, match="holds something that is no study"):
+        open_folder(study(), tmp_path)
+
+
 def test_data_that_are_not_there_leave_nothing(tmp_path, capsys):
     (tmp_path / "small.yaml").write_text(
         "study: small\ntrain: {preset: scratch, epochs: 1}\ndata: {train: train.csv, test: test.csv}\n"

@@ -44,7 +44,7 @@ def refuse_other(study: Study, out: Path) -> dict[str, Any]:
     """
     before = read_record(out)
     if before is None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and (not out.is_dir() or any(map(_of_another, out.iterdir()))):
             raise StudyError(f"{out} holds something that is no study; choose another --out")
         return {"study": study.name, "profile": study.profile, "points": {}, "seeds": []}
     for what, mine in (("study", study.name), ("profile", study.profile)):
@@ -58,6 +58,11 @@ def refuse_other(study: Study, out: Path) -> dict[str, Any]:
                 "seeds may be added, so choose another --out"
             )
     return before
+
+
+def _of_another(entry: Path) -> bool:
+    """Whether a file is none of a process that begins the same study just now."""
+    return not entry.name.startswith(f".{RECORD}.")
 
 
 def read_record(out: Path) -> dict[str, Any] | None:
