@@ -1,4 +1,4 @@
-"""The k nearest rows of a gallery for each query: exact, a block of queries and a chunk of the gallery at a time.
+"""The k nearest rows of a gallery for each query, or of a set for each of its own: exact, a block at a time.
 
 Products are in bf16 where the processor multiplies it. What is left out after them is bounded: a row can only be among
 the k nearest if its rounded product is within the rounding error of them, so the few candidates that are scored again
@@ -12,6 +12,7 @@ from torch import Tensor
 
 _QUERIES = 512  # whose products with the whole gallery are in memory at once: 1 GiB for a million rows in bf16
 _CHUNK, _GROUPS = 4096, 128  # rows of the gallery in one product, and groups of them, each represented by its best
+_TILE = 4096  # rows whose products with as many others are in memory at once, where a set is searched for its own
 _SPARE = 16  # candidates beyond k that are scored again
 
 
@@ -20,38 +21,48 @@ def nearest_neighbours(
     gallery: Float[np.ndarray, "g d"],
     k: int,
     *,
-    own: Int[np.ndarray, " q"] | None = None,
     low_precision: bool | None = None,
 ) -> tuple[Int[np.ndarray, "q k"], Float[np.ndarray, "q k"]]:
     """Rows of the gallery with the largest products with each query, best first, and the products.
 
-    `own` names a row for each query that does not count: itself, where a set is searched for its own neighbours.
     `low_precision`: whether the first products are in bf16, by default where that is fast; the result is the same but
     for rows whose products differ by less than float32 tells apart. Raises `ValueError` where the gallery has fewer
-    than k rows that count.
+    than k rows.
     """
-    if not 1 <= k <= len(gallery) - (own is not None):
-        raise ValueError(f"k must lie between 1 and the rows that count ({len(gallery) - (own is not None)}), got {k}")
-    if low_precision is None:
-        low_precision = multiplies_bf16()
+    if not 1 <= k <= len(gallery):
+        raise ValueError(f"k must lie between 1 and the {len(gallery)} rows of the gallery, got {k}")
     rows, left = torch.from_numpy(gallery), torch.from_numpy(query)
-    small = rows.bfloat16() if low_precision else rows
-    norm = _largest_norm(rows)
-    lost = _largest_norm(rows, small) if low_precision else 0.0
-    # one for all blocks: memory that is given back and taken again is filled with zeros each time
-    space = small.new_empty(-(-len(rows) // _CHUNK), min(_QUERIES, len(query)), _CHUNK // _GROUPS, _GROUPS)
+    exact = _Exact(rows, k, low_precision)
     ids, scores = np.empty((len(query), k), np.int64), np.empty((len(query), k), np.float32)
+    # one for all blocks: memory that is given back and taken again is filled with zeros each time
+    space = _space(exact.small, min(_QUERIES, len(query)))
     with torch.no_grad():
         for low in range(0, len(query), _QUERIES):
             block = left[low : low + _QUERIES]
-            without = None if own is None else torch.from_numpy(own[low : low + _QUERIES])
-            found, values, proven = _search(block, rows, small, k, without, norm, lost, space)
-            again = torch.nonzero(~proven)[:, 0]
-            if len(again):
-                rest = None if without is None else without[again]
-                wide = rows.new_empty(len(space), len(again), *space.shape[2:])
-                found[again], values[again], _ = _search(block[again], rows, rows, k, rest, norm, 0.0, wide)
+            found, rounded = best_products(block.to(space.dtype), exact.small, exact.kept, space)
+            found, values = exact.scored(block, found, rounded)
             ids[low : low + len(block)], scores[low : low + len(block)] = found.numpy(), values.numpy()
+    return ids, scores
+
+
+def neighbours_within(
+    rows: Float[np.ndarray, "n d"], k: int, *, low_precision: bool | None = None
+) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+    """The k nearest others of every row of a set, best first, and the products; else as `nearest_neighbours`.
+
+    Each product is taken once, for both of its rows. Raises `ValueError` where there are fewer than k others.
+    """
+    if not 1 <= k < len(rows):
+        raise ValueError(f"k must lie between 1 and the {len(rows) - 1} other rows, got {k}")
+    every = torch.from_numpy(rows)
+    exact = _Exact(every, k, low_precision, others=True)
+    ids, scores = np.empty((len(rows), k), np.int64), np.empty((len(rows), k), np.float32)
+    with torch.no_grad():
+        found, rounded = _best_within(exact.small, exact.kept)
+        for low in range(0, len(rows), _QUERIES):
+            here = slice(low, low + _QUERIES)
+            block, values = exact.scored(every[here], found[here], rounded[here], first=low)
+            ids[here], scores[here] = block.numpy(), values.numpy()
     return ids, scores
 
 
@@ -68,29 +79,100 @@ def _largest_norm(rows: Float[Tensor, "g d"], rounded: Tensor | None = None) -> 
     return max(float(block.norm(dim=1).max()) for block in taken)
 
 
-def _search(
-    query: Float[Tensor, "b d"],
-    gallery: Float[Tensor, "g d"],
-    small: Float[Tensor, "g d"],
-    k: int,
-    own: Int[Tensor, " b"] | None,
-    norm: float,
-    lost: float,
-    space: Float[Tensor, "chunks q size groups"],
-) -> tuple[Int[Tensor, "b k"], Float[Tensor, "b k"], Tensor]:
-    """Neighbours by products with `small`, scored again with `gallery`; and for which queries they are proven."""
-    left = query.to(small.dtype)
-    rows, rounded = best_products(left, small, min(k + _SPARE, len(gallery)), space, own=own)
-    exact = torch.bmm(gallery[rows], query[:, :, None])[:, :, 0]
-    exact.masked_fill_(rounded == -torch.inf, -torch.inf)  # what does not count, or only fills the last chunk up
-    values, at = exact.topk(k, dim=1)
-    if small.dtype == gallery.dtype or rows.shape[1] == len(gallery):
-        return rows.gather(1, at), values, torch.ones(len(query), dtype=torch.bool)
-    # |ab - a'b'| <= |a - a'||b| + |a'||b - b'|; then the product was rounded to eight bits, its sum to 24
-    length, last = query.norm(dim=1), rounded[:, -1].float()
-    error = (query - left.float()).norm(dim=1) * norm + left.float().norm(dim=1) * lost
-    error += last.abs() * 2.0**-8 + length * norm * 1e-5
-    return rows.gather(1, at), values, last + error < values[:, -1]
+class _Exact:
+    """A gallery, with what is multiplied in its place, and how the few that are found so become the exact k.
+
+    `others`: queries are rows of the gallery, which do not count themselves.
+    """
+
+    def __init__(self, rows: Float[Tensor, "g d"], k: int, low_precision: bool | None, *, others: bool = False) -> None:
+        low = multiplies_bf16() if low_precision is None else low_precision
+        self.rows, self.k, self.others = rows, k, others
+        self.small = rows.bfloat16() if low else rows
+        self.kept = min(k + _SPARE, len(rows) - others) if low else k
+        self.norm, self.lost = (_largest_norm(rows), _largest_norm(rows, self.small)) if low else (0.0, 0.0)
+
+    def scored(
+        self,
+        query: Float[Tensor, "b d"],
+        found: Int[Tensor, "b kept"],
+        rounded: Float[Tensor, "b kept"],
+        first: int = 0,
+    ) -> tuple[Int[Tensor, "b k"], Float[Tensor, "b k"]]:
+        """The k nearest of each query, of the candidates `found` with products `rounded`; `first`: its own row."""
+        if self.small is self.rows:
+            return found, rounded
+        exact = torch.bmm(self.rows[found], query[:, :, None])[:, :, 0]
+        values, at = exact.topk(self.k, dim=1)
+        ids = found.gather(1, at)
+        if self.kept == len(self.rows) - self.others:
+            return ids, values
+        # |ab - a'b'| <= |a - a'||b| + |a'||b - b'|; then the product was rounded to eight bits, its sum to 24
+        left = query.to(self.small.dtype).float()
+        length, last = query.norm(dim=1), rounded[:, -1].float()
+        error = (query - left).norm(dim=1) * self.norm + left.norm(dim=1) * self.lost
+        error += last.abs() * 2.0**-8 + length * self.norm * 1e-5
+        again = torch.nonzero(last + error >= values[:, -1])[:, 0]
+        if len(again):
+            ids[again], values[again] = self._in_float32(query[again], again + first)
+        return ids, values
+
+    def _in_float32(
+        self, query: Float[Tensor, "b d"], own: Int[Tensor, " b"]
+    ) -> tuple[Int[Tensor, "b k"], Float[Tensor, "b k"]]:
+        found, values = best_products(query, self.rows, self.k + self.others, _space(self.rows, len(query)))
+        if not self.others:
+            return found, values
+        # last in line: the row itself, or what comes after the k others where it is not among the nearest
+        turn = (found == own[:, None]).int().argsort(dim=1, stable=True)[:, : self.k]
+        return found.gather(1, turn), values.gather(1, turn)
+
+
+def _space(gallery: Float[Tensor, "g d"], queries: int) -> Float[Tensor, "chunks q size groups"]:
+    return gallery.new_empty(-(-len(gallery) // _CHUNK), queries, _CHUNK // _GROUPS, _GROUPS)
+
+
+def _best_within(rows: Float[Tensor, "n d"], kept: int) -> tuple[Int[Tensor, "n kept"], Float[Tensor, "n kept"]]:
+    """The others with the `kept` largest products with each row, largest first; a tile of rows by rows at a time."""
+    n = len(rows)
+    best, ids = rows.new_full((n, kept), -torch.inf), torch.zeros(n, kept, dtype=torch.int64)
+    tiles = [slice(low, min(low + _TILE, n)) for low in range(0, n, _TILE)]
+    space = rows.new_empty(_TILE * _TILE)
+    # each tile among itself first: from then on few products are larger than the smallest that is kept
+    for apart in range(len(tiles)):
+        for one, other in zip(tiles, tiles[apart:]):
+            b, w = one.stop - one.start, other.stop - other.start
+            product = torch.mm(rows[one], rows[other].T, out=space[: b * w].view(b, w))
+            if not apart:
+                few = min(kept, b - 1)
+                values, at = product.fill_diagonal_(-torch.inf).topk(few, dim=1)
+                best[one, :few], ids[one, :few] = values, at + one.start
+                continue
+            row, column = (product > best[one, -1:]).nonzero(as_tuple=True)
+            later = (product > best[other, -1]).nonzero(as_tuple=True)
+            turn = later[1].argsort(stable=True)
+            back, up = later[0][turn], later[1][turn]
+            _take(best[one], ids[one], row, column + other.start, product[row, column])
+            _take(best[other], ids[other], up, back + one.start, product[back, up])
+    return ids, best
+
+
+def _take(
+    best: Float[Tensor, "b kept"],
+    ids: Int[Tensor, "b kept"],
+    row: Int[Tensor, " m"],
+    found: Int[Tensor, " m"],
+    value: Float[Tensor, " m"],
+) -> None:
+    """Take `value`, product of `row` (ascending) with the row `found` of the set, among the best of `row`, in place."""
+    kept, count = best.shape[1], torch.bincount(row, minlength=len(best))
+    room = int(count.max())
+    place = kept + torch.arange(len(row)) - (count.cumsum(0) - count)[row]
+    values, at = best.new_full((len(best), kept + room), -torch.inf), ids.new_zeros(len(best), kept + room)
+    values[:, :kept], at[:, :kept] = best, ids
+    values[row, place], at[row, place] = value, found
+    best[:], turn = values.topk(kept, dim=1)
+    ids[:] = at.gather(1, turn)
 
 
 def best_products(
@@ -98,8 +180,6 @@ def best_products(
     gallery: Float[Tensor, "g d"],
     kept: int,
     space: Float[Tensor, "chunks q size groups"],
-    *,
-    own: Int[Tensor, " b"] | None = None,
 ) -> tuple[Int[Tensor, "b kept"], Float[Tensor, "b kept"]]:
     """The `kept` largest products of each query, largest first: rows in order, products as computed into `space`.
 
@@ -117,9 +197,6 @@ def best_products(
             torch.mm(query, chunk.T, out=product)
         else:
             product.fill_(-torch.inf)[:, : len(chunk)] = query @ chunk.T
-        if own is not None:
-            here = (own >= c * width) & (own < (c + 1) * width)
-            product[every[here], own[here] - c * width] = -torch.inf
         best[:, c] = space[c, :b].amax(dim=1)
     at = best.view(b, -1).topk(min(kept, chunks * groups), dim=1).indices[:, :, None]
     c, group = at // groups, at % groups
