@@ -61,7 +61,7 @@ def augment_images(pixels: UInt8[Tensor, "b h w 3"], draws: Draws) -> UInt8[Tens
     scale = max(height, width) / 224
     columns = _blur(width, draws.sigma * scale) @ _resample(width, draws.windows[:, 0, 0], draws.windows[:, 0, 2])
     rows = _blur(height, draws.sigma * scale) @ _resample(height, draws.windows[:, 1, 1], draws.windows[:, 1, 2])
-    image = torch.bmm(rows, pixels.float().view(b, height, width * 3)).view(b, height, width, 3)
+    image = torch.bmm(rows, pixels.float().reshape(b, height, width * 3)).view(b, height, width, 3)
     image = torch.bmm(columns, image.transpose(1, 2).reshape(b, width, height * 3))
     image = image.view(b, width, height, 3).transpose(1, 2).reshape(b, height * width, 3)
     matrix, offset = colour_maps(image.mean(dim=1), draws)
