@@ -23,7 +23,7 @@ from mithridate.data.images import decode, read_bytes
 from mithridate.data.pairs import make_pairs
 from mithridate.encoder.embed import embed, embed_tokens, image_source
 from mithridate.encoder.embeddings import Embeddings, read_embeddings, write_embeddings
-from mithridate.encoder.encoder import Encoder, load_encoder, save_encoder
+from mithridate.encoder.encoder import Encoder, _tokenizer, load_encoder, save_encoder
 from mithridate.encoder.towers import (
     project,
     projection_prefix,
@@ -568,3 +568,11 @@ def test_a_full_disk_while_saving_is_an_output_error(tiny, tmp_path, monkeypatch
     with pytest.raises(OutputError, match="cannot write"), new_folder(tmp_path / "out") as folder:
         save_encoder(tiny, folder)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_models_with_one_text_tower_share_a_tokenizer(tiny, tmp_path):
+    save_encoder(tiny, tmp_path)
+    read = load_encoder(str(tmp_path)).tokenizer
+    assert read is tiny.tokenizer and read is load_encoder("mithridate-micro").tokenizer
+    longer = _tokenizer("ViT-B-32", open_clip.get_model_config("ViT-B-32")["text_cfg"])
+    assert longer(["a cat"]).shape == (1, 77) and tiny.tokenizer(["a cat"]).shape == (1, 32)

@@ -33,6 +33,8 @@ CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 TINY_MODELS = Path(__file__).parent / "configs"
 open_clip.add_model_config(TINY_MODELS)
 
+_TOKENIZERS: dict[str, Any] = {}  # by text tower; to read one takes as long as to draw a small model
+
 
 @dataclass(frozen=True)
 class Encoder:
@@ -130,11 +132,11 @@ def load_encoder(name: str, *, pretrained: str | None = None, seed: int = 0) -> 
         try:
             with _quiet():
                 model = open_clip.create_model(name, pretrained=pretrained, weights_only=True)
-                tokenizer: Any = open_clip.get_tokenizer(name)
+                model_cfg = _model_config(name)
+                tokenizer = _tokenizer(name, model_cfg.get("text_cfg", {}))
         except _UNLOADABLE as error:
             raise EncoderError(_explain(name, pretrained, error)) from error
     preprocess = open_clip.get_model_preprocess_cfg(model)
-    model_cfg = _model_config(name)
     if any(isinstance(module, QuickGELU) for module in model.modules()):
         model_cfg["quick_gelu"] = True  # some pretrained tags imply it; the weights are wrong without
     for tower, key in (("vision_cfg", "timm_model_pretrained"), ("text_cfg", "hf_model_pretrained")):
@@ -171,6 +173,16 @@ def _model_config(name: str) -> dict[str, Any]:
     else:
         config = open_clip.get_model_config(name.replace("/", "-")) or {}
     return copy.deepcopy(config)
+
+
+def _tokenizer(name: str, text_cfg: dict[str, Any]) -> Any:
+    """What turns captions into ids; CLIP's own is read once for all models with the same text tower."""
+    if "hf_tokenizer_name" in text_cfg:  # its files may lie in the model's folder
+        return open_clip.get_tokenizer(name)
+    key = json.dumps(text_cfg, sort_keys=True)
+    if key not in _TOKENIZERS:
+        _TOKENIZERS[key] = open_clip.get_tokenizer(name)
+    return _TOKENIZERS[key]
 
 
 def _explain(name: str, pretrained: str | None, error: Exception) -> str:

@@ -1,18 +1,19 @@
 """Zero-shot classification with prompt ensembles, and what is counted of any classification."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from mithridate.data.labelled import class_index, match_classes, refuse_templates
 from mithridate.data.pairs import Pairs
 from mithridate.data.prompts import TEMPLATE_SETS, prompts, templates
-from mithridate.encoder.embed import Progress, _silent, embed_images, embed_tokens, image_source, tokenise
+from mithridate.encoder.embed import Progress, _silent, embed_images, embed_tokens, image_source
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import DataError, EvaluationError
 from mithridate.evaluation.intervals import score_interval, wilson
@@ -45,12 +46,24 @@ def zero_shot_weights(
     blocks = []
     for start in range(0, len(names), _CLASSES_AT_ONCE):
         block = names[start : start + _CLASSES_AT_ONCE]
-        texts = pa.array([prompt for name in block for prompt in prompts(name, templates)])
-        tokens, rows = tokenise(encoder, texts, cache=None)
+        tokens, rows = _prompt_tokens(encoder.tokenizer, tuple(block), tuple(templates))
         each = embed_tokens(encoder, tokens)[rows].reshape(len(block), len(templates), -1)
         blocks.append(unit_length(each.mean(axis=1)))
         progress("embedding classes", start + len(block), len(names))
     return np.concatenate(blocks)[index]
+
+
+@lru_cache(maxsize=16)
+def _prompt_tokens(
+    tokenizer: Callable[[Sequence[str]], Tensor], names: tuple[str, ...], templates: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of the distinct prompts (t, length), and which of them each class's each template gives.
+
+    Kept, as studies ask every model for the same classes, and tokenising prompts takes as long as embedding them.
+    """
+    every = [prompt for name in names for prompt in prompts(name, templates)]
+    at = {prompt: row for row, prompt in enumerate(dict.fromkeys(every))}
+    return tokenizer(list(at)).to(torch.int32).numpy(), np.array([at[prompt] for prompt in every])
 
 
 def unit_length(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
