@@ -179,6 +179,8 @@ def rows(folder: Path, pictures: Any, *, quick: bool) -> Iterator[Row]:
 def largest_batch(encoder: Encoder) -> int:
     """The largest power of two whose bare step the GPU has memory for."""
     batch, config = 64, TrainConfig(lr=1e-4, min_lr=0)
+    beside = BareStep(encoder, config, [CAPTION] * 2)  # the loop's own model lies beside that of the bare step
+    beside()
     while True:
         try:
             BareStep(encoder, config, [CAPTION] * (2 * batch))()

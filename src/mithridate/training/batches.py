@@ -159,7 +159,8 @@ def crop_windows(b: int, *, generator: torch.Generator, low: float = 0.9) -> Flo
 def crop(pixels: UInt8[Tensor, "b h w 3"], windows: Float[Tensor, "b 2 3"]) -> UInt8[Tensor, "b h w 3"]:
     """Each image's window resized to the image's size (bicubic), in one resampling of the whole batch."""
     b, height, width, _ = pixels.shape
-    grid = torch.nn.functional.affine_grid(windows, [b, 3, height, width], align_corners=False).to(pixels.device)
+    # where the pixels are: the grid is larger than they
+    grid = torch.nn.functional.affine_grid(windows.to(pixels.device), [b, 3, height, width], align_corners=False)
     image = pixels.permute(0, 3, 1, 2).float()
     out = torch.nn.functional.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
     return out.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
