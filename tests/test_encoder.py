@@ -574,5 +574,7 @@ def test_models_with_one_text_tower_share_a_tokenizer(tiny, tmp_path):
     save_encoder(tiny, tmp_path)
     read = load_encoder(str(tmp_path)).tokenizer
     assert read is tiny.tokenizer and read is load_encoder("mithridate-micro").tokenizer
-    longer = _tokenizer("ViT-B-32", open_clip.get_model_config("ViT-B-32")["text_cfg"])
+    model_cfg = open_clip.get_model_config("ViT-B-32")
+    assert model_cfg is not None
+    longer = _tokenizer("ViT-B-32", model_cfg["text_cfg"])
     assert longer(["a cat"]).shape == (1, 77) and tiny.tokenizer(["a cat"]).shape == (1, 32)
