@@ -320,3 +320,9 @@ def test_a_large_file_is_refused(tmp_path):
     path.write_text("#" * (2**20 + 1))
     with pytest.raises(StudyError, match=r"large.yaml has 1,048,577 bytes"):
         read_study(path)
+
+
+@pytest.mark.parametrize("seeds", [(-1,), (2, 2)])
+def test_seeds_that_are_given_keep_the_rule_of_those_in_a_file(seeds):
+    with pytest.raises(StudyError, match="seeds are different whole numbers from 0 on, got"):
+        read_study("roclip", seeds=seeds)

@@ -58,6 +58,13 @@ def study_path(source: str | Path) -> Path:
     raise StudyError(f"there is no file {source}, and no preset of that name; presets are {', '.join(names) or 'none'}")
 
 
+_SEEDS = "seeds are different whole numbers from 0 on"
+
+
+def _are_seeds(seeds: Sequence[int]) -> bool:
+    return len(seeds) > 0 and min(seeds) >= 0 and len(set(seeds)) == len(seeds)
+
+
 def read_study(source: str | Path, *, data: str | None = None, seeds: Sequence[int] = ()) -> Study:
     """The study in a file, or the preset of that name.
 
@@ -218,10 +225,13 @@ class _Reader:
 
     def _seeds(self, given: Mapping[str, Located]) -> tuple[int, ...]:
         if self.given_seeds or "seeds" not in given:
-            return self.given_seeds or (0,)
+            seeds = self.given_seeds or (0,)
+            if not _are_seeds(seeds):
+                raise StudyError(f"{_SEEDS}, got {told(list(seeds))}; choose other --seeds")
+            return seeds
         seeds = value_of(tuple[int, ...], given["seeds"], "seeds")
-        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-            given["seeds"].fail(f"seeds are different whole numbers from 0 on, got {told(list(seeds))}")
+        if not _are_seeds(seeds):
+            given["seeds"].fail(f"{_SEEDS}, got {told(list(seeds))}")
         return seeds
 
     def _measures(self, given: Mapping[str, Located]) -> tuple[str, ...]:
