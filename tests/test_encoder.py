@@ -25,12 +25,12 @@ from mithridate.encoder.embed import embed, embed_tokens, image_source
 from mithridate.encoder.embeddings import Embeddings, read_embeddings, write_embeddings
 from mithridate.encoder.encoder import Encoder, _tokenizer, load_encoder, save_encoder
 from mithridate.encoder.towers import (
+    pools_end_token,
     project,
     projection_prefix,
     text_embedding,
     tower_modules,
     tower_parameters,
-    trimmed_length,
     without_projection,
 )
 from mithridate.errors import DataError, EncoderError, OutputError
@@ -58,6 +58,8 @@ MODELS = {
         },
         "text_cfg": TEXT,
     },
+    "layer-scale": {"embed_dim": 24, "vision_cfg": VIT, "text_cfg": TEXT | {"ls_init_value": 0.5}},
+    "qk-norm": {"embed_dim": 24, "vision_cfg": VIT, "text_cfg": TEXT | {"qk_norm": True}},
     # SigLIP's and CoCa's kind: the text tower is a module of its own, of which one is not causal
     "custom-text": {"embed_dim": 24, "custom_text": True, "vision_cfg": VIT, "text_cfg": TEXT},
     "bidirectional": {
@@ -154,11 +156,39 @@ def test_captions_without_padding_are_embedded_as_with(small_model, name):
     assert (found @ found.T)[0, 1:].max() < 1 - 1e-6
 
 
-def test_padding_is_left_out_only_where_later_tokens_are_not_seen(small_model):
-    for name, trimmed in (("vit", True), ("custom-text", True), ("bidirectional", False), ("mithridate-tiny", True)):
+# captions of all lengths, enough of them for groups
+MANY = [" ".join(["a", "sheep", "on", "two", "grey", "hills"][: 1 + i * 5 % 6] * (1 + i % 3)) for i in range(70)]
+
+
+@every_model
+def test_captions_in_groups_by_length_have_the_embeddings_and_gradients_of_one_batch(small_model, name):
+    model = small_model(name).model
+    tokens = small_model(name).tokenizer(MANY)
+    goal = torch.randn(len(MANY), 24 if name in MODELS else 128, generator=torch.Generator().manual_seed(0))
+    found, parameters = [], tower_parameters(model, "text")
+    for run in (partial(text_embedding, model), model.encode_text):
+        model.zero_grad()
+        embeddings = unit(run(tokens))
+        (embeddings * goal).sum().backward()
+        found.append((embeddings.detach(), {key: p.grad.clone() for key, p in parameters.items()}))
+    (ours, our_gradients), (theirs, their_gradients) = found
+    close(ours, theirs)
+    assert max(gradient.abs().max() for gradient in their_gradients.values()) > 0.1
+    for key, gradient in their_gradients.items():
+        largest = float(gradient.abs().max())  # a bias of keys has none but what rounding leaves
+        np.testing.assert_allclose(our_gradients[key], gradient, rtol=0, atol=max(1e-5 * largest, 1e-6))
+
+
+def test_what_follows_the_end_is_left_out_only_where_it_is_not_seen(small_model):
+    for name, left_out in (("vit", True), ("custom-text", True), ("bidirectional", False), ("mithridate-tiny", True)):
         encoder = small_model(name)
-        tokens = encoder.tokenizer(["a sheep", "sheep"])
-        assert trimmed_length(encoder.model, tokens) == (4 if trimmed else tokens.shape[1])
+        tokens = encoder.tokenizer(MANY)
+        other = tokens.clone()
+        other[tokens == 0] = 7  # padding
+        assert (other != tokens).any()
+        with torch.no_grad():
+            same = torch.equal(text_embedding(encoder.model, tokens), text_embedding(encoder.model, other))
+        assert pools_end_token(encoder.model) == same == left_out
 
 
 def test_a_model_that_is_not_of_open_clip_is_refused():

@@ -7,12 +7,17 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int
 from open_clip import CLIP, CustomTextCLIP
-from open_clip.transformer import TextTransformer, text_global_pool
+from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from torch import Tensor, nn
 
 from mithridate.errors import EncoderError
 
 Tower = Literal["image", "text"]
+
+# Captions of a batch are run in so many groups by length, of at least so many: photographs' captions then need 0.6 of
+# the positions of one group
+_GROUPS = 4
+_SMALLEST_GROUP = 16
 
 # the text tower's parts are siblings of the image tower in open_clip's CLIP
 _TEXT_PARTS = ("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection")
@@ -83,41 +88,67 @@ def project(model: nn.Module, tower: Tower, features: Float[Tensor, "b width"]) 
     return projection(features) if isinstance(projection, nn.Module) else features @ projection
 
 
-def trimmed_length(model: nn.Module, tokens: Int[Tensor, "b length"]) -> int:
-    """How many positions decide the embeddings: up to the last end token, where the tower lets later ones go.
+def pools_end_token(model: nn.Module) -> bool:
+    """Whether captions are read off at their end token (the largest id) by a causal tower, as CLIP's are.
 
-    A causal tower that pools the end token (the largest id) does not see what follows it: cutting there is exact.
+    Such a tower does not see what follows the end token: leaving that out is exact.
     """
-    length = tokens.shape[1]
     text = model if isinstance(model, CLIP) else getattr(model, "text", None)
     pool = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
-    if not isinstance(text, CLIP | TextTransformer) or pool != "argmax" or getattr(text, "attn_mask", None) is None:
-        return length
-    if getattr(text, "cls_emb", None) is not None:
-        return length
-    return int(tokens.argmax(dim=1).max()) + 1
+    if not isinstance(text, CLIP | TextTransformer) or pool != "argmax":
+        return False
+    return getattr(text, "attn_mask", None) is not None and getattr(text, "cls_emb", None) is None
 
 
 def text_embedding(model: nn.Module, tokens: Int[Tensor, "b length"]) -> Float[Tensor, "b d"]:
-    """Embeddings of tokenised captions, not normalised; the same as `model.encode_text`, without the padding."""
-    short = tokens[:, : trimmed_length(model, tokens)]
-    if isinstance(model, CLIP):
-        return _without_padding(model, short, pool=str(model.text_pool_type))
-    if not isinstance(model, CustomTextCLIP):
+    """Embeddings of tokenised captions, not normalised: `model.encode_text` without what they do not depend on.
+
+    Raises `EncoderError` for a model that is not open_clip's.
+    """
+    if not isinstance(model, CLIP | CustomTextCLIP):
         raise EncoderError(f"expected open_clip's CLIP or CustomTextCLIP, got {type(model).__name__}")
-    if short.shape == tokens.shape:
+    if not pools_end_token(model):
         return model.encode_text(tokens)
-    return _without_padding(model.text, short, pool="argmax")
+    text: Any = model if isinstance(model, CLIP) else model.text
+    ends = tokens.argmax(dim=1)
+    groups = _by_length(ends, len(text.transformer.resblocks))
+    # one look-up for all groups: each would have a gradient of the whole vocabulary
+    positions = torch.cat([tokens[rows, :length].flatten() for rows, length in groups])
+    embedded = text.token_embedding(positions).split([len(ends[rows]) * length for rows, length in groups])
+    pooled = torch.cat([_at_ends(text, x, ends[rows], length) for x, (rows, length) in zip(embedded, groups)])
+    pooled = text.ln_final(pooled)
+    if text.text_projection is not None:
+        projection = text.text_projection
+        pooled = projection(pooled) if isinstance(projection, nn.Module) else pooled @ projection
+    return pooled if len(groups) == 1 else pooled[torch.cat([rows for rows, _ in groups]).argsort()]
 
 
-def _without_padding(text: Any, tokens: Int[Tensor, "b length"], *, pool: str) -> Float[Tensor, "b d"]:
-    # CLIP's own encode_text adds all of its position embeddings, TextTransformer's all of its mask
-    length = tokens.shape[1]
+def _by_length(ends: Int[Tensor, " b"], blocks: int) -> list[tuple[Any, int]]:
+    """Rows of similar length, and how many positions they need.
+
+    One group where a single block is run, most of which is for the end tokens alone, or on a GPU, whose cost is the
+    number of calls.
+    """
+    count = 1 if blocks == 1 or ends.device.type != "cpu" else max(1, min(_GROUPS, len(ends) // _SMALLEST_GROUP))
+    if count == 1:
+        return [(slice(None), int(ends.max()) + 1)]
+    return [(rows, int(ends[rows[-1]]) + 1) for rows in ends.argsort(stable=True).tensor_split(count)]
+
+
+def _at_ends(text: Any, x: Float[Tensor, "positions width"], ends: Int[Tensor, " b"], length: int) -> Tensor:
+    """What the last block makes of end tokens (b, width), from embedded tokens of b captions cut to one length."""
     dtype = text.transformer.get_cast_dtype()
-    x = text.token_embedding(tokens).to(dtype) + text.positional_embedding[:length].to(dtype)
-    mask = text.attn_mask[:length, :length] if isinstance(text.attn_mask, Tensor) else None
-    x = text.ln_final(text.transformer(x, attn_mask=mask))
-    x = text_global_pool(x, tokens, pool, eos_token_id=getattr(text, "text_eos_id", None))
-    if text.text_projection is None:
-        return x
-    return text.text_projection(x) if isinstance(text.text_projection, nn.Module) else x @ text.text_projection
+    x = x.view(len(ends), length, -1).to(dtype) + text.positional_embedding[:length].to(dtype)
+    mask = text.attn_mask[:length, :length]
+    rows = torch.arange(len(ends), device=ends.device)
+    *blocks, last = text.transformer.resblocks
+    if type(last) is not ResidualAttentionBlock or not text.transformer.batch_first:
+        return text.transformer(x, attn_mask=mask)[rows, ends]
+    for block in blocks:
+        x = block(x, attn_mask=mask)
+    # nothing but the end tokens is read from the last block: it needs keys and values of all positions, no more
+    normed = last.ln_1(x)
+    mask = mask[ends].repeat_interleave(last.attn.num_heads, dim=0).unsqueeze(1)
+    attended = last.attention(q_x=normed[rows, ends].unsqueeze(1), k_x=normed, v_x=normed, attn_mask=mask)
+    x = x[rows, ends] + last.ls_1(attended.squeeze(1))
+    return x + last.ls_2(last.mlp(last.ln_2(x)))
