@@ -11,11 +11,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 CLASSES = ("sheep", "aeroplane", "bird", "sofa", "dog", "cat", "boat", "bus", "person")
 
 
+# minutes each: they decide how long a run takes
+LONGEST = ("bicycle_to_boat", "the_demo_shows")
+
+
 def pytest_collection_modifyitems(items):
-    """Slow tests first: a worker that begins the longest one last keeps the others waiting."""
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    slow.sort(key=lambda item: "photographs" not in item.name)
-    items[:] = [*slow, *(item for item in items if not item.get_closest_marker("slow"))]
+    """Slow tests first, the longest before all, dealt out: each worker begins with one that keeps others waiting."""
+
+    def turn(item):
+        longest = next((i for i, name in enumerate(LONGEST) if name in item.name), len(LONGEST))
+        return longest, item.get_closest_marker("slow") is None
+
+    ordered = sorted(items, key=turn)
+    # every worker is given as many in a row as the next, and takes from others when it has done its own
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    items[:] = [item for first in range(workers) for item in ordered[first::workers]]
 
 
 @pytest.fixture(scope="session", autouse=True)
