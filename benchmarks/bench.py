@@ -4,7 +4,7 @@
 
 Prints a table, and writes it as bench.json and bench.md. With photographs (tar shards or a table) the JPEGs are made
 from them, enlarged to the sizes named, and else drawn; with an encoder the effect of scaled decoding on embeddings is
-told. Heavy rows (50,000 x 50,000; 100,000 neighbours) run without --quick only, once each side.
+told, and its towers are run. Heavy rows (50,000 x 50,000; 100,000 neighbours) run without --quick only, once each side.
 """
 
 import argparse
@@ -220,6 +220,12 @@ def training_rows(options: argparse.Namespace) -> Iterator[Row]:
         yield from rows(Path(folder), Pictures(options.photographs, 64), quick=options.quick)
 
 
+def tower_rows(options: argparse.Namespace) -> Iterator[Row]:
+    from tower_side import rows
+
+    yield from rows(options.encoder, quick=options.quick)
+
+
 def gpu_rows(options: argparse.Namespace) -> Iterator[Row]:
     from training_side import gpu_rows as rows
 
@@ -256,6 +262,7 @@ def start_rows(options: argparse.Namespace) -> Iterator[Row]:
 GROUPS = {
     "jpeg": jpeg_rows,
     "search": search_rows,
+    "towers": tower_rows,
     "training": training_rows,
     "gpu": gpu_rows,
     "start": start_rows,
@@ -268,7 +275,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(GROUPS), help="groups of rows")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     parser.add_argument("--photographs", help="shards or a table whose images become the JPEGs")
-    parser.add_argument("--encoder", help="to tell the effect of scaled decoding on embeddings")
+    parser.add_argument("--encoder", help="to tell the effect of scaled decoding on embeddings, and to run")
     options = parser.parse_args()
     rows: list[Row] = []
     for name in options.only or GROUPS:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import open_clip
 import pyarrow as pa
 import torch
@@ -19,7 +18,6 @@ from torch.utils.data import DataLoader, Dataset
 import mithridate as mt
 from mithridate.data.pairs import Pairs, make_pairs
 from mithridate.encoder.encoder import Encoder
-from mithridate.encoder.towers import text_embedding
 from mithridate.training.clip import clip_loss
 from mithridate.training.config import SCRATCH, TrainConfig
 from mithridate.training.loop import _low_precision
@@ -148,26 +146,6 @@ def beside_bare_step(encoder: Encoder, pairs: Pairs, batch: int, cache: Path, *,
     )
 
 
-def captions_by_length(encoder: Encoder, batch: int, *, rounds: int) -> Row:
-    """Forward and backward of a batch of captions as long as Flickr8k's: 14 tokens on average, 7 to 32."""
-    model = encoder.copy().model.train()
-    words = (CAPTION.split() * 3)[:30]
-    counts = np.random.default_rng(0).gamma(9, 1.35, batch).clip(5, 30).astype(int)  # without start and end
-    tokens = encoder.tokenizer([" ".join(words[:count]) for count in counts])
-
-    def run(tower: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        model.zero_grad()
-        tower(tokens).square().sum().backward()
-
-    return compare(
-        f"text tower forward and backward, {encoder.name}, {batch} captions of 14 tokens on average",
-        lambda: run(lambda x: text_embedding(model, x)),
-        lambda: run(model.encode_text),  # type: ignore[arg-type]
-        "open_clip's encode_text",
-        rounds=rounds,
-    )
-
-
 def rows(folder: Path, pictures: Any, *, quick: bool) -> Iterator[Row]:
     tiny = mt.load_encoder("mithridate-tiny")
     pairs = photographs(folder, pictures, 8 if quick else 32)
@@ -194,11 +172,8 @@ def rows(folder: Path, pictures: Any, *, quick: bool) -> Iterator[Row]:
             rounds=3 if quick else 5,
         )
     yield beside_bare_step(tiny, pairs, batch, cache, rounds=3 if quick else 5, epochs=3)
-    yield captions_by_length(tiny, batch, rounds=5)
     if not quick:
-        large = mt.load_encoder("ViT-B-32")
-        yield beside_bare_step(large, pairs.take(range(32)), 16, cache, rounds=3, epochs=3)
-        yield captions_by_length(large, 64, rounds=3)
+        yield beside_bare_step(mt.load_encoder("ViT-B-32"), pairs.take(range(32)), 16, cache, rounds=3, epochs=3)
 
 
 def largest_batch(encoder: Encoder) -> int:

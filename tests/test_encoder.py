@@ -21,6 +21,7 @@ from PIL import Image
 
 from mithridate.data.images import decode, read_bytes
 from mithridate.data.pairs import make_pairs
+from mithridate.encoder import encoder as encoder_module
 from mithridate.encoder.embed import embed, embed_tokens, image_source
 from mithridate.encoder.embeddings import Embeddings, read_embeddings, write_embeddings
 from mithridate.encoder.encoder import Encoder, _tokenizer, load_encoder, save_encoder
@@ -143,6 +144,26 @@ def test_images_are_embedded_as_open_clip_embeds_them(small_model, name):
     close(found, theirs(encoder.model, images))
     close(found.norm(dim=1), np.ones(4))
     assert (found @ found.T)[0, 1:].max() < 1 - 1e-6  # or all would be close to all
+
+
+@every_model
+@torch.no_grad()
+def test_images_are_embedded_a_few_at_a_time_only_where_that_changes_nothing(small_model, name, monkeypatch):
+    encoder = small_model(name)
+    pixels = torch.from_numpy(np.stack([encoder.to_pixels(image) for image in photographs(7)]))
+    counts = []
+    encoder.model.visual.register_forward_pre_hook(lambda module, inputs: counts.append(len(inputs[0])))
+    monkeypatch.setattr(encoder_module, "_PIXELS_AT_A_TIME", 3 * pixels[0, ..., 0].numel())
+    whole = encoder.model.encode_image(encoder.normalise(pixels))
+    close(encoder.image_embedding(pixels), whole)
+    # statistics of a batch are those of the whole batch, and a gradient's memory is needed anyway
+    encoder.model.train()
+    trained = encoder.image_embedding(pixels)
+    encoder.model.eval()
+    with torch.enable_grad():
+        assert encoder.image_embedding(pixels).requires_grad
+    assert counts == [7, 3, 3, 1, 7, 7]
+    assert (name in ("mithridate-tiny", "resnet")) == ((trained - whole).abs().max() > 1e-3)  # batch norms
 
 
 @every_model

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -234,9 +234,7 @@ def source_features(
     """As `image_features`, of the `count` images of a source."""
 
     def encode(rows: np.ndarray) -> torch.Tensor:
-        pixels = torch.from_numpy(source.gather(rows)).to(encoder.device)
-        model: Any = encoder.model
-        return model.encode_image(encoder.normalise(pixels))
+        return encoder.image_embedding(torch.from_numpy(source.gather(rows)).to(encoder.device))
 
     return _in_batches(encoder, count, batch_size, encode, "embedding images", progress)
 

@@ -110,7 +110,7 @@ class TwoTower(nn.Module):
     def _run(self, tower: Tower, batch: Tensor) -> Tensor:
         if tower == "text":
             return text_embedding(self.model, batch)
-        return self.model.encode_image(self._encoder.normalise(batch))  # type: ignore[operator]
+        return self._encoder.image_embedding(batch)
 
     @torch.no_grad()
     def features(self, tower: Tower, batch: Tensor) -> Float[Tensor, "b width"]:
