@@ -200,6 +200,17 @@ def test_captions_in_groups_by_length_have_the_embeddings_and_gradients_of_one_b
         np.testing.assert_allclose(our_gradients[key], gradient, rtol=0, atol=max(1e-5 * largest, 1e-6))
 
 
+def test_blocks_that_are_to_be_run_again_in_the_backward_pass_are(small_model):
+    encoder, runs = small_model("vit"), []
+    encoder.model.train()
+    encoder.model.set_grad_checkpointing()
+    encoder.model.transformer.resblocks[0].register_forward_pre_hook(lambda module, inputs: runs.append(1))
+    embeddings = text_embedding(encoder.model, encoder.tokenizer(CAPTIONS))
+    assert len(runs) == 1
+    embeddings.sum().backward()
+    assert len(runs) == 2
+
+
 def test_what_follows_the_end_is_left_out_only_where_it_is_not_seen(small_model):
     for name, left_out in (("vit", True), ("custom-text", True), ("bidirectional", False), ("mithridate-tiny", True)):
         encoder = small_model(name)

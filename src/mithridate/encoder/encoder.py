@@ -34,8 +34,8 @@ TINY_MODELS = Path(__file__).parent / "configs"
 open_clip.add_model_config(TINY_MODELS)
 
 # On a CPU without gradients so many go through the image tower at a time, eight images of 224 px: what one layer makes
-# of them is still in the processor's cache when the next reads it. MobileNetV2 is twice as fast as with whole batches,
-# and models for 64 and 32 px as fast.
+# of them is still in the processor's cache when the next reads it. That makes MobileNetV2 twice as fast; fewer would
+# make models for 64 and 32 px slower.
 _PIXELS_AT_A_TIME = 8 * 224 * 224
 
 _TOKENIZERS: dict[str, Any] = {}  # by text tower; to read one takes as long as to draw a small model

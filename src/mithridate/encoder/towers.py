@@ -124,10 +124,9 @@ def text_embedding(model: nn.Module, tokens: Int[Tensor, "b length"]) -> Float[T
 
 
 def _by_length(ends: Int[Tensor, " b"], blocks: int) -> list[tuple[Any, int]]:
-    """Rows of similar length, and how many positions they need.
+    """Groups of rows whose captions are about as long, each with the length that holds them.
 
-    One group where a single block is run, most of which is for the end tokens alone, or on a GPU, whose cost is the
-    number of calls.
+    One group where the single block is for the end tokens alone, and on a GPU, where calls are what costs.
     """
     count = 1 if blocks == 1 or ends.device.type != "cpu" else max(1, min(_GROUPS, len(ends) // _SMALLEST_GROUP))
     if count == 1:
@@ -137,13 +136,13 @@ def _by_length(ends: Int[Tensor, " b"], blocks: int) -> list[tuple[Any, int]]:
 
 def _at_ends(text: Any, x: Float[Tensor, "positions width"], ends: Int[Tensor, " b"], length: int) -> Tensor:
     """What the last block makes of end tokens (b, width), from embedded tokens of b captions cut to one length."""
-    dtype = text.transformer.get_cast_dtype()
+    transformer, dtype = text.transformer, text.transformer.get_cast_dtype()
     x = x.view(len(ends), length, -1).to(dtype) + text.positional_embedding[:length].to(dtype)
     mask = text.attn_mask[:length, :length]
     rows = torch.arange(len(ends), device=ends.device)
-    *blocks, last = text.transformer.resblocks
-    if type(last) is not ResidualAttentionBlock or not text.transformer.batch_first:
-        return text.transformer(x, attn_mask=mask)[rows, ends]
+    *blocks, last = transformer.resblocks
+    if type(last) is not ResidualAttentionBlock or not transformer.batch_first or transformer.grad_checkpointing:
+        return transformer(x, attn_mask=mask)[rows, ends]
     for block in blocks:
         x = block(x, attn_mask=mask)
     # nothing but the end tokens is read from the last block: it needs keys and values of all positions, no more
