@@ -69,6 +69,13 @@ def test_a_misspelt_command_is_met_with_the_nearest(capsys):
     assert "did you mean evaluate?" in capsys.readouterr().err
 
 
+def test_what_is_refused_before_any_work_is_told_in_one_line(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("")
+    assert main(["data", "toy", "--out", str(tmp_path)]) == 1
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.startswith("mithridate: ") and told.err.count("\n") == 1
+
+
 def test_toy_describe_doctor_convert(tmp_path, capsys):
     toy = str(tmp_path / "toy")
     assert said(capsys, "data", "toy", "--out", toy, "--train", "27", "--test", "27") == {

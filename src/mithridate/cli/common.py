@@ -148,6 +148,7 @@ class Display:
 
     def _task(self, what: str, total: int) -> Any:
         if what not in self._tasks:
+            self._bars.start()  # not before there is something to tell: to stop them prints a line
             self._tasks[what] = self._bars.add_task(what, total=total, speed="")
         return self._tasks[what]
 
@@ -165,8 +166,11 @@ def display(*, quiet: bool = False) -> Iterator[Display]:
         console=Console(file=sys.stderr),
         disable=quiet,
     )
-    with bars:
+    try:
         yield Display(bars)
+    finally:
+        if bars.tasks:
+            bars.stop()
 
 
 def only_kept(pairs: Pairs, keep: Path | None, start: "Encoder") -> Pairs:
