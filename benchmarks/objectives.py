@@ -14,6 +14,7 @@ pictures by CLIP and by SafeCLIP on the schedule of its paper, its looks at the 
 
 import argparse
 import dataclasses
+import gc
 import tempfile
 import time
 from dataclasses import dataclass
@@ -142,6 +143,7 @@ def steps(options: argparse.Namespace) -> None:
     for _ in range(options.rounds):
         for name, objective in chosen.items():
             found[name].append(Timed(encoder, objective, data, config, options.pool).seconds())
+            gc.collect()  # a model and its optimizer hold each other: several of them fill the memory
     print(f"\n{options.model}, batch {options.batch}, pool {options.pool}, {options.steps} steps x {options.rounds}\n")
     print("| objective | s a step (median) | times CLIP's | from, to |\n|---|---|---|---|")
     for name, times in found.items():

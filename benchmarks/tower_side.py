@@ -53,8 +53,8 @@ def captions(encoder: Encoder, count: int, *, rounds: int) -> Row:
 
 def rows(name: str | None, *, quick: bool) -> Iterator[Row]:
     tiny = load_encoder("mithridate-tiny")
-    yield images(tiny, 256, rounds=5)
-    yield captions(tiny, 128, rounds=5)
+    yield images(tiny, 256, rounds=15)
+    yield captions(tiny, 128, rounds=15)
     if name is not None:
         own = load_encoder(name)
         yield images(own, 64, rounds=3 if quick else 5)
