@@ -98,7 +98,7 @@ def search_rows(options: argparse.Namespace) -> Iterator[Row]:
     """Ranks, matching and neighbours, of random unit vectors 512 wide."""
     from ranks import TARGETS, embeddings, loop, product
 
-    from mithridate.evaluation.ranks import best_ranks, ranks_both_ways
+    from mithridate.metrics.ranks import best_ranks, ranks_both_ways
     from mithridate.training.matching import nearest
 
     rng = np.random.default_rng(0)

@@ -11,10 +11,10 @@ from functools import partial
 
 import numpy as np
 
-from mithridate.evaluation.intervals import bootstrap_mean, wilson
-from mithridate.evaluation.result import Estimate
-from mithridate.evaluation.seeds import hierarchical_bootstrap, hierarchical_difference
-from mithridate.evaluation.statistics import cluster_bootstrap, paired_difference, rate_over_targets
+from mithridate.statistics.differences import cluster_bootstrap, paired_difference, rate_over_targets
+from mithridate.statistics.estimate import Estimate
+from mithridate.statistics.intervals import bootstrap_mean, wilson
+from mithridate.statistics.seeds import hierarchical_bootstrap, hierarchical_difference
 
 RATES = np.linspace(0.01, 0.99, 981)
 SIZES = (25, 50, 100, 125, 250, 500, 1000, 5000)

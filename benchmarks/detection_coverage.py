@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 
 from mithridate.evaluation.detection import average_precision, detection, roc_area
-from mithridate.evaluation.result import Estimate
+from mithridate.statistics.estimate import Estimate
 
 CAPTIONS = 5
 WORLDS = ((10, 500, 2.0), (20, 300, 1.2), (20, 300, 3.0), (100, 600, 1.2))  # poisoned, clean images, shift

@@ -10,7 +10,7 @@ import argparse
 
 import numpy as np
 
-from mithridate.evaluation.statistics import rate_over
+from mithridate.statistics.differences import rate_over
 
 CAPTIONS = 5
 IMAGES = (11, 25, 100, 500)

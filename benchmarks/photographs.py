@@ -27,10 +27,10 @@ from mithridate.encoder.embed import embed
 from mithridate.encoder.surrogate import SurrogateEncoder
 from mithridate.evaluation.detection import detection
 from mithridate.evaluation.evaluate import evaluate
-from mithridate.evaluation.intervals import rate
-from mithridate.evaluation.result import Estimate
 from mithridate.evaluation.zeroshot import zero_shot_weights
 from mithridate.folders import write_atomically
+from mithridate.statistics.estimate import Estimate
+from mithridate.statistics.intervals import rate
 
 RECIPE = mt.TrainConfig(
     epochs=5, batch_size=256, lr=3e-4, min_lr=3e-5, betas=(0.9, 0.98), precision="fp32", freeze=("image-trunk",)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from harness import clocked
 
-from mithridate.evaluation.ranks import best_ranks, ranks_both_ways, sweep
+from mithridate.metrics.ranks import best_ranks, ranks_both_ways, sweep
 
 WIDTH = 512
 TARGETS = 100

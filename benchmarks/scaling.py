@@ -114,7 +114,7 @@ def filter_job(folder: Path, n: int) -> Callable[[], Any]:
 def ranks_job(folder: Path, n: int) -> Callable[[], Any]:
     from ranks import embeddings
 
-    from mithridate.evaluation.ranks import best_ranks
+    from mithridate.metrics.ranks import best_ranks
 
     rng = np.random.default_rng(0)
     query, gallery = embeddings(n, rng), embeddings(n, rng)

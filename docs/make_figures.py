@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from mithridate.evaluation.result import Figure, Hit, Report, read_report
+from mithridate.report.document import Figure, Hit, Report, read_report
 
 COLOURS = {"poisoned model": "#c1440e", "clean model": "#0b6fa4", "random captions": "#4c8c2b"}
 

@@ -49,7 +49,7 @@ def shared_data():
 @pytest.fixture(scope="session")
 def toy_world(tmp_path_factory):
     """54 pictures to train on and 27 to test with, of nine classes in turn, each with five captions."""
-    from mithridate.data.toy_world import write_toy_world
+    from mithridate.toy.world import write_toy_world
 
     return write_toy_world(tmp_path_factory.mktemp("toy") / "world", train=54, test=27, classes=CLASSES)
 

@@ -15,7 +15,6 @@ from mithridate.errors import EvaluationError
 from mithridate.evaluation import checks
 from mithridate.evaluation.aims import measure_aims, refuse_unknown_aims
 from mithridate.evaluation.evaluate import evaluate
-from mithridate.evaluation.intervals import chance_hit, rate
 from mithridate.evaluation.probe import AdamWProbe, draw_folds
 from mithridate.evaluation.triggered import TriggeredImages, classes_of_test, success, target_ranks
 from mithridate.poisoning.apply import poison
@@ -25,6 +24,7 @@ from mithridate.poisoning.relabel import SingleLabel
 from mithridate.poisoning.targeted import Targeted
 from mithridate.poisoning.text_trigger import TextTrigger
 from mithridate.poisoning.triggers import parse_trigger
+from mithridate.statistics.intervals import chance_hit, rate
 
 
 def unit(*degrees):

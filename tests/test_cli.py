@@ -8,7 +8,7 @@ import pytest
 
 from mithridate.cli import COMMANDS, main
 from mithridate.data.read import read_pairs
-from mithridate.evaluation.result import read_report
+from mithridate.report.document import read_report
 
 
 def said(capsys, *argv: str) -> dict:

@@ -12,10 +12,10 @@ from mithridate.cli import main
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.compare import compare, side
 from mithridate.evaluation.evaluate import evaluate
-from mithridate.evaluation.result import Ranking, Report, read_report
-from mithridate.evaluation.statistics import mcnemar_p
 from mithridate.poisoning.plan import Goal
+from mithridate.report.document import Ranking, Report, read_report
 from mithridate.report.write import write_report
+from mithridate.statistics.differences import mcnemar_p
 
 ATTACK = "attack sheep:aeroplane"
 

@@ -7,17 +7,17 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from mithridate.audit.filter import filter
+from mithridate.audit.scores import Scores
+from mithridate.audit.threshold import Above, Budget, CleanQuantile
 from mithridate.cli import main
 from mithridate.encoder.embeddings import Embeddings, write_embeddings
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.detection import average_precision, detection, estimate, losses, poisoned_rows, roc_area
 from mithridate.evaluation.filter_report import filter_report
-from mithridate.evaluation.result import Estimate
-from mithridate.filtering.filter import filter
-from mithridate.filtering.scores import Scores
-from mithridate.filtering.threshold import Above, Budget, CleanQuantile
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.relabel import SingleLabel
+from mithridate.statistics.estimate import Estimate
 
 
 def drawn(rng, *, poisoned=8, clean=60, captions=5, shift=1.5):

@@ -22,11 +22,12 @@ from mithridate.errors import EvaluationError
 from mithridate.evaluation import checks
 from mithridate.evaluation.attack import AttackRanks, below_chance
 from mithridate.evaluation.evaluate import evaluate
-from mithridate.evaluation.result import Estimate, read_report
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.plan import Goal
 from mithridate.poisoning.relabel import MultiLabel, SingleImage, SingleLabel
+from mithridate.report.document import read_report
+from mithridate.statistics.estimate import Estimate
 
 GOAL = Goal("sheep", "aeroplane")
 

@@ -8,6 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mithridate.audit.cosine import CosineDistance
+from mithridate.audit.filter import filter
+from mithridate.audit.keep import KeepList, as_datacomp, read_keep_list, write_keep_list
+from mithridate.audit.mixture import GaussianMixture, monotone_log_odds
+from mithridate.audit.neg_clip_loss import NegClipLoss
+from mithridate.audit.output import write_filtered, write_kept_pairs
+from mithridate.audit.registry import DETECTORS
+from mithridate.audit.scores import Detector, Scores
+from mithridate.audit.threshold import Above, Budget, CleanQuantile, Threshold
 from mithridate.cli import main
 from mithridate.data.pairs import draw_uids
 from mithridate.data.read import read_pairs
@@ -15,15 +24,6 @@ from mithridate.encoder.embed import embed
 from mithridate.encoder.embeddings import Embeddings, read_embeddings, write_embeddings
 from mithridate.encoder.encoder import weights_fingerprint
 from mithridate.errors import DataError, FilterError
-from mithridate.filtering.cosine import CosineDistance
-from mithridate.filtering.filter import filter
-from mithridate.filtering.keep import KeepList, as_datacomp, read_keep_list, write_keep_list
-from mithridate.filtering.mixture import GaussianMixture, monotone_log_odds
-from mithridate.filtering.output import write_filtered, write_kept_pairs
-from mithridate.filtering.promiscuity import NegClipLoss
-from mithridate.filtering.registry import DETECTORS
-from mithridate.filtering.scores import Detector, Scores
-from mithridate.filtering.threshold import Above, Budget, CleanQuantile, Threshold
 
 # a row tests a detector: small batches, so that there are several of them
 EXAMPLES = {
@@ -149,7 +149,7 @@ def slow_neg_clip_loss(e, temperature):
 
 @pytest.mark.parametrize("temperature", [0.05, 0.5])
 def test_neg_clip_loss_is_the_slow_formula(temperature, monkeypatch):
-    monkeypatch.setattr("mithridate.filtering.promiscuity._BLOCK", 7)  # blocks that do not divide the pairs
+    monkeypatch.setattr("mithridate.audit.neg_clip_loss._BLOCK", 7)  # blocks that do not divide the pairs
     e = world(45)
     found = NegClipLoss(temperature=temperature).suspicion(e, np.random.default_rng(0))
     np.testing.assert_allclose(found, slow_neg_clip_loss(e, temperature), atol=1e-5)

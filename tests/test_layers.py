@@ -11,24 +11,37 @@ import pytest
 import mithridate
 
 SOURCE = Path(mithridate.__file__).parent
-BASE = {"errors", "folders", "version"}
+BASE = {"errors", "folders", "randomness", "version"}
 
 # room -> the rooms it may import, besides itself and BASE
 MAY_IMPORT = {
     "data": set(),
-    "poisoning": {"data"},
+    "toy": {"data"},
     "encoder": {"data"},
+    "poisoning": {"data"},
     "training": {"data", "encoder"},
-    "filtering": {"data", "encoder"},  # never poisoning: a detector does not see the truth
-    "evaluation": {"data", "encoder", "poisoning", "filtering"},  # what a detector said, held against the truth
-    "report": {"evaluation"},
-    "studies": {"data", "poisoning", "encoder", "training", "filtering", "evaluation", "report"},
-    "cli": {"data", "poisoning", "encoder", "training", "filtering", "evaluation", "report", "studies"},
+    "statistics": set(),
+    "metrics": {"statistics"},
+    "audit": {"data", "encoder"},  # never poisoning: a detector does not see the truth
+    "report": {"statistics"},
+    # what a detector said, held against the truth
+    "evaluation": {"data", "encoder", "poisoning", "statistics", "metrics", "audit", "report"},
+    "studies": {
+        *("data", "toy", "encoder", "poisoning", "training", "statistics", "metrics", "audit", "evaluation", "report"),
+    },
+    "cli": {
+        *("data", "toy", "encoder", "poisoning", "training", "statistics", "metrics", "audit", "evaluation", "report"),
+        "studies",
+    },
     "errors": set(),
     "version": set(),
     "folders": set(),
+    "randomness": set(),
     "__main__": {"cli"},
-    "__init__": {"data", "poisoning", "encoder", "training", "filtering", "evaluation", "report", "studies"},
+    "__init__": {
+        *("data", "toy", "encoder", "poisoning", "training", "statistics", "metrics", "audit", "evaluation", "report"),
+        "studies",
+    },
 }
 READ_THE_TRUTH = {"evaluation", "poisoning", "studies", "cli", "__init__"}
 # all that evaluation may see of it; a trigger is part of the truth: it is stamped on test images

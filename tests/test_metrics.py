@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 
 from mithridate.encoder.embeddings import Embeddings
-from mithridate.evaluation import ranks
 from mithridate.evaluation.attack import HITS, attack_columns, attack_ranks, attack_row, chance_row
-from mithridate.evaluation.intervals import bootstrap_mean, chance_hit, chance_min_rank, rate, wilson
-from mithridate.evaluation.ranks import best_ranks, targets_in_top, top
-from mithridate.evaluation.result import Estimate
 from mithridate.evaluation.utility import own_captions, recall, retrieval_ranks, utility_columns, utility_row
+from mithridate.metrics import ranks
+from mithridate.metrics.ranks import best_ranks, targets_in_top, top
+from mithridate.statistics.estimate import Estimate
+from mithridate.statistics.intervals import bootstrap_mean, chance_hit, chance_min_rank, rate, wilson
 
 # --- the definitions, as loops -----------------------------------------------------------------------
 

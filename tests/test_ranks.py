@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mithridate.evaluation import ranks
-from mithridate.evaluation.ranks import best_ranks, ranks_and_top, ranks_both_ways, sweep, targets_in_top
+from mithridate.metrics import ranks
+from mithridate.metrics.ranks import best_ranks, ranks_and_top, ranks_both_ways, sweep, targets_in_top
 
 
 @pytest.fixture(params=[None, 36, 400], ids=lambda size: f"tiles of {size}")

@@ -7,9 +7,10 @@ import pytest
 
 import mithridate as mt
 from mithridate.cli import main
-from mithridate.evaluation.result import Estimate, Ranking
 from mithridate.evaluation.tradeoff import Point, best_point, measured_point, tradeoff_report, utility_loss
 from mithridate.poisoning.leftover import poisoned_rows
+from mithridate.report.document import Ranking
+from mithridate.statistics.estimate import Estimate
 from mithridate.training.config import PRESETS
 
 

@@ -12,17 +12,8 @@ from xml.etree import ElementTree
 import pytest
 
 from mithridate.errors import DataError, OutputError
-from mithridate.evaluation.result import (
-    Curve,
-    Estimate,
-    Figure,
-    Hit,
-    Report,
-    Retrieval,
-    Table,
-    Warning,
-    read_report,
-)
+from mithridate.report.document import Curve, Figure, Hit, Report, Retrieval, Table, Warning, read_report
+from mithridate.statistics.estimate import Estimate
 
 HOSTILE = "<script>alert(1)</script> | $x^2$ [a](https://evil.example) \"onload='x' & `b` \x1b[31m\u202e\n# h"
 THUMBNAIL = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(400)).decode()

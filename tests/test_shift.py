@@ -11,9 +11,9 @@ from mithridate.encoder.encoder import load_encoder
 from mithridate.errors import EvaluationError
 from mithridate.evaluation import shift
 from mithridate.evaluation.evaluate import evaluate
-from mithridate.evaluation.result import Estimate
 from mithridate.evaluation.shift import cosine_distance, linear_cka, principal_axes, project, shift_report
 from mithridate.poisoning.plan import Goal
+from mithridate.statistics.estimate import Estimate
 
 GOAL = Goal("sheep", "aeroplane")
 

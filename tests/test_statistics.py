@@ -8,16 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mithridate.evaluation.intervals import (
-    bootstrap_mean,
-    rate,
-    score_interval,
-    student_p,
-    student_quantile,
-    wilson,
-)
-from mithridate.evaluation.seeds import bootstrap_difference, hierarchical_bootstrap, hierarchical_difference
-from mithridate.evaluation.statistics import (
+from mithridate.statistics.differences import (
     Difference,
     cluster_bootstrap,
     corrected,
@@ -31,6 +22,15 @@ from mithridate.evaluation.statistics import (
     sentence,
     sign_flip_p,
 )
+from mithridate.statistics.intervals import (
+    bootstrap_mean,
+    rate,
+    score_interval,
+    student_p,
+    student_quantile,
+    wilson,
+)
+from mithridate.statistics.seeds import bootstrap_difference, hierarchical_bootstrap, hierarchical_difference
 
 
 @pytest.fixture

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 from mithridate.cli import main
-from mithridate.data.toy_world import write_toy_world
 from mithridate.errors import AttackError, StudyError
-from mithridate.evaluation.result import read_report
+from mithridate.report.document import read_report
 from mithridate.studies.claims import Claims
 from mithridate.studies.graph import Graph
 from mithridate.studies.load import study_of
@@ -31,6 +30,7 @@ from mithridate.studies.stages import Facts, Kept, Trained, key_of, measured
 from mithridate.studies.store import share_of
 from mithridate.studies.timing import seconds_by_trial, seconds_left, seconds_spent
 from mithridate.studies.worker import failure
+from mithridate.toy.world import write_toy_world
 
 pytestmark = pytest.mark.slow  # nearly all of them train
 

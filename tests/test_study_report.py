@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from mithridate.errors import DataError
-from mithridate.evaluation.result import Curve, Estimate, Figure, Published, Report, Table, read_report
+from mithridate.report.document import Curve, Figure, Published, Report, Table, read_report
+from mithridate.statistics.estimate import Estimate
 from mithridate.studies.study import Cell, Claim, Data, Experiment, ShowFigure, ShowTable, Start, Study, Toy
 from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
@@ -157,7 +158,7 @@ def test_a_where_names_cells():
 
 
 def test_one_seed_has_the_interval_of_its_units():
-    from mithridate.evaluation.intervals import wilson
+    from mithridate.statistics.intervals import wilson
     from mithridate.studies.select import combine
 
     one = [outcome({}, hit=rate_of(45, 50), rank=np.arange(50))]
@@ -170,8 +171,8 @@ def test_one_seed_has_the_interval_of_its_units():
 
 
 def test_several_seeds_are_bootstrapped_over_both_levels():
-    from mithridate.evaluation.intervals import wilson
-    from mithridate.evaluation.seeds import hierarchical_bootstrap
+    from mithridate.statistics.intervals import wilson
+    from mithridate.statistics.seeds import hierarchical_bootstrap
     from mithridate.studies.select import combine
 
     arrays = [rate_of(k, 40) for k in (30, 34, 38)]

@@ -7,10 +7,6 @@ from mithridate.encoder.embeddings import Embeddings
 from mithridate.encoder.encoder import save_encoder
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.evaluate import _measure
-from mithridate.evaluation.intervals import rate, wilson
-from mithridate.evaluation.ranks import best_ranks
-from mithridate.evaluation.result import Estimate
-from mithridate.evaluation.statistics import rate_over_targets
 from mithridate.evaluation.success import (
     VARIANTS,
     attack_success_rate,
@@ -21,7 +17,11 @@ from mithridate.evaluation.success import (
     target_table,
     z_score,
 )
+from mithridate.metrics.ranks import best_ranks
 from mithridate.poisoning.plan import Goal
+from mithridate.statistics.differences import rate_over_targets
+from mithridate.statistics.estimate import Estimate
+from mithridate.statistics.intervals import rate, wilson
 
 LABEL = np.repeat(np.arange(10), 5)  # ten classes of five images
 TARGET = 3

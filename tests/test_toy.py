@@ -9,7 +9,9 @@ from random import Random
 import numpy as np
 import pytest
 
-from mithridate.data.toy import (
+from mithridate.toy.draw import COLOURS
+from mithridate.toy.scenery import EXTRAS, SETTINGS
+from mithridate.toy.toy import (
     CAPTIONS_PER_IMAGE,
     CLASSES,
     DRAW,
@@ -18,9 +20,7 @@ from mithridate.data.toy import (
     plan_scene,
     toy_record,
 )
-from mithridate.data.toy_draw import COLOURS
-from mithridate.data.toy_scenery import EXTRAS, SETTINGS
-from mithridate.data.toy_words import (
+from mithridate.toy.words import (
     CLASS_ONLY_SHARE,
     EXTRA_WORDS,
     LONGEST_CAPTION,

@@ -16,8 +16,6 @@ from mithridate.data.labelled import read_labelled, write_clip_benchmark
 from mithridate.data.pairs import make_pairs
 from mithridate.encoder.embed import embed
 from mithridate.errors import DataError, EvaluationError
-from mithridate.evaluation.ranks import best_ranks
-from mithridate.evaluation.result import read_report
 from mithridate.evaluation.zeroshot import (
     TEMPLATES,
     Classified,
@@ -31,6 +29,8 @@ from mithridate.evaluation.zeroshot import (
     zero_shot,
     zero_shot_weights,
 )
+from mithridate.metrics.ranks import best_ranks
+from mithridate.report.document import read_report
 
 # --- the definitions, as loops ---------------------------------------------------------------------------
 

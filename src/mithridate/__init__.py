@@ -16,10 +16,18 @@ from mithridate.errors import (
 from mithridate.version import __version__
 
 if TYPE_CHECKING:
+    from mithridate.audit.cosine import CosineDistance
+    from mithridate.audit.filter import Filtered, filter
+    from mithridate.audit.keep import KeepList, read_keep_list
+    from mithridate.audit.mixture import GaussianMixture
+    from mithridate.audit.neg_clip_loss import NegClipLoss
+    from mithridate.audit.output import write_filtered
+    from mithridate.audit.registry import DETECTORS
+    from mithridate.audit.scores import Scores
+    from mithridate.audit.threshold import Above, Budget, CleanQuantile
     from mithridate.data.labelled import read_labelled, write_clip_benchmark
     from mithridate.data.pairs import Pairs, concat_pairs, make_pairs
     from mithridate.data.read import read_pairs
-    from mithridate.data.toy_world import write_toy_world
     from mithridate.encoder.embed import embed
     from mithridate.encoder.embeddings import Embeddings, read_embeddings, write_embeddings
     from mithridate.encoder.encoder import Encoder, load_encoder, save_encoder
@@ -31,18 +39,8 @@ if TYPE_CHECKING:
     from mithridate.evaluation.filter_report import filter_report
     from mithridate.evaluation.preflight import preflight
     from mithridate.evaluation.probe import AdamWProbe, LbfgsProbe
-    from mithridate.evaluation.result import Report, read_report
     from mithridate.evaluation.success import attack_success_rate, poison_success_rate
     from mithridate.evaluation.zeroshot import Classified, zero_shot
-    from mithridate.filtering.cosine import CosineDistance
-    from mithridate.filtering.filter import Filtered, filter
-    from mithridate.filtering.keep import KeepList, read_keep_list
-    from mithridate.filtering.mixture import GaussianMixture
-    from mithridate.filtering.output import write_filtered
-    from mithridate.filtering.promiscuity import NegClipLoss
-    from mithridate.filtering.registry import DETECTORS
-    from mithridate.filtering.scores import Scores
-    from mithridate.filtering.threshold import Above, Budget, CleanQuantile
     from mithridate.poisoning.apply import Poisoned, poison
     from mithridate.poisoning.backdoor import Backdoor
     from mithridate.poisoning.badclip import BadClip
@@ -55,12 +53,14 @@ if TYPE_CHECKING:
     from mithridate.poisoning.text_trigger import TextTrigger
     from mithridate.poisoning.trigger_test import write_trigger_test
     from mithridate.poisoning.triggers import TRIGGERS, parse_trigger
+    from mithridate.report.document import Report, read_report
     from mithridate.report.write import write_report
     from mithridate.studies.load import read_study
     from mithridate.studies.outcomes import read_outcomes
     from mithridate.studies.page import write_study
     from mithridate.studies.run import run_study
     from mithridate.studies.study import Study
+    from mithridate.toy.world import write_toy_world
     from mithridate.training.augment_only import AugmentOnly
     from mithridate.training.cleanclip import CleanClip
     from mithridate.training.clip import Clip
@@ -74,39 +74,39 @@ if TYPE_CHECKING:
 # Imported when first asked for: `import mithridate` must not load torch.
 _WHERE = {
     "ATTACKS": "poisoning.registry",
-    "Above": "filtering.threshold",
+    "Above": "audit.threshold",
     "AdamWProbe": "evaluation.probe",
     "Aim": "poisoning.plan",
     "AugmentOnly": "training.augment_only",
     "Backdoor": "poisoning.backdoor",
     "BadClip": "poisoning.badclip",
-    "Budget": "filtering.threshold",
+    "Budget": "audit.threshold",
     "Classified": "evaluation.zeroshot",
     "CleanClip": "training.cleanclip",
-    "CleanQuantile": "filtering.threshold",
+    "CleanQuantile": "audit.threshold",
     "Clip": "training.clip",
-    "CosineDistance": "filtering.cosine",
-    "DETECTORS": "filtering.registry",
+    "CosineDistance": "audit.cosine",
+    "DETECTORS": "audit.registry",
     "Embeddings": "encoder.embeddings",
     "Encoder": "encoder.encoder",
-    "Filtered": "filtering.filter",
-    "GaussianMixture": "filtering.mixture",
+    "Filtered": "audit.filter",
+    "GaussianMixture": "audit.mixture",
     "Goal": "poisoning.plan",
-    "KeepList": "filtering.keep",
+    "KeepList": "audit.keep",
     "LbfgsProbe": "evaluation.probe",
     "Manifest": "poisoning.manifest",
     "MultiLabel": "poisoning.relabel",
-    "NegClipLoss": "filtering.promiscuity",
+    "NegClipLoss": "audit.neg_clip_loss",
     "OBJECTIVES": "training.registry",
     "Pairs": "data.pairs",
     "Par": "training.par",
     "PoisonPlan": "poisoning.plan",
     "Poisoned": "poisoning.apply",
-    "Report": "evaluation.result",
+    "Report": "report.document",
     "RoClip": "training.roclip",
     "SCRATCH": "training.config",
     "SafeClip": "training.safeclip",
-    "Scores": "filtering.scores",
+    "Scores": "audit.scores",
     "SingleImage": "poisoning.relabel",
     "SingleLabel": "poisoning.relabel",
     "Study": "studies.study",
@@ -121,7 +121,7 @@ _WHERE = {
     "detection": "evaluation.detection",
     "embed": "encoder.embed",
     "evaluate": "evaluation.evaluate",
-    "filter": "filtering.filter",
+    "filter": "audit.filter",
     "filter_report": "evaluation.filter_report",
     "leak_test": "evaluation.artefacts",
     "load_encoder": "encoder.encoder",
@@ -131,12 +131,12 @@ _WHERE = {
     "poison_success_rate": "evaluation.success",
     "preflight": "evaluation.preflight",
     "read_embeddings": "encoder.embeddings",
-    "read_keep_list": "filtering.keep",
+    "read_keep_list": "audit.keep",
     "read_labelled": "data.labelled",
     "read_manifest": "poisoning.manifest",
     "read_outcomes": "studies.outcomes",
     "read_pairs": "data.read",
-    "read_report": "evaluation.result",
+    "read_report": "report.document",
     "read_study": "studies.load",
     "read_truth": "poisoning.foreign",
     "run_study": "studies.run",
@@ -144,11 +144,11 @@ _WHERE = {
     "train": "training.loop",
     "write_clip_benchmark": "data.labelled",
     "write_embeddings": "encoder.embeddings",
-    "write_filtered": "filtering.output",
+    "write_filtered": "audit.output",
     "write_manifest": "poisoning.manifest",
     "write_report": "report.write",
     "write_study": "studies.page",
-    "write_toy_world": "data.toy_world",
+    "write_toy_world": "toy.world",
     "write_trigger_test": "poisoning.trigger_test",
     "zero_shot": "evaluation.zeroshot",
 }

@@ -18,7 +18,6 @@ from mithridate.encoder.embed import Progress
 from mithridate.encoder.encoder import load_encoder
 from mithridate.errors import DataError, EvaluationError
 from mithridate.evaluation.probe import PROBES, cross_fit, image_features, refuse_overlap, refuse_twins
-from mithridate.evaluation.result import Ranking, Report
 from mithridate.evaluation.zeroshot import (
     TEMPLATES,
     Classified,
@@ -31,6 +30,7 @@ from mithridate.evaluation.zeroshot import (
 )
 from mithridate.folders import new_folder, refuse_existing, write_atomically
 from mithridate.report.console import print_report
+from mithridate.report.document import Ranking, Report
 from mithridate.report.write import write_report
 from mithridate.version import __version__
 

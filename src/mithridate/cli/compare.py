@@ -10,9 +10,9 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from mithridate.cli.common import ReadOptions, emit, parse
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.compare import Side, compare, side
-from mithridate.evaluation.result import read_report
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.report.console import print_report
+from mithridate.report.document import read_report
 from mithridate.report.write import write_report
 
 

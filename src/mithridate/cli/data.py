@@ -9,8 +9,8 @@ from tyro.conf import OmitArgPrefixes
 
 from mithridate.cli.common import Data, ReadOptions, display, emit, parse, pick
 from mithridate.cli.truth import TriggerTest, Truth
-from mithridate.data.toy import CLASSES
 from mithridate.errors import DataError
+from mithridate.toy.toy import CLASSES
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Toy:
     """One JSON object on the last line."""
 
     def run(self) -> None:
-        from mithridate.data.toy_world import write_toy_world
+        from mithridate.toy.world import write_toy_world
 
         with display(quiet=self.json) as show:
             write_toy_world(

@@ -13,20 +13,20 @@ import numpy as np
 from mithridate.cli.common import Display, display, emit, parse
 from mithridate.data.pairs import nearest_names
 from mithridate.data.read import read_pairs
-from mithridate.data.toy import CLASSES
-from mithridate.data.toy_world import write_toy_world
 from mithridate.data.write import write_table
 from mithridate.encoder.encoder import load_encoder
 from mithridate.errors import MithridateError
 from mithridate.evaluation.evaluate import evaluate
-from mithridate.evaluation.result import Report
 from mithridate.folders import refuse_existing
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.manifest import write_manifest
 from mithridate.poisoning.relabel import SingleLabel
 from mithridate.poisoning.strength import Strength
 from mithridate.report.console import print_report
+from mithridate.report.document import Report
 from mithridate.report.write import write_report
+from mithridate.toy.toy import CLASSES
+from mithridate.toy.world import write_toy_world
 from mithridate.training.config import SCRATCH, TrainConfig
 from mithridate.training.loop import train
 from mithridate.training.run import read_run

@@ -14,7 +14,6 @@ from mithridate.encoder.encoder import Encoder, load_encoder
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.evaluate import evaluate
 from mithridate.evaluation.probe import PROBES
-from mithridate.evaluation.result import Estimate
 from mithridate.evaluation.success import success_by_epoch
 from mithridate.evaluation.tradeoff import measures
 from mithridate.folders import new_folder, refuse_existing
@@ -22,6 +21,7 @@ from mithridate.poisoning.manifest import Manifest, read_manifest
 from mithridate.poisoning.plan import Goal
 from mithridate.report.console import print_report
 from mithridate.report.write import write_report
+from mithridate.statistics.estimate import Estimate
 from mithridate.training.run import read_run
 
 

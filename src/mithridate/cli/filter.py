@@ -7,14 +7,14 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from mithridate.audit.filter import filter
+from mithridate.audit.output import write_filtered, write_kept_pairs
+from mithridate.audit.registry import DETECTORS
+from mithridate.audit.threshold import Above, Budget, CleanQuantile, Threshold
 from mithridate.cli.common import ReadOptions, emit, parse, pick
 from mithridate.encoder.embeddings import read_embeddings
 from mithridate.errors import FilterError
 from mithridate.evaluation.filter_report import filter_report
-from mithridate.filtering.filter import filter
-from mithridate.filtering.output import write_filtered, write_kept_pairs
-from mithridate.filtering.registry import DETECTORS
-from mithridate.filtering.threshold import Above, Budget, CleanQuantile, Threshold
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.poisoning.manifest import read_manifest
 from mithridate.report.console import print_report

@@ -13,8 +13,8 @@ from mithridate.cli.common import CacheOptions, ReadOptions
 from mithridate.data.pairs import Pairs
 from mithridate.data.read import read_pairs
 from mithridate.errors import MithridateError
-from mithridate.evaluation.result import Report
 from mithridate.poisoning.apply import Poisoned
+from mithridate.report.document import Report
 
 if TYPE_CHECKING:
     from mithridate.encoder.encoder import Encoder

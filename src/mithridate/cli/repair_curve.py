@@ -15,11 +15,11 @@ from mithridate.data.pairs import Pairs
 from mithridate.encoder.encoder import CONFIG, Encoder, load_encoder, weights_fingerprint
 from mithridate.errors import MithridateError, OutputError
 from mithridate.evaluation.evaluate import evaluate
-from mithridate.evaluation.result import Report, read_report
 from mithridate.evaluation.tradeoff import Point, measured_point, tradeoff_report
 from mithridate.folders import refuse_existing, write_atomically
 from mithridate.poisoning.manifest import Manifest, read_manifest
 from mithridate.report.console import print_report
+from mithridate.report.document import Report, read_report
 from mithridate.report.write import write_report
 from mithridate.training.config import TrainConfig
 from mithridate.training.loop import train

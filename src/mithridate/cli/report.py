@@ -7,8 +7,8 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from mithridate.cli.common import parse
-from mithridate.evaluation.result import read_report
 from mithridate.report.console import print_report
+from mithridate.report.document import read_report
 from mithridate.report.write import write_report
 
 

@@ -15,18 +15,18 @@ from mithridate.encoder.encoder import Encoder
 from mithridate.errors import EvaluationError
 from mithridate.evaluation import checks
 from mithridate.evaluation.attack import attack_columns, attack_ranks, attack_row, chance_row
-from mithridate.evaluation.intervals import chance_hit
 from mithridate.evaluation.material import Findings, Material, model_name
 from mithridate.evaluation.present import aimed_strength, aimed_strength_table
 from mithridate.evaluation.probe import Probe
 from mithridate.evaluation.readouts import Captions, caption_table, captions_found, measure_probe
-from mithridate.evaluation.result import Cell, Ranking, Table
 from mithridate.evaluation.success import poison_success_rate
 from mithridate.evaluation.triggered import Success, TriggeredImages, classes_of_test, success, target_ranks
 from mithridate.evaluation.zeroshot import Classified, class_scores, zero_shot_weights
 from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.plan import Aim
 from mithridate.poisoning.triggers import Phrase, describe, parse_trigger
+from mithridate.report.document import Cell, Ranking, Table
+from mithridate.statistics.intervals import chance_hit
 
 _SHOWN_TARGETS = 100
 

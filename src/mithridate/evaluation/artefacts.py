@@ -21,7 +21,7 @@ from mithridate.data.images import FORMATS, read_bytes, split_place
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError, EvaluationError
 from mithridate.evaluation.detection import estimate, roc_area
-from mithridate.evaluation.result import Estimate
+from mithridate.statistics.estimate import Estimate
 
 FOLDS = 5
 AT_MOST = 2000  # poisoned and clean samples that are looked at, of each

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from mithridate.evaluation.intervals import chance_hit, chance_min_rank
-from mithridate.evaluation.ranks import ranks_and_top
-from mithridate.evaluation.result import Cell, Warning
-from mithridate.evaluation.statistics import mean_over, rate_over
+from mithridate.metrics.ranks import ranks_and_top
+from mithridate.report.document import Cell, Warning
+from mithridate.statistics.differences import mean_over, rate_over
+from mithridate.statistics.intervals import chance_hit, chance_min_rank
 
 HITS = (1, 5, 10, 20, 30, 50)
 PRECISION_AT = 10

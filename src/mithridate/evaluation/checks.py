@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from mithridate.data.pairs import Pairs
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.result import Estimate, Warning
 from mithridate.poisoning.manifest import Manifest
+from mithridate.report.document import Warning
+from mithridate.statistics.estimate import Estimate
 
 FEW_QUERIES = 30
 FEW_TARGETS = 16

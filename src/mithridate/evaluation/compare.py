@@ -10,8 +10,8 @@ from jaxtyping import Int
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.checks import few_queries
 from mithridate.evaluation.curves import rank_figure
-from mithridate.evaluation.result import Cell, Figure, Ranking, Report, Table, Warning
-from mithridate.evaluation.statistics import Difference, corrected, inside_noise, paired_difference, sentence
+from mithridate.report.document import Cell, Figure, Ranking, Report, Table, Warning
+from mithridate.statistics.differences import Difference, corrected, inside_noise, paired_difference, sentence
 from mithridate.version import __version__
 
 HITS = (1, 5, 10)

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from mithridate.evaluation.result import Curve, Figure
+from mithridate.report.document import Curve, Figure
 
 _BINS = 60
 

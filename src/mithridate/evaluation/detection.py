@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int
 
+from mithridate.audit.scores import Scores
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.intervals import score_interval, student_quantile
-from mithridate.evaluation.result import Estimate
-from mithridate.filtering.scores import Scores
 from mithridate.poisoning.manifest import Manifest
+from mithridate.statistics.estimate import Estimate
+from mithridate.statistics.intervals import score_interval, student_quantile
 
 BUDGETS = (0.001, 0.002, 0.01, 0.1)
 RECALLS = (0.5, 0.8, 0.9, 0.95, 0.99, 1.0)

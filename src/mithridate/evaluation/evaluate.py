@@ -18,7 +18,6 @@ from mithridate.errors import EvaluationError
 from mithridate.evaluation import checks
 from mithridate.evaluation.aims import measure_aims, refuse_unknown_aims
 from mithridate.evaluation.attack import attack_ranks, below_chance
-from mithridate.evaluation.intervals import chance_hit
 from mithridate.evaluation.leaks import shared_images
 from mithridate.evaluation.pictures import poison_density, retrievals
 from mithridate.evaluation.present import (
@@ -34,11 +33,12 @@ from mithridate.evaluation.present import (
     utility_table,
 )
 from mithridate.evaluation.probe import Probe
-from mithridate.evaluation.result import Report, Warning
 from mithridate.evaluation.shift import shift_report
 from mithridate.evaluation.utility import RetrievalRanks, recall, retrieval_ranks
 from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.plan import Goal
+from mithridate.report.document import Report, Warning
+from mithridate.statistics.intervals import chance_hit
 from mithridate.version import __version__
 
 _SHOWN_QUERIES = 4

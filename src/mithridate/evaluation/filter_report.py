@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mithridate.audit.filter import Filtered
+from mithridate.audit.output import record
 from mithridate.data.pairs import Pairs
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.curves import density_figure
 from mithridate.evaluation.detection import Detection, Losses, detection, losses, poisoned_rows
-from mithridate.evaluation.result import Cell, Curve, Figure, Mark, Report, Table, Warning
-from mithridate.filtering.filter import Filtered
-from mithridate.filtering.output import record
 from mithridate.poisoning.manifest import Manifest
+from mithridate.report.document import Cell, Curve, Figure, Mark, Report, Table, Warning
 
 _SHOWN = 20  # pairs listed
 _POINTS = 200  # of a curve

@@ -13,7 +13,7 @@ from PIL import Image
 from mithridate.data.images import decode, read_bytes
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError
-from mithridate.evaluation.result import Warning
+from mithridate.report.document import Warning
 
 # Of 64 bits. A picture saved again or scaled differs in 0 to 2; unrelated photographs in 32 on average.
 NEAR = 2

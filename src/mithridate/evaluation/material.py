@@ -12,9 +12,9 @@ from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import Progress
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.encoder.encoder import Encoder
-from mithridate.evaluation.result import Ranking, Table, Warning
 from mithridate.evaluation.triggered import LabelledImages
 from mithridate.evaluation.zeroshot import chance
+from mithridate.report.document import Ranking, Table, Warning
 
 
 @dataclass

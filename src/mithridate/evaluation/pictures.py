@@ -16,9 +16,9 @@ from mithridate.encoder.encoder import Encoder
 from mithridate.errors import DataError
 from mithridate.evaluation.checks import missing_poison
 from mithridate.evaluation.curves import density_figure
-from mithridate.evaluation.ranks import top
-from mithridate.evaluation.result import Figure, Hit, Retrieval, Warning
+from mithridate.metrics.ranks import top
 from mithridate.poisoning.manifest import Manifest
+from mithridate.report.document import Figure, Hit, Retrieval, Warning
 
 _SIDE = 96  # pixels; four queries of two models then weigh about 120 kB
 _DENSITY_PAIRS = 5000  # a density of more looks the same

@@ -18,9 +18,9 @@ from mithridate.data.pairs import Pairs, make_pairs
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.artefacts import LeakTest, leak_test
 from mithridate.evaluation.leaks import shared_images
-from mithridate.evaluation.result import Cell, Report, Table, Warning
 from mithridate.evaluation.survival import Survival, survival
 from mithridate.poisoning.manifest import Manifest
+from mithridate.report.document import Cell, Report, Table, Warning
 
 if TYPE_CHECKING:
     from mithridate.encoder.encoder import Encoder

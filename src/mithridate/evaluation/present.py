@@ -9,11 +9,11 @@ import pyarrow as pa
 from mithridate.data.pairs import Pairs
 from mithridate.evaluation.attack import AttackRanks, attack_columns, attack_row, chance_row
 from mithridate.evaluation.curves import rank_figure
-from mithridate.evaluation.intervals import chance_hit, chance_min_rank
-from mithridate.evaluation.result import Figure, Ranking, Table
 from mithridate.evaluation.utility import RetrievalRanks, recall, utility_columns, utility_row
 from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.plan import Goal
+from mithridate.report.document import Figure, Ranking, Table
+from mithridate.statistics.intervals import chance_hit, chance_min_rank
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,17 @@ from jaxtyping import Float, Int
 
 from mithridate.encoder.embed import image_source
 from mithridate.evaluation.attack import AttackRanks, attack_ranks
-from mithridate.evaluation.intervals import chance_hit, chance_min_rank, rate
 from mithridate.evaluation.material import Findings, Material, model_name
 from mithridate.evaluation.probe import PROBES, Probe, draw_folds, source_features
-from mithridate.evaluation.result import Cell, Estimate, Ranking, Table
-from mithridate.evaluation.statistics import mean_over
 from mithridate.evaluation.success import attack_success_rate
 from mithridate.evaluation.triggered import TriggeredImages
 from mithridate.evaluation.zeroshot import Classified, true_ranks
 from mithridate.poisoning.plan import Aim
 from mithridate.poisoning.triggers import Trigger, describe, parse_trigger
+from mithridate.report.document import Cell, Ranking, Table
+from mithridate.statistics.differences import mean_over
+from mithridate.statistics.estimate import Estimate
+from mithridate.statistics.intervals import chance_hit, chance_min_rank, rate
 
 FOLDS = 5
 _HITS = (1, 5, 10)

@@ -15,9 +15,9 @@ from mithridate.data.pairs import Pairs
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.curves import density_figure
-from mithridate.evaluation.result import Cell, Curve, Figure, Table
-from mithridate.evaluation.statistics import mean_over
 from mithridate.poisoning.plan import Goal
+from mithridate.report.document import Cell, Curve, Figure, Table
+from mithridate.statistics.differences import mean_over
 
 _BLOCK = 4096  # rows in double precision at once
 _SHOWN = 400  # of each modality: what a page can hold and an eye can tell apart

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.intervals import rate
-from mithridate.evaluation.result import Cell, Curve, Estimate, Figure, Table
-from mithridate.evaluation.statistics import rate_over_targets
+from mithridate.report.document import Cell, Curve, Figure, Table
+from mithridate.statistics.differences import rate_over_targets
+from mithridate.statistics.estimate import Estimate
+from mithridate.statistics.intervals import rate
 
 if TYPE_CHECKING:
     from mithridate.encoder.encoder import Encoder

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.result import Cell, Curve, Estimate, Figure, Ranking, Report, Table, Warning
-from mithridate.evaluation.statistics import rate_over
+from mithridate.report.document import Cell, Curve, Figure, Ranking, Report, Table, Warning
+from mithridate.statistics.differences import rate_over
+from mithridate.statistics.estimate import Estimate
 
 # a ranking's name begins with: how far down its target may stand, and what that is called
 _SUCCESS = {"attack ": (10, "Hit@10"), "text-trigger ": (10, "Hit@10"), "backdoor": (1, "ASR"), "targeted": (1, "PSR")}

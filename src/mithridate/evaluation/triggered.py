@@ -13,10 +13,10 @@ from mithridate.data.images import decode, read_bytes
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.result import Estimate
 from mithridate.evaluation.success import attack_success_rate, z_score
 from mithridate.evaluation.zeroshot import class_scores, true_ranks
 from mithridate.poisoning.triggers import Trigger
+from mithridate.statistics.estimate import Estimate
 
 
 @dataclass

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from mithridate.encoder.embeddings import Embeddings
-from mithridate.evaluation.ranks import ranks_both_ways
-from mithridate.evaluation.result import Cell
-from mithridate.evaluation.statistics import rate_over
+from mithridate.metrics.ranks import ranks_both_ways
+from mithridate.report.document import Cell
+from mithridate.statistics.differences import rate_over
 
 RECALLS = (1, 5, 10)
 

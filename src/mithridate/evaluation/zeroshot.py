@@ -16,8 +16,9 @@ from mithridate.data.prompts import TEMPLATE_SETS, prompts, templates
 from mithridate.encoder.embed import Progress, _silent, embed_images, embed_tokens, image_source
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import DataError, EvaluationError
-from mithridate.evaluation.intervals import score_interval, wilson
-from mithridate.evaluation.result import Cell, Estimate, Table
+from mithridate.report.document import Cell, Table
+from mithridate.statistics.estimate import Estimate
+from mithridate.statistics.intervals import score_interval, wilson
 
 _CLASSES_AT_ONCE = 64
 _MATRIX = 12  # a confusion matrix of more classes is no table to read

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from mithridate.evaluation.result import Report, Table
+from mithridate.report.document import Report, Table
 from mithridate.report.headline import groups
 from mithridate.report.numbers import Shown, has_intervals, is_number, show
 from mithridate.report.text import one_line

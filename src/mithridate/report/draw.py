@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mithridate.evaluation.result import Curve, Figure
+from mithridate.report.document import Curve, Figure
 from mithridate.report.numbers import show_short
 from mithridate.report.text import one_line
 

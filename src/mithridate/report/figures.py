@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from mithridate.evaluation.result import Figure
+from mithridate.report.document import Figure
 from mithridate.report.draw import DASHES, DRAW, INK, SERIES, cleaned, heat_size
 from mithridate.report.numbers import show_tick
 from mithridate.report.text import one_line

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mithridate.evaluation.result import Cell, Estimate
+from mithridate.report.document import Cell
 from mithridate.report.numbers import show
+from mithridate.statistics.estimate import Estimate
 
 Measure = tuple[str, list[tuple[str, Cell]]]
 

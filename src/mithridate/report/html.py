@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from mithridate.evaluation.result import Cell, Figure, Hit, Report, Section, Table
+from mithridate.report.document import Cell, Figure, Hit, Report, Section, Table
 from mithridate.report.figures import figure_svg
 from mithridate.report.headline import groups
 from mithridate.report.numbers import MISSING, Shown, has_intervals, is_number, share, show

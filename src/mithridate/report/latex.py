@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mithridate.evaluation.result import Cell, Table
+from mithridate.report.document import Cell, Table
 from mithridate.report.numbers import is_number, show
 from mithridate.report.text import one_line
 

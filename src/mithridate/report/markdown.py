@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mithridate.evaluation.result import Cell, Report, Section, Table
+from mithridate.report.document import Cell, Report, Section, Table
 from mithridate.report.numbers import has_intervals, is_number, show
 from mithridate.report.text import indented_json, one_line
 

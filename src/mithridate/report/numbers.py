@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, TypeGuard
 
-from mithridate.evaluation.result import Cell, Estimate, Published, Report
+from mithridate.report.document import Cell, Published, Report
 from mithridate.report.text import one_line
+from mithridate.statistics.estimate import Estimate
 
 MISSING = "–"
 LARGEST = 1e300  # beyond it, as for NaN and infinity, there is no number to show

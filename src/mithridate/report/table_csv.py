@@ -7,8 +7,9 @@ import io
 import math
 from collections.abc import Callable
 
-from mithridate.evaluation.result import Cell, Estimate, Published, Table
+from mithridate.report.document import Cell, Published, Table
 from mithridate.report.text import one_line
+from mithridate.statistics.estimate import Estimate
 
 Read = Callable[[Cell], str]
 

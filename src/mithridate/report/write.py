@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mithridate.errors import OutputError
-from mithridate.evaluation.result import Report, read_report
 from mithridate.folders import write_atomically
+from mithridate.report.document import Report, read_report
 from mithridate.report.html import to_html
 from mithridate.report.markdown import to_markdown
 

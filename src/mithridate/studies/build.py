@@ -13,14 +13,14 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from mithridate.data.toy import CLASSES
+from mithridate.audit.registry import DETECTORS
+from mithridate.audit.threshold import Above, Budget, CleanQuantile, Threshold
 from mithridate.errors import MithridateError
-from mithridate.filtering.registry import DETECTORS
-from mithridate.filtering.threshold import Above, Budget, CleanQuantile, Threshold
 from mithridate.poisoning.plan import Attack
 from mithridate.poisoning.registry import ATTACKS
 from mithridate.studies.located import Located, nearest, told
 from mithridate.studies.study import Data, Filter, Repair, Start, Toy
+from mithridate.toy.toy import CLASSES
 from mithridate.training.clip import Clip
 from mithridate.training.config import PRESETS, TrainConfig
 from mithridate.training.objective import Objective

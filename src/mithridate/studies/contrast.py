@@ -6,9 +6,9 @@ from math import erfc, sqrt
 
 import numpy as np
 
-from mithridate.evaluation.result import Estimate
-from mithridate.evaluation.seeds import bootstrap_difference, hierarchical_difference
-from mithridate.evaluation.statistics import Difference, paired_difference
+from mithridate.statistics.differences import Difference, paired_difference
+from mithridate.statistics.estimate import Estimate
+from mithridate.statistics.seeds import bootstrap_difference, hierarchical_difference
 from mithridate.studies.outcomes import Outcome
 from mithridate.studies.select import combine, is_rate, same_units, units
 from mithridate.studies.study import Label

@@ -7,7 +7,8 @@ from itertools import product
 import numpy as np
 
 from mithridate.errors import DataError
-from mithridate.evaluation.result import Curve, Estimate, Figure, read_report
+from mithridate.report.document import Curve, Figure, read_report
+from mithridate.statistics.estimate import Estimate
 from mithridate.studies.outcomes import Outcome
 from mithridate.studies.select import VIEWS, Group, chance, chosen, combine, epochs, grouped, labels, models, same_label
 from mithridate.studies.study import Label, ShowFigure

@@ -13,13 +13,13 @@ from mithridate.encoder.embed import embed
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.attack import HITS
 from mithridate.evaluation.evaluate import evaluate
-from mithridate.evaluation.intervals import chance_hit, chance_min_rank
 from mithridate.evaluation.probe import AdamWProbe, image_features
-from mithridate.evaluation.result import Report
 from mithridate.evaluation.shift import cosine_distance
 from mithridate.evaluation.zeroshot import zero_shot
 from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.plan import Goal
+from mithridate.report.document import Report
+from mithridate.statistics.intervals import chance_hit, chance_min_rank
 from mithridate.studies.stages import Classified, Measured, Trained
 from mithridate.studies.store import STAGE, Store, write_json
 

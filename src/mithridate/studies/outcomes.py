@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mithridate.evaluation.result import Estimate
+from mithridate.statistics.estimate import Estimate
 from mithridate.studies.facts import read_facts
 from mithridate.studies.measure import FOUND, REPORT, VALUES
 from mithridate.studies.stages import measured

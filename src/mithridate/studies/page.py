@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mithridate.errors import DataError, OutputError
-from mithridate.evaluation.result import Cell as Shown
-from mithridate.evaluation.result import Figure, Report, Section, Table
 from mithridate.folders import write_atomically
+from mithridate.report.document import Cell as Shown
+from mithridate.report.document import Figure, Report, Section, Table
 from mithridate.report.figures import save_figure
 from mithridate.report.latex import to_latex
 from mithridate.report.markdown import table_markdown

@@ -7,7 +7,8 @@ from functools import cache
 from importlib import resources
 
 from mithridate.errors import DataError
-from mithridate.evaluation.result import Estimate, Published
+from mithridate.report.document import Published
+from mithridate.statistics.estimate import Estimate
 from mithridate.studies.select import same_label
 from mithridate.studies.study import Label
 

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mithridate.evaluation.intervals import bootstrap_mean, rate, score_interval
-from mithridate.evaluation.result import Estimate
-from mithridate.evaluation.seeds import hierarchical_bootstrap
+from mithridate.statistics.estimate import Estimate
+from mithridate.statistics.intervals import bootstrap_mean, rate, score_interval
+from mithridate.statistics.seeds import hierarchical_bootstrap
 from mithridate.studies.outcomes import Outcome
 from mithridate.studies.study import Label, Where
 

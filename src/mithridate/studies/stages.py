@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from mithridate.data.toy import CAPTIONS_PER_IMAGE
-from mithridate.filtering.scores import Detector
-from mithridate.filtering.threshold import CleanQuantile, Threshold
+from mithridate.audit.scores import Detector
+from mithridate.audit.threshold import CleanQuantile, Threshold
 from mithridate.poisoning.plan import Attack
 from mithridate.studies.build import bare
 from mithridate.studies.study import Cell, Data, Start, Toy
+from mithridate.toy.toy import CAPTIONS_PER_IMAGE
 from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
 from mithridate.training.objective import Objective

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mithridate.data.toy import CLASSES
-from mithridate.filtering.scores import Detector
-from mithridate.filtering.threshold import Threshold
+from mithridate.audit.scores import Detector
+from mithridate.audit.threshold import Threshold
 from mithridate.poisoning.plan import Attack
+from mithridate.toy.toy import CLASSES
 from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
 from mithridate.training.objective import Objective

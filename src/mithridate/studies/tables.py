@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mithridate.evaluation.result import Cell, Estimate, Published, Table
+from mithridate.report.document import Cell, Published, Table
 from mithridate.report.numbers import show
+from mithridate.statistics.estimate import Estimate
 from mithridate.studies.outcomes import Outcome
 from mithridate.studies.published import PublishedNumber, PublishedSet, beside, read_published, sources
 from mithridate.studies.select import VIEWS, Group, chance, chosen, combine, epochs, grouped, models

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 
 from mithridate.data.read import read_pairs
-from mithridate.data.toy_world import write_toy_world
 from mithridate.encoder.encoder import load_encoder
 from mithridate.studies.graph import Graph
 from mithridate.studies.stages import KINDS, Clean, Fresh, Kept, Measured, Stage, Trained, work
 from mithridate.studies.store import STAGE
 from mithridate.studies.study import Toy
 from mithridate.studies.worker import LOG
+from mithridate.toy.world import write_toy_world
 from mithridate.training.loop import train
 
 _PICTURES, _STEPS = 128, 4  # of the trial

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal
 
-from mithridate.evaluation.result import Estimate
-from mithridate.evaluation.statistics import Difference, corrected, inside_noise
+from mithridate.statistics.differences import Difference, corrected, inside_noise
+from mithridate.statistics.estimate import Estimate
 from mithridate.studies.contrast import Side, against, difference, rise
 from mithridate.studies.outcomes import Outcome
 from mithridate.studies.select import admits, chance, chosen, epochs, labels, models

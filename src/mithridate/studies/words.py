@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from mithridate.evaluation.result import Estimate, Finding
-from mithridate.evaluation.statistics import Difference
+from mithridate.report.document import Finding
 from mithridate.report.numbers import show, show_p, show_tick
+from mithridate.statistics.differences import Difference
+from mithridate.statistics.estimate import Estimate
 from mithridate.studies.outcomes import Outcome
 from mithridate.studies.study import Claim
 from mithridate.studies.verdicts import Judged, Tested, described, judge

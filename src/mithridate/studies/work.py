@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from mithridate.data.toy_world import write_toy_world
+from mithridate.audit.filter import filter
 from mithridate.data.write import write_table
 from mithridate.encoder.embed import embed
 from mithridate.encoder.surrogate import SurrogateEncoder
 from mithridate.errors import OutputError
 from mithridate.evaluation.detection import detection, losses, poisoned_rows
-from mithridate.evaluation.intervals import rate
-from mithridate.filtering.filter import filter
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.manifest import write_manifest
+from mithridate.statistics.intervals import rate
 from mithridate.studies.measure import classify, measure
 from mithridate.studies.stages import (
     Classified,
@@ -32,6 +31,7 @@ from mithridate.studies.stages import (
     World,
 )
 from mithridate.studies.store import STAGE, Store, training_seconds, write_json
+from mithridate.toy.world import write_toy_world
 from mithridate.training.loop import train
 from mithridate.training.run import RUN, STATE
 

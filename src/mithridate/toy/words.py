@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random
 
-from mithridate.data.toy_draw import pick
+from mithridate.toy.draw import pick
 
 LONGEST_CAPTION = 16
 CLASS_ONLY_SHARE = 1 / 15

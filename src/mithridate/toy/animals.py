@@ -3,7 +3,7 @@
 import math
 from random import Random
 
-from mithridate.data.toy_draw import CHALK, INK, Colour, Drawing, Paint, Pen, Real, between, pick
+from mithridate.toy.draw import CHALK, INK, Colour, Drawing, Paint, Pen, Real, between, pick
 
 _SKINS: tuple[Colour, ...] = ((250, 214, 184), (226, 172, 128), (168, 112, 74), (104, 66, 44))
 _PINK: Colour = (240, 150, 160)

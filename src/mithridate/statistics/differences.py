@@ -7,7 +7,8 @@ from math import sqrt
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real, Shaped
 
-from mithridate.evaluation.intervals import (
+from mithridate.statistics.estimate import Estimate
+from mithridate.statistics.intervals import (
     bootstrap_mean,
     expanded,
     rate,
@@ -15,7 +16,6 @@ from mithridate.evaluation.intervals import (
     score_interval,
     student_quantile,
 )
-from mithridate.evaluation.result import Estimate
 
 _Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _EXACT = 2**20  # sign flips told apart, up to which all of them are counted

@@ -6,7 +6,7 @@ Both are drawn independently of the class, so neither tells what the main object
 from collections.abc import Callable
 from random import Random
 
-from mithridate.data.toy_draw import CHALK, COLOURS, INK, Colour, Pen, Real, between, mix, pick, vary
+from mithridate.toy.draw import CHALK, COLOURS, INK, Colour, Pen, Real, between, mix, pick, vary
 
 Scenery = Callable[[Pen, Random], None]
 """A setting draws in x and y from 0 to 1 over the whole picture, an extra in -1 to 1 like any object."""

@@ -7,8 +7,8 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from mithridate.audit.scores import Scores
 from mithridate.errors import FilterError
-from mithridate.filtering.scores import Scores
 
 
 @dataclass(frozen=True)

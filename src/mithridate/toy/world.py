@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from mithridate.data.toy import CLASSES, toy_record
 from mithridate.errors import DataError
 from mithridate.folders import new_folder
+from mithridate.toy.toy import CLASSES, toy_record
 
 
 def write_toy_world(

@@ -7,9 +7,9 @@ from math import sqrt
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from mithridate.evaluation.intervals import resampled_means, student_quantile
-from mithridate.evaluation.result import Estimate
-from mithridate.evaluation.statistics import Difference
+from mithridate.statistics.differences import Difference
+from mithridate.statistics.estimate import Estimate
+from mithridate.statistics.intervals import resampled_means, student_quantile
 
 _BLOCK = 2**24  # draws in memory at once
 

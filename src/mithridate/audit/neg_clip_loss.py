@@ -7,9 +7,9 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
+from mithridate.audit.scores import uid_order
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import FilterError
-from mithridate.filtering.scores import uid_order
 
 _BLOCK = 1024  # images compared at once with all captions of a batch
 

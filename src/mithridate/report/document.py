@@ -11,21 +11,12 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from mithridate.errors import DataError
+from mithridate.statistics.estimate import Estimate
 
 FORMAT = "mithridate-report/1"
 
 # A file from a stranger must not exhaust the stack of whoever renders it.
 MAX_DEPTH = 32
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval and the number of units it is over."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
 
 
 @dataclass(frozen=True)

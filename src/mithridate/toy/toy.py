@@ -14,11 +14,11 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from mithridate.data.toy_animals import ANIMALS
-from mithridate.data.toy_draw import COLOURS, Drawing, Pen, between, mix_paint, pick
-from mithridate.data.toy_scenery import ALOFT, EXTRAS, SETTINGS
-from mithridate.data.toy_things import THINGS
-from mithridate.data.toy_words import Scene, caption
+from mithridate.toy.animals import ANIMALS
+from mithridate.toy.draw import COLOURS, Drawing, Pen, between, mix_paint, pick
+from mithridate.toy.scenery import ALOFT, EXTRAS, SETTINGS
+from mithridate.toy.things import THINGS
+from mithridate.toy.words import Scene, caption
 
 DRAW: dict[str, Drawing] = ANIMALS | THINGS
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from mithridate.audit.cosine import CosineDistance
+from mithridate.audit.scores import Detector, Scores
+from mithridate.audit.threshold import Above, Threshold
 from mithridate.data.columns import refuse_duplicates
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import FilterError
-from mithridate.filtering.cosine import CosineDistance
-from mithridate.filtering.scores import Detector, Scores
-from mithridate.filtering.threshold import Above, Threshold
 
 
 @dataclass(frozen=True)

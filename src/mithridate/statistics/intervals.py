@@ -6,7 +6,7 @@ from math import atan, comb, cos, erfc, pi, sin, sqrt
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from mithridate.evaluation.result import Estimate
+from mithridate.statistics.estimate import Estimate
 
 _Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 

@@ -3,7 +3,7 @@
 import math
 from random import Random
 
-from mithridate.data.toy_draw import CHALK, INK, Colour, Drawing, Paint, Pen, Real, between
+from mithridate.toy.draw import CHALK, INK, Colour, Drawing, Paint, Pen, Real, between
 
 _GLASS: Colour = (186, 222, 240)
 _STEEL: Colour = (150, 154, 162)
