@@ -1,4 +1,4 @@
-"""What an evaluation gives back: one long table of measurements, with what a paired comparison and a page need besides."""
+"""What an evaluation gives back: a long table of measurements, and what comparisons and pages need besides."""
 
 from __future__ import annotations
 
