@@ -55,20 +55,20 @@ def test_differences_are_of_the_same_queries_whatever_their_order(ranks):
         assert cell["p"] == pytest.approx(mcnemar_p(after < k, before < k))
         assert cell["p (Holm)"] >= cell["p"]
     assert found["attack", "MinRank"]["difference"].value == pytest.approx((after - before).mean())
-    assert found["attack", "MinRank"]["beyond noise"] == "yes"
+    assert found["attack", "MinRank"]["significant"] == "yes"
 
 
 def test_what_is_told_is_what_was_found(ranks):
     before, after = ranks
     found = compare([side("clean", report(before)), side("attack", report(after))])
     assert len(found.summary) == 2
-    assert "Attack, sheep to aeroplane, Hit@10 of attack against clean: higher, beyond noise: 0." in found.summary[0]
-    assert "MinRank of attack against clean: lower, beyond noise: -" in found.summary[1]
+    assert "Attack, sheep to aeroplane, Hit@10 of attack against clean: higher, significant: 0." in found.summary[0]
+    assert "MinRank of attack against clean: lower, significant: -" in found.summary[1]
     headline = found.headline[ATTACK]
     assert headline["clean"] == {"hit@10": (before < 10).mean(), "min_rank": before.mean()}
     assert headline["difference"]["hit@10"]["n"] == 60
     nothing = compare([side("one", report(before)), side("two", report(before))])
-    assert all("no difference can be told from noise: 0.000 [" in line for line in nothing.summary)
+    assert all("not significant: 0.000 [" in line for line in nothing.summary)
     assert {cell["p"] for cell in rows(nothing).values()} == {1.0}
     assert [warning.code for warning in nothing.warnings] == ["captions-as-units"]
     few = compare([side("one", report(before[:9])), side("two", report(after[:9]))])
@@ -179,7 +179,7 @@ def test_two_folders_on_the_console_and_as_files(evaluations, tmp_path, capsys):
     assert main(command) == 0
     shown = capsys.readouterr().out
     assert "second against first" in shown
-    assert "beyond noise" in shown
+    assert "significant" in shown
     found = read_report(out)
     assert {table.name for table in found.tables} >= {"difference-attack-sheep-aeroplane", "difference-tr"}
     assert "difference-ir" in {table.name for table in found.tables}

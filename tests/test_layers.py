@@ -23,9 +23,9 @@ MAY_IMPORT = {
     "statistics": set(),
     "metrics": {"statistics"},
     "audit": {"data", "encoder"},  # never poisoning: a detector does not see the truth
-    "report": {"statistics"},
     # what a detector said, held against the truth
     "evaluation": {"data", "encoder", "poisoning", "statistics", "metrics", "audit", "report"},
+    "report": {"data", "statistics", "metrics", "audit", "evaluation"},
     "studies": {
         *("data", "toy", "encoder", "poisoning", "training", "statistics", "metrics", "audit", "evaluation", "report"),
     },
@@ -45,7 +45,7 @@ MAY_IMPORT = {
 }
 READ_THE_TRUTH = {"evaluation", "poisoning", "studies", "cli", "__init__"}
 # all that evaluation may see of it; a trigger is part of the truth: it is stamped on test images
-OF_POISONING = {"mithridate.poisoning.manifest", "mithridate.poisoning.plan", "mithridate.poisoning.triggers"}
+OF_POISONING = {f"mithridate.poisoning.{name}" for name in ("goals", "manifest", "plan", "triggers")}
 
 
 def room_of(path):

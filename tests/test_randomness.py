@@ -5,7 +5,15 @@ import pytest
 
 from mithridate.randomness import stream, stream_seed
 
-KEYS = [(5, "order"), (5, "order", 0), (5, "order", 0, 0), (5, "augment"), (5, "augment", 0), (6, "order"), (50, "rder")]
+KEYS = [
+    (5, "order"),
+    (5, "order", 0),
+    (5, "order", 0, 0),
+    (5, "augment"),
+    (5, "augment", 0),
+    (6, "order"),
+    (50, "rder"),
+]
 
 
 def test_no_two_keys_share_a_stream():

@@ -13,6 +13,7 @@ import pytest
 
 from mithridate.errors import DataError, OutputError
 from mithridate.report.document import Curve, Figure, Hit, Report, Retrieval, Table, Warning, read_report
+from mithridate.statistics.differences import Difference
 from mithridate.statistics.estimate import Estimate
 
 HOSTILE = "<script>alert(1)</script> | $x^2$ [a](https://evil.example) \"onload='x' & `b` \x1b[31m\u202e\n# h"
@@ -116,6 +117,46 @@ def test_an_interval_never_leaves_its_value_out():
             shown = show(Estimate(value, value - width / 3, value + width))
             assert float(shown.low) <= float(shown.value) <= float(shown.high)
             assert shown.low != shown.high
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        (0.0, "0 %"),
+        (1.0, "100 %"),
+        (0.973, "97 %"),
+        (0.042, "4.2 %"),
+        (-0.042, "-4.2 %"),
+        (0.00031, "0.031 %"),
+        (None, "–"),
+        (math.nan, "–"),
+    ],
+)
+def test_a_share_in_per_cent(share, expected):
+    from mithridate.report.numbers import percent
+
+    assert percent(share) == expected
+
+
+@pytest.mark.parametrize(
+    ("difference", "expected"),
+    [
+        (Difference(0.012, -0.02, 0.04, 125, 0.48), "not significant: 0.012 [-0.02, 0.04], p = 0.48"),
+        (Difference(-25.0, -31.0, -18.2, 125, 0.0001), "lower, significant: -25.00 [-31.0, -18.2], p < 0.001"),
+        (
+            Difference(0.1, 0.01, 0.2, 30, 0.03, corrected=0.06),
+            "not significant: 0.100 [0.01, 0.20], p = 0.060 after Holm",
+        ),
+        (
+            Difference(0.1, 0.01, 0.2, 30, 0.001, corrected=0.0),
+            "higher, significant: 0.100 [0.01, 0.20], p < 0.001 after Holm",
+        ),
+    ],
+)
+def test_a_difference_in_words(difference, expected):
+    from mithridate.report.sections.differences import sentence
+
+    assert sentence(difference) == expected
 
 
 # Markdown

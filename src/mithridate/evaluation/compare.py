@@ -11,7 +11,8 @@ from mithridate.errors import EvaluationError
 from mithridate.evaluation.checks import few_queries
 from mithridate.evaluation.curves import rank_figure
 from mithridate.report.document import Cell, Figure, Ranking, Report, Table, Warning
-from mithridate.statistics.differences import Difference, corrected, inside_noise, paired_difference, sentence
+from mithridate.report.sections.differences import sentence
+from mithridate.statistics.differences import Difference, corrected, inside_noise, paired_difference
 from mithridate.version import __version__
 
 HITS = (1, 5, 10)
@@ -222,11 +223,11 @@ def _table(name: str, cells: list[_Cell], first: str, queries: int) -> Table:
     return Table(
         f"difference-{name.replace(' ', '-').replace(':', '-')}",
         f"{title[:1].upper()}{title[1:]}",
-        ("model", "measure", f"of {first}", "of the model", "difference", "p", "p (Holm)", "beyond noise"),
+        ("model", "measure", f"of {first}", "of the model", "difference", "p", "p (Holm)", "significant"),
         tuple(rows),
         f"{queries} queries, the same for all models, in {mine[0].difference.n} units. {ranks}; lower is better found. "
         f"p: sign flips over units{' (all of them)' if all(c.difference.exact for c in mine) else ''}. "
-        f"Holm: corrected for the {len(cells)} differences of this report. Beyond noise: p (Holm) below 0.05 and the "
+        f"Holm: corrected for the {len(cells)} differences of this report. Significant: p (Holm) below 0.05 and the "
         "95 % interval without 0.",
     )
 

@@ -69,6 +69,15 @@ def show_short(value: float | None) -> str:
     return f"{value:z,.{2 if size <= 1 else 1 if size < 100 else 0}f}".replace("-", "−")
 
 
+def percent(share: float | None) -> str:
+    """A share in per cent inside a sentence: 97 %, 4.2 %, 0.031 %."""
+    if not _finite(share):
+        return MISSING
+    size = abs(100 * share)
+    whole = size == 0 or size >= 9.95
+    return f"{_fixed(100 * share, 0 if whole else 1 if size >= 0.1 else _decimals(size, small=0.1))} %"
+
+
 def show_p(p: float) -> str:
     """A p-value after what it belongs to."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"

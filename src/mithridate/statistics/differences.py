@@ -276,24 +276,6 @@ def corrected(differences: Sequence[Difference]) -> list[Difference]:
 
 
 def inside_noise(difference: Difference) -> bool:
-    """Whether nothing can be told: the (corrected) p-value is not below 0.05, or the interval holds nought."""
+    """Whether the difference is not significant: the (corrected) p-value is at least 0.05, or the interval holds 0."""
     p = difference.p if difference.corrected is None else difference.corrected
     return p >= LEVEL or difference.low <= 0 <= difference.high
-
-
-def sentence(difference: Difference) -> str:
-    """One difference in words."""
-    p = difference.p if difference.corrected is None else difference.corrected
-    shown = [_show(end) for end in (difference.value, difference.low, difference.high)]
-    numbers = f"{shown[0]} [{shown[1]}, {shown[2]}], {_show_p(p)}{' after Holm' if difference.corrected else ''}"
-    if inside_noise(difference):
-        return f"no difference can be told from noise: {numbers}"
-    return f"{'higher' if difference.value > 0 else 'lower'}, beyond noise: {numbers}"
-
-
-def _show(value: float) -> str:
-    return f"{value:z.3f}" if abs(value) < 10 else f"{value:,.1f}"
-
-
-def _show_p(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
