@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import mithridate
 
 SOURCE = Path(mithridate.__file__).parent
-BASE = {"errors", "folders", "randomness", "version"}
+BASE = {"errors", "folders", "randomness", "threads", "version"}
 
 # room -> the rooms it may import, besides itself and BASE
 MAY_IMPORT = {
@@ -37,6 +38,7 @@ MAY_IMPORT = {
     "version": set(),
     "folders": set(),
     "randomness": set(),
+    "threads": set(),
     "__main__": {"cli"},
     "__init__": {
         *("data", "toy", "encoder", "poisoning", "training", "statistics", "metrics", "audit", "evaluation", "report"),
@@ -101,6 +103,25 @@ def test_only_those_who_may_know_the_truth_import_the_manifest():
 def test_evaluation_sees_the_truth_and_never_how_it_was_made():
     seen = {name for path in modules() if room_of(path) == "evaluation" for name in imports(path)}
     assert {name for name in seen if name.startswith("mithridate.poisoning")} <= OF_POISONING
+
+
+# files whose draws are still made by lists of numbers; to be empty
+LIST_SEEDS = {
+    *("src/mithridate/data/coco.py", "src/mithridate/evaluation/aims.py", "src/mithridate/evaluation/preflight.py"),
+    *("src/mithridate/evaluation/readouts.py", "src/mithridate/evaluation/triggered.py"),
+    "src/mithridate/studies/store.py",
+}
+
+
+def test_no_draws_are_made_by_lists_of_numbers():
+    root = Path(__file__).parents[1]
+    found = {
+        path.relative_to(root).as_posix()
+        for folder in (SOURCE, root / "benchmarks", root / "examples")
+        for path in folder.rglob("*.py")
+        if re.search(r"(default_rng|SeedSequence)\(\[", path.read_text(encoding="utf-8"))
+    }
+    assert found - {"src/mithridate/randomness.py"} == LIST_SEEDS  # randomness.py says why not
 
 
 def test_imports_are_found_wherever_they_stand():

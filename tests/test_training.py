@@ -14,7 +14,9 @@ import torch
 from torch.nn.functional import normalize
 
 import mithridate as mt
-from mithridate.training.batches import TrainingSet, batches, crop, crop_windows, epoch_order
+from mithridate.randomness import stream
+from mithridate.training.augment_text import BUILT_IN, augment_texts
+from mithridate.training.batches import TrainingSet, batches, crop, crop_windows, epoch_order, grouped_order
 from mithridate.training.clip import EncodedBatch, clip_loss
 from mithridate.training.config import TrainConfig
 from mithridate.training.towers import cosine_lr
@@ -76,6 +78,23 @@ def test_an_epochs_order_is_a_permutation_of_seed_and_epoch():
     assert (first == epoch_order(50, seed=1, epoch=2)).all()
     assert (first != epoch_order(50, seed=1, epoch=3)).any()
     assert (first != epoch_order(50, seed=2, epoch=2)).any()
+
+
+def test_an_epochs_order_shares_its_draws_with_no_augmentation(monkeypatch):
+    """Lists of numbers are padded with noughts as seeds: [5, 3] for an order and [5, 3, 0] for row 0 drew alike."""
+    keys = []
+
+    def recorded(seed, purpose, *index):
+        keys.append((seed, purpose, *index))
+        return stream(seed, purpose, *index)
+
+    monkeypatch.setattr("mithridate.training.batches.stream", recorded)
+    monkeypatch.setattr("mithridate.training.augment_text.stream", recorded)
+    order = epoch_order(50, seed=5, epoch=3)
+    grouped_order(order, np.zeros(50, bool), batch_size=5, seed=5, epoch=3)
+    augment_texts(["a b c d"] * 2, [0, 1], seed=5, epoch=3, view=0, synonyms=BUILT_IN)
+    assert len(keys) == 4
+    assert len({stream(*key).integers(2**63) for key in keys}) == len(keys)
 
 
 def features(n: int = 20) -> TrainingSet:

@@ -13,6 +13,7 @@ from mithridate.audit.threshold import Above, Threshold
 from mithridate.data.columns import refuse_duplicates
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import FilterError
+from mithridate.randomness import stream
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def filter(
                 f"{detector.name} has no threshold of its own; give an absolute level, a clean quantile or a budget"
             )
         threshold = Above(detector.own_level)
-    scores, reference = _score(embeddings, clean, detector, np.random.default_rng(seed))
+    scores, reference = _score(embeddings, clean, detector, stream(seed, "detector"))
     cut = threshold.cut(scores, reference)
     if not cut.keep.any():
         raise FilterError(

@@ -23,9 +23,6 @@ COMMANDS = {
     "report": ("mithridate.cli.report", "render a report again"),
 }
 
-# what multiplies for long: looks first what the cores are doing
-_WORKING = ("demo", "train", "embed", "evaluate", "classify", "repair-curve")
-
 USAGE = "usage: mithridate COMMAND ...   (mithridate COMMAND --help tells its options)"
 
 
@@ -46,10 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(argv[0], COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
         return _fail(f"no command is called {argv[0]!r}; {hint}", 2)
-    if argv[0] in _WORKING and not {"-h", "--help"} & set(argv):
-        from mithridate.cli.threads import settle_threads
-
-        settle_threads()
     return _guarded(argv)
 
 

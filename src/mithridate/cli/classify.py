@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.cli.common import CacheOptions, Data, display, emit, parse
+from mithridate.cli.common import CacheOptions, Data, Threads, display, emit, parse
 from mithridate.data.labelled import class_index, match_classes, read_labelled, read_templates, refuse_templates
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import Progress
@@ -64,6 +64,7 @@ class Classify:
     seed: int = 0
     """Of the probe."""
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    threads: Threads = None
     overwrite: bool = False
     """Replace what is in the output folder."""
     json: bool = False

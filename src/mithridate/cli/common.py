@@ -19,6 +19,7 @@ from mithridate.audit.keep import read_keep_list
 from mithridate.data.pairs import Pairs
 from mithridate.data.read import read_pairs
 from mithridate.errors import DataError, MithridateError, OutputError
+from mithridate.threads import use_threads
 
 if TYPE_CHECKING:
     from mithridate.encoder.encoder import Encoder
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Data = Annotated[Positional[str], tyro.conf.arg(metavar="DATA")]
+Threads = Annotated[
+    int | None,
+    tyro.conf.arg(help="Threads to work with; by default $OMP_NUM_THREADS, else as many as affinity and cgroup allow."),
+]
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,10 @@ def parse(kind: Callable[..., T], argv: Sequence[str], *, prog: str, default: T 
         raise MithridateError(f"seed must be at least 0, got {seed}")
     if getattr(value, "overwrite", False):
         _refuse_to_replace_input(value)
+    if hasattr(value, "threads"):
+        if value.threads is not None and value.threads < 1:
+            raise MithridateError(f"threads must be at least 1, got {value.threads}")
+        use_threads(value.threads)
     return value
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.cli.common import ReadOptions, emit, parse
+from mithridate.cli.common import ReadOptions, Threads, emit, parse
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.compare import Side, compare, side
 from mithridate.folders import new_folder, refuse_existing
@@ -31,6 +31,7 @@ class Compare:
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     seed: int = 0
     """Of the bootstrap and the sign flips."""
+    threads: Threads = None
     overwrite: bool = False
     """Replace what is in the output folder."""
     json: bool = False

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mithridate.cli.common import Display, display, emit, parse
+from mithridate.cli.common import Display, Threads, display, emit, parse
 from mithridate.data.pairs import nearest_names
 from mithridate.data.read import read_pairs
 from mithridate.data.write import write_table
@@ -56,6 +56,7 @@ class Demo:
     """The first seed."""
     seeds: int = 1
     """How many seeds: each draws a world, a poison and both models anew."""
+    threads: Threads = None
     overwrite: bool = False
     """Replace what is in the output folder."""
     json: bool = False

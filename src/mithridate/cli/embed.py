@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import CacheOptions, Data, ReadOptions, display, emit, parse
+from mithridate.cli.common import CacheOptions, Data, ReadOptions, Threads, display, emit, parse
 from mithridate.encoder.embed import embed
 from mithridate.encoder.embeddings import write_embeddings
 from mithridate.encoder.encoder import load_encoder
@@ -28,6 +28,7 @@ class Embed:
     """Its pretrained tag or checkpoint file."""
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    threads: Threads = None
     overwrite: bool = False
     """Replace what is in the output folder."""
     json: bool = False

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.cli.common import CacheOptions, Data, Display, ReadOptions, display, emit, parse
+from mithridate.cli.common import CacheOptions, Data, Display, ReadOptions, Threads, display, emit, parse
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.encoder import Encoder, load_encoder
 from mithridate.errors import EvaluationError
@@ -56,6 +56,7 @@ class Evaluate:
     """Of the random captions, the bootstrap and the queries shown."""
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    threads: Threads = None
     overwrite: bool = False
     """Replace what is in the output folder."""
     json: bool = False

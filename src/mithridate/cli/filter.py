@@ -11,7 +11,7 @@ from mithridate.audit.filter import filter
 from mithridate.audit.output import write_filtered, write_kept_pairs
 from mithridate.audit.registry import DETECTORS
 from mithridate.audit.threshold import Above, Budget, CleanQuantile, Threshold
-from mithridate.cli.common import ReadOptions, emit, parse, pick
+from mithridate.cli.common import ReadOptions, Threads, emit, parse, pick
 from mithridate.encoder.embeddings import read_embeddings
 from mithridate.errors import FilterError
 from mithridate.evaluation.filter_report import filter_report
@@ -51,6 +51,7 @@ class Filter(Generic[D]):
     seed: int = 0
     """Of every draw."""
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    threads: Threads = None
     overwrite: bool = False
     """Replace what is in the output folder."""
     json: bool = False

@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import CacheOptions, Data, Display, ReadOptions, display, emit, parse, pick
+from mithridate.cli.common import CacheOptions, Data, Display, ReadOptions, Threads, display, emit, parse, pick
 from mithridate.cli.preflight import CheckOptions
 from mithridate.data.write import write_table, write_webdataset
 from mithridate.evaluation.preflight import as_record
@@ -44,6 +44,7 @@ class Poison(Generic[A]):
     check: OmitArgPrefixes[CheckOptions] = field(default_factory=CheckOptions)
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    threads: Threads = None
     overwrite: bool = False
     """Replace what is in the output folder."""
     json: bool = False

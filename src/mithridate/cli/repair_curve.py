@@ -10,7 +10,18 @@ from typing import Any, Generic, TypeVar
 
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import CacheOptions, Data, Display, ReadOptions, display, emit, parse, pick, refuse_poison
+from mithridate.cli.common import (
+    CacheOptions,
+    Data,
+    Display,
+    ReadOptions,
+    Threads,
+    display,
+    emit,
+    parse,
+    pick,
+    refuse_poison,
+)
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.encoder import CONFIG, Encoder, load_encoder, weights_fingerprint
 from mithridate.errors import MithridateError, OutputError
@@ -65,6 +76,7 @@ class RepairCurve(Generic[Options]):
     config: OmitArgPrefixes[TrainConfig] = field(default_factory=lambda: TrainConfig(epochs=2))
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    threads: Threads = None
     overwrite: bool = False
     """Begin again in a folder with another curve in it."""
     json: bool = False

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from mithridate.cli.common import emit, parse
+from mithridate.cli.common import Threads, emit, parse
 from mithridate.errors import MithridateError
 from mithridate.studies.cells import selected
 from mithridate.studies.claims import Claims
@@ -53,6 +53,7 @@ class StudyCommand:
     """Keep the weights of every model, and every poisoned set; by default they go when no cell needs them any more."""
     dry_run: bool = False
     """Tell what would be done and how long it would take, and do nothing."""
+    threads: Threads = None
     json: bool = False
     """One JSON object on the last line."""
 

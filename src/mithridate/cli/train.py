@@ -11,7 +11,18 @@ from typing import Generic, Literal, TypeVar
 
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import CacheOptions, Data, ReadOptions, display, emit, only_kept, parse, pick, refuse_poison
+from mithridate.cli.common import (
+    CacheOptions,
+    Data,
+    ReadOptions,
+    Threads,
+    display,
+    emit,
+    only_kept,
+    parse,
+    pick,
+    refuse_poison,
+)
 from mithridate.encoder.encoder import load_encoder
 from mithridate.errors import MithridateError
 from mithridate.training.config import PRESETS, TrainConfig
@@ -47,6 +58,7 @@ class Train(Generic[Options]):
     """Refuse to train where a pair that this manifest calls poisoned is still as it was poisoned: for repair."""
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    threads: Threads = None
     overwrite: bool = False
     """Replace what is in the output folder."""
     json: bool = False

@@ -16,6 +16,7 @@ from PIL import Image
 
 from mithridate.data.images import decode, read_bytes, split_place
 from mithridate.errors import DataError, OutputError
+from mithridate.threads import thread_count
 
 Transform = Callable[[Image.Image], np.ndarray]  # to (h, w, 3) uint8
 Shortcut = Callable[[bytes], np.ndarray | None]  # a file's bytes to the same; None where the transform is needed
@@ -112,7 +113,7 @@ def open_images(
         found = None if shortcut is None else shortcut(raw)
         return transform(decode(raw, place)) if found is None else found
 
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(workers or thread_count())
     if folder is None or (limit is not None and len(names) * int(np.prod(shape)) > limit):
         source = DecodedImages(names, to_pixels, shape, pool)
         # what fails must be known before the first batch, or the batches would depend on it

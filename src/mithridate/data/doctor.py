@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 from mithridate.data.images import decode, read_bytes, split_place
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError
+from mithridate.threads import thread_count
 
 FEW_IMAGES = 10  # of a class: any rate over fewer has an interval as wide as the scale
 _NAMED = 3
@@ -44,14 +44,16 @@ def doctor(
     context_length: int | None = 77,
     tokenize: Callable[[list[str]], Sequence[int]] | None = None,
     sample: int | None = None,
-    workers: int = min(8, os.cpu_count() or 1),
+    workers: int | None = None,
     shards: int | None = None,
 ) -> tuple[Finding, ...]:
     """Everything found, errors first. Opens every image, or `sample` of them, evenly spread.
 
     `tokenize` gives the number of tokens of each caption, start and end token included; without it their number is
-    estimated. `workers` is how many will read the data; `shards` is counted from the places where not given.
+    estimated. `workers` is how many will read the data, by default the threads there are, 8 at most;
+    `shards` is counted from the places where not given.
     """
+    workers = min(8, thread_count()) if workers is None else workers
     findings = [
         *_duplicate_uids(pairs),
         *_images(pairs, sample, workers),

@@ -22,6 +22,7 @@ from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError, EvaluationError
 from mithridate.evaluation.detection import estimate, roc_area
 from mithridate.statistics.estimate import Estimate
+from mithridate.threads import thread_count
 
 FOLDS = 5
 AT_MOST = 2000  # poisoned and clean samples that are looked at, of each
@@ -125,7 +126,7 @@ def _contents(places: Sequence[str]) -> list[str]:
         except DataError:
             return place
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(thread_count()) as pool:
         return list(pool.map(digest, places))
 
 
@@ -134,7 +135,7 @@ def _contents(places: Sequence[str]) -> list[str]:
 
 def _features(units: _Units) -> dict[str, Float[np.ndarray, " m"]]:
     """For each feature (`KIND:NAME`) its value for each of the m samples, values that are words as numbers."""
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(thread_count()) as pool:
         found = list(pool.map(file_features, units.places))
     for row, name, at, count in zip(found, units.names, units.position.tolist(), units.captions.tolist()):
         row |= {f"name:uid {key}": value for key, value in _of_name(name).items()}

@@ -14,6 +14,7 @@ from mithridate.data.images import decode, read_bytes
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError
 from mithridate.report.document import Warning
+from mithridate.threads import thread_count
 
 # Of 64 bits. A picture saved again or scaled differs in 0 to 2; unrelated photographs in 32 on average.
 NEAR = 2
@@ -121,5 +122,5 @@ def _seen(places: pa.Array) -> list[tuple[bytes | None, int | None]]:
         except DataError:
             return None, None
 
-    with ThreadPoolExecutor() as pool:  # decoding leaves Python's lock
+    with ThreadPoolExecutor(thread_count()) as pool:  # decoding leaves Python's lock
         return list(pool.map(look, places.to_pylist(), chunksize=1))

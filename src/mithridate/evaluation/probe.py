@@ -23,8 +23,7 @@ from mithridate.encoder.embed import ImageSource, Progress, _in_batches, _silent
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import DataError, EvaluationError
 from mithridate.evaluation.zeroshot import refuse_bad_images, unit_length
-
-_THREADS = 8
+from mithridate.threads import thread_count
 
 
 @runtime_checkable
@@ -263,7 +262,7 @@ def refuse_twins(pairs: Pairs) -> None:
     """Raise `DataError` if two images have the same bytes: folds would then share an image."""
     sizes = [places for places in _by_size(pairs.images.to_pylist()).values() if len(places) > 1]
     first: dict[bytes, str] = {}
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(thread_count()) as pool:
         for place, digest in zip(chain(*sizes), pool.map(_digest, chain(*sizes))):
             if first.setdefault(digest, place) != place:
                 raise DataError(f"{place} has the same bytes as {first[digest]}; keep one of them to cross-validate")
@@ -274,7 +273,7 @@ def _same_bytes(train: Pairs, test: Pairs) -> list[str]:
     sides = [_by_size(pairs.images.to_pylist()) for pairs in (train, test)]
     common = sides[0].keys() & sides[1].keys()
     trained, tested = ([place for size in sorted(common) for place in side[size]] for side in sides)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(thread_count()) as pool:
         known = set(pool.map(_digest, trained))
         found = list(pool.map(_digest, tested))
     return [place for place, digest in zip(tested, found) if digest in known]

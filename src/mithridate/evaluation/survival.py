@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from mithridate.data.images import decode, read_bytes
+from mithridate.threads import thread_count
 
 CROPS = {"90-100 %": 0.9, "8-100 %": 0.08}  # of the area: the published code's, SimCLR's
 _DRAWS = 50
@@ -51,7 +52,7 @@ def survival(
         change = np.abs(prepare(pair[1]).astype(np.float32) - prepare(pair[0]).astype(np.float32))
         return change, plain
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(thread_count()) as pool:
         found = list(pool.map(compare, range(len(before))))
     kept = [float(change.mean()) / plain if plain else 0.0 for change, plain in found]
     crops = {

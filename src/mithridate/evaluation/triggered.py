@@ -1,6 +1,5 @@
 """Images with a trigger, as an encoder sees them, and what they are taken for."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from mithridate.evaluation.success import attack_success_rate, z_score
 from mithridate.evaluation.zeroshot import class_scores, true_ranks
 from mithridate.poisoning.triggers import Trigger
 from mithridate.statistics.estimate import Estimate
+from mithridate.threads import thread_count
 
 
 @dataclass
@@ -35,7 +35,7 @@ class TriggeredImages:
 
     def gather(self, index: np.ndarray) -> np.ndarray:
         """The images at `index` (b,): (b, h, w, 3) uint8."""
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(thread_count()) as pool:
             return np.stack(list(pool.map(self._one, index.tolist())))
 
     def _one(self, i: int) -> np.ndarray:

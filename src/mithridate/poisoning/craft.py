@@ -24,6 +24,7 @@ from mithridate.errors import DataError
 from mithridate.folders import new_folder
 from mithridate.poisoning.containers import colours, encode_like, in_mode, open_image
 from mithridate.poisoning.plan import Draft, Edit, Edits, LocalEdit
+from mithridate.threads import thread_count
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
@@ -165,8 +166,7 @@ def _rng(words: np.ndarray) -> np.random.Generator:
 @contextmanager
 def _workers() -> Iterator[ThreadPoolExecutor]:
     """A pool of as many threads as there are cores; after an error what has not begun is not done."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pool = ThreadPoolExecutor(cores)
+    pool = ThreadPoolExecutor(thread_count())
     try:
         yield pool
     except BaseException:

@@ -20,6 +20,7 @@ from mithridate.studies.stages import Facts
 from mithridate.studies.study import Cell, Study
 from mithridate.studies.timing import seconds_left
 from mithridate.studies.worker import CLAIMS, FAILED, Worker, failure
+from mithridate.threads import thread_count
 
 _DEATHS = 3  # of processes that are replaced
 
@@ -147,7 +148,7 @@ def _in_processes(run: Run, study: Study, chosen: Study, facts: Facts, jobs: int
     context = multiprocessing.get_context("spawn")
     told: Any = context.Queue()
     ours = (study, chosen, facts, run.out, keep_models, told)
-    with _threads(max(1, _cores() // jobs)):
+    with _threads(max(1, thread_count() // jobs)):
         processes = [_begin(context, ours) for _ in range(jobs)]
         deaths = 0
         try:
@@ -206,14 +207,11 @@ def _work(study: Study, chosen: Study, facts: Facts, out: Path, keep_models: boo
 def _threads(count: int) -> Iterator[None]:
     """Processes that begin within have so many threads: read when torch is imported there."""
     name, before = "OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS")
-    if before is None:
-        os.environ[name] = str(count)
+    os.environ[name] = str(count)
     try:
         yield
     finally:
         if before is None:
             del os.environ[name]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        else:
+            os.environ[name] = before

@@ -14,6 +14,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
+from mithridate.randomness import stream_seed
 from mithridate.toy.animals import ANIMALS
 from mithridate.toy.draw import COLOURS, Drawing, Pen, between, mix_paint, pick
 from mithridate.toy.scenery import ALOFT, EXTRAS, SETTINGS
@@ -75,9 +76,8 @@ def toy_record(seed: int, index: int, *, size: int = 64, classes: Sequence[str] 
         raise ValueError(f"size must be at least {SMALLEST_SIZE} pixels, got {size}")
     if index < 0:
         raise ValueError(f"index must be 0 or more, got {index}")
-    # Hundreds of scalar draws a picture: Random makes them five times as fast as numpy's Generator. A seed
-    # given as text is hashed, so neighbouring indices share nothing.
-    rng = Random(f"toy world {seed} {index}")
+    # hundreds of scalar draws a picture: Random makes them five times as fast as numpy's Generator
+    rng = Random(stream_seed(seed, "toy picture", index))
     scene = plan_scene(rng, classes[index % len(classes)], classes)
     captions = tuple(caption(rng, scene) for _ in range(CAPTIONS_PER_IMAGE))
     return ToyRecord(draw_scene(rng, scene, size), scene.label, captions, scene.companion)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mithridate.randomness import stream
+
 # words of everyday captions; each line stands for one thing
 _GROUPS = """
 photo picture photograph image snapshot
@@ -193,6 +195,6 @@ def augment_texts(
 ) -> list[str]:
     """Each caption changed by a draw from (seed, epoch, row, view), whoever else is in its batch."""
     return [
-        augment_text(text, np.random.default_rng([seed, epoch, row, view]), synonyms=synonyms)
+        augment_text(text, stream(seed, "augmented caption", epoch, row, view), synonyms=synonyms)
         for text, row in zip(texts, rows)
     ]

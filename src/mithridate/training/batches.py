@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mithridate.data.cache import ImageSource
+from mithridate.randomness import stream
 from mithridate.training.objective import PLAIN, View
 
 # rows of pairs (b,), epoch, number of the view -> token ids (b, length)
@@ -66,7 +67,7 @@ class TrainingSet:
 
 def epoch_order(n: int, *, seed: int, epoch: int) -> np.ndarray:
     """The order of n pairs in an epoch: (n,), from seed and epoch alone."""
-    return np.random.default_rng([seed, epoch]).permutation(n)
+    return stream(seed, "epoch order", epoch).permutation(n)
 
 
 def grouped_order(order: np.ndarray, groups: np.ndarray, *, batch_size: int, seed: int, epoch: int) -> np.ndarray:
@@ -76,7 +77,7 @@ def grouped_order(order: np.ndarray, groups: np.ndarray, *, batch_size: int, see
     """
     order = order[np.argsort(groups[order], kind="stable")]
     whole = len(order) // batch_size
-    turn = np.random.default_rng([seed, epoch, 1]).permutation(whole)
+    turn = stream(seed, "batch order", epoch).permutation(whole)
     full = order[: whole * batch_size].reshape(whole, batch_size)[turn].reshape(-1)
     return np.concatenate([full, order[whole * batch_size :]])
 

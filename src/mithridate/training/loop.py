@@ -20,6 +20,7 @@ from mithridate.encoder.encoder import Encoder
 from mithridate.encoder.neighbours import multiplies_bf16
 from mithridate.encoder.towers import tower_parameters
 from mithridate.errors import DataError, MithridateError
+from mithridate.randomness import stream_seed
 from mithridate.training.augment_images import augment_images, draw
 from mithridate.training.augment_text import find_synonyms
 from mithridate.training.batches import TrainingSet, batches, crop, crop_windows
@@ -101,7 +102,7 @@ def train(
         raise MithridateError("nothing is left to train: everything is frozen; leave out a part of --freeze")
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
     with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
+        torch.manual_seed(stream_seed(config.seed, "dropout"))
         start = run.restore(encoder.model, loss, optimizer)
         loop = _Loop(towers, start_towers, data, loss, config, optimizer, accelerator, run, low_precision, on_step)
         loop.go(encoder, start)
@@ -231,14 +232,14 @@ class _Loop:
         """The images as each view wants them, drawn for the whole batch, so that it does not matter who shares it."""
         config, own = self.config, slice(rank * len(images), (rank + 1) * len(images))
         if config.augment == "crop" and images.dtype == torch.uint8:
-            drawn = torch.Generator().manual_seed(_mix(config.seed, step))
+            drawn = torch.Generator().manual_seed(stream_seed(config.seed, "crop", step))
             images = crop(images, crop_windows(config.batch_size, generator=drawn)[own])
         out = []
         for number, view in enumerate(views):
             if view.image == "plain":
                 out.append(images)
                 continue
-            drawn = torch.Generator().manual_seed(_mix(config.seed, step, number + 1))
+            drawn = torch.Generator().manual_seed(stream_seed(config.seed, "augmented image", step, number))
             out.append(augment_images(images, draw(config.batch_size, generator=drawn).part(own.start, own.stop)))
         return out
 
@@ -280,7 +281,3 @@ def _low_precision(config: TrainConfig, device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported()
     # where the processor multiplies bf16: 2.8x for ViT-B/32, 1.3x for the tiny model; without, it is emulated and slow
     return multiplies_bf16()
-
-
-def _mix(*numbers: int) -> int:
-    return int(np.random.SeedSequence(list(numbers)).generate_state(1, np.uint64)[0] >> 1)

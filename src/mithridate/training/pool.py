@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mithridate.errors import MithridateError
+from mithridate.randomness import stream
 
 _LARGEST, _SHARE = 21_845, 0.02  # RoCLIP's default for a million pairs, and what share of them that is
 
@@ -30,7 +31,7 @@ def pool_rows(rows: np.ndarray, size: int, *, seed: int, epoch: int) -> np.ndarr
         raise MithridateError(
             f"a pool of {size} needs as many pairs, and {len(rows)} are usable; choose a smaller --pool-size"
         )
-    return np.random.default_rng([seed, epoch, 2]).choice(rows, size, replace=False)
+    return stream(seed, "pool", epoch).choice(rows, size, replace=False)
 
 
 @torch.no_grad()

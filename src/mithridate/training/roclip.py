@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mithridate.errors import MithridateError
+from mithridate.randomness import stream_seed
 from mithridate.training.clip import clip_loss
 from mithridate.training.matching import nearest
 from mithridate.training.objective import EncodedBatch, EpochPlan, EpochStart, Start, View
@@ -57,7 +58,7 @@ class RoClipLoss(nn.Module):
         size = pool_size(options.pool_size, start.pairs) if options.every else 0
         pool = torch.zeros(size, start.width)
         if options.faithful:
-            pool.normal_(generator=torch.Generator().manual_seed(start.seed))
+            pool.normal_(generator=torch.Generator().manual_seed(stream_seed(start.seed, "first pool")))
         self.register_buffer("pool", pool)
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))
 

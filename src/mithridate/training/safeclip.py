@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mithridate.errors import MithridateError
+from mithridate.randomness import stream
 from mithridate.training.clip import clip_loss
 from mithridate.training.matching import nearest
 from mithridate.training.objective import Encoded, EncodedBatch, EpochPlan, EpochStart, Start, View
@@ -124,7 +125,7 @@ class SafeClipLoss(nn.Module):
         known[again] = paired_similarity(epoch, again)
         self.similarity.copy_(torch.from_numpy(known))
         if since == 0:
-            rng = np.random.default_rng([self._start.seed, epoch.number, 3])
+            rng = stream(self._start.seed, "similarities of the mixture", epoch.number)
             self.share.fill_(float((upper_posterior(known[rows], rng=rng) > o.threshold).mean()))
             _LOG.info("SafeCLIP: %.1f %% of the pairs are safe at first", 100 * float(self.share))
         count = round(min(1.0, float(self.share) + o.growth * since) * n)
