@@ -18,15 +18,15 @@ import pytest
 from mithridate.cli import main
 from mithridate.errors import AttackError, StudyError
 from mithridate.report.document import read_report
-from mithridate.studies.claims import Claims
+from mithridate.studies.analysis.outcomes import read_outcomes
 from mithridate.studies.graph import Graph
-from mithridate.studies.load import study_of
-from mithridate.studies.located import parse_located
+from mithridate.studies.locks import Locks
 from mithridate.studies.measure import _by_image
-from mithridate.studies.outcomes import read_outcomes
 from mithridate.studies.record import open_folder, read_folder
 from mithridate.studies.run import run_study
-from mithridate.studies.stages import Facts, Kept, Trained, key_of, measured
+from mithridate.studies.spec.load import study_of
+from mithridate.studies.spec.located import parse_located
+from mithridate.studies.stages import FilteredPairs, InputFingerprints, TrainedModel, key_of, measured
 from mithridate.studies.store import share_of
 from mithridate.studies.timing import seconds_by_trial, seconds_left, seconds_spent
 from mithridate.studies.worker import failure
@@ -112,7 +112,7 @@ def done(tmp_path_factory):
 
 
 def test_cells_share_what_is_the_same():
-    found = [measured(cell, Facts({})) for cell in study().cells]
+    found = [measured(cell, InputFingerprints({})) for cell in study().cells]
     assert len({key_of(one.clean) for one in found[:3]}) == 1
     assert key_of(found[0].model) == key_of(found[0].clean)  # without attack and defence it is the clean cell
     assert len({key_of(one.model) for one in found}) == len(found)
@@ -121,7 +121,7 @@ def test_cells_share_what_is_the_same():
 
 def test_a_key_is_of_all_that_decides_and_of_nothing_else():
     cell = study().cells[1]
-    key = key_of(measured(cell, Facts({})).model)
+    key = key_of(measured(cell, InputFingerprints({})).model)
     for other in (
         replace(cell, seed=1),
         replace(cell, attack=replace(cell.attack, count=5)),
@@ -129,11 +129,11 @@ def test_a_key_is_of_all_that_decides_and_of_nothing_else():
         replace(cell, data=replace(cell.data, share=0.5)),
         replace(cell, data=replace(cell.data, toy=replace(cell.data.toy, offset=1))),
     ):
-        assert key_of(measured(other, Facts({})).model) != key
+        assert key_of(measured(other, InputFingerprints({})).model) != key
     same_model = replace(cell, experiment="x", axes=(("a", 1),), measures=("epochs", "probe"))
-    assert key_of(measured(same_model, Facts({})).model) == key
+    assert key_of(measured(same_model, InputFingerprints({})).model) == key
     saved = replace(cell, train=replace(cell.train, checkpoint_every=7))
-    assert key_of(measured(saved, Facts({})).model) == key
+    assert key_of(measured(saved, InputFingerprints({})).model) == key
 
 
 def test_what_looks_on_has_seen_neither_pairs_nor_poison():
@@ -149,9 +149,9 @@ experiments:
     repair: {train: repair-1e-4}
 """
     )
-    found = measured(study(text).cells[0], Facts({}))
+    found = measured(study(text).cells[0], InputFingerprints({}))
     kept = found.kept
-    assert isinstance(kept, Kept) and isinstance(kept.embedded.encoder, Trained)
+    assert isinstance(kept, FilteredPairs) and isinstance(kept.embedded.encoder, TrainedModel)
     worlds = {
         "data": found.test.world.seed,
         "start": found.clean.start.pairs.world.seed,
@@ -183,7 +183,7 @@ def test_a_share_is_of_each_class_alike(train_pairs):
 
 
 def test_a_claim_is_of_one_process(tmp_path):
-    mine, other = Claims(tmp_path), Claims(tmp_path)
+    mine, other = Locks(tmp_path), Locks(tmp_path)
     assert mine.take("a") and not other.take("a") and other.take("b")
     assert mine.others().keys() == {"a", "b"}
     mine.release("a")
@@ -191,9 +191,9 @@ def test_a_claim_is_of_one_process(tmp_path):
 
 
 def test_a_claim_of_a_dead_process_is_taken_over(tmp_path):
-    code = "import sys, pathlib, mithridate.studies.claims as c; c.Claims(pathlib.Path(sys.argv[1])).take('a')"
+    code = "import sys, pathlib, mithridate.studies.locks as c; c.Locks(pathlib.Path(sys.argv[1])).take('a')"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
-    first, second = Claims(tmp_path), Claims(tmp_path)
+    first, second = Locks(tmp_path), Locks(tmp_path)
     assert not first.others()
     assert first.take("a") and not second.take("a")
     assert len(list(tmp_path.glob("a.*"))) == 2
@@ -202,17 +202,17 @@ def test_a_claim_of_a_dead_process_is_taken_over(tmp_path):
 
 
 def test_a_claim_of_another_machine_is_taken_over_when_it_is_touched_no_more(tmp_path, monkeypatch):
-    monkeypatch.setattr("mithridate.studies.claims._own", lambda: {"machine": "other", "host": "x", "pid": 1})
-    monkeypatch.setattr("mithridate.studies.claims.BEAT", 0.2)
+    monkeypatch.setattr("mithridate.studies.locks._own", lambda: {"machine": "other", "host": "x", "pid": 1})
+    monkeypatch.setattr("mithridate.studies.locks.BEAT", 0.2)
     lost = Event()
-    asleep = Claims(tmp_path, lost=lost.set)
+    asleep = Locks(tmp_path, lost=lost.set)
     assert asleep.take("a")
     asleep.held.clear()
     monkeypatch.undo()
-    assert not Claims(tmp_path).take("a")
+    assert not Locks(tmp_path).take("a")
     old = time.time() - 3600
     os.utime(tmp_path / "a.0", (old, old))
-    assert Claims(tmp_path).take("a")
+    assert Locks(tmp_path).take("a")
     asleep.held["a"] = tmp_path / "a.0"
     assert lost.wait(30)
 
@@ -221,7 +221,7 @@ def test_many_threads_and_one_claim(tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(8) as pool:
-        taken = list(pool.map(lambda _: Claims(tmp_path).take("a"), range(64)))
+        taken = list(pool.map(lambda _: Locks(tmp_path).take("a"), range(64)))
     assert sum(taken) == 1
 
 
@@ -293,13 +293,13 @@ def test_a_finished_study_does_nothing(done):
     ran = run_study(study(), out)
     assert (ran.done, ran.of, ran.failed) == (5, 5, ())
     assert keys(out) == before
-    graph = Graph.of(study().cells, Facts({}), out)
+    graph = Graph.of(study().cells, InputFingerprints({}), out)
     assert not graph.left() and seconds_left(graph) == 0
 
 
 def test_time_left_is_told_by_what_is_done_else_by_a_few_steps(done, tmp_path):
     more = study(FILE, seeds=(0, 1))
-    half, none = (Graph.of(more.cells, Facts({}), out) for out in (done[0], tmp_path))
+    half, none = (Graph.of(more.cells, InputFingerprints({}), out) for out in (done[0], tmp_path))
     assert 0 < (seconds_left(half) or 0) < 1000
     assert seconds_left(none) is None
     assert (seconds_by_trial(none) or 0) > 0
@@ -311,7 +311,7 @@ def test_weights_and_poisoned_sets_that_no_cell_needs_are_gone(done):
     assert not list(out.glob("stages/models/*/*.pt"))
     assert not list(out.glob("stages/poison/*"))
     assert list(out.glob("stages/models/*/metrics.jsonl"))
-    assert not list(out.glob("claims/*"))
+    assert not list(out.glob("locks/*"))
 
 
 def test_a_cell_more_does_what_it_needs_again_and_nothing_else(done, tmp_path):
@@ -367,7 +367,9 @@ def test_a_failed_cell_is_reported_and_stops_no_other(tmp_path, monkeypatch):
     ((cell, message),) = ran.failed
     assert cell.axis["attack"] == "much"
     assert message.startswith("5,000 pairs of class sheep are asked for, it has")
-    (path,) = {p.name for p in (tmp_path / "out" / "failed").iterdir()} - {f"{key_of(measured(cell, Facts({})))}.json"}
+    (path,) = {p.name for p in (tmp_path / "out" / "failed").iterdir()} - {
+        f"{key_of(measured(cell, InputFingerprints({})))}.json"
+    }
     assert "Traceback" in (failure(tmp_path / "out", path.removesuffix(".json")) or {})["traceback"]
     # tried again when it is run again
     monkeypatch.setattr("mithridate.studies.work.poison", _fails)
@@ -487,7 +489,7 @@ def claimed_by_others(out, than=()):
     """Waits until a process has claimed a stage."""
     end = time.monotonic() + 600
     while time.monotonic() < end:
-        found = [who["pid"] for who in Claims(out / "claims").others().values() if who["pid"] not in than]
+        found = [who["pid"] for who in Locks(out / "claims").others().values() if who["pid"] not in than]
         if found:
             return found[0]
         time.sleep(0.05)
@@ -528,7 +530,7 @@ def test_a_study_killed_ten_times_ends_in_the_same_numbers(tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert len(keys(out)) == len(set(keys(out)))
     same(read_outcomes(study(KILLED), out), read_outcomes(study(KILLED), whole))
-    assert not Claims(out / "claims").others()
+    assert not Locks(out / "claims").others()
     assert not list(out.glob("stages/*/.*"))
 
 

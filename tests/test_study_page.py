@@ -17,8 +17,8 @@ WIDTHS = (400, 1600)
 def page(tmp_path_factory):
     from dataclasses import replace
 
-    from mithridate.studies.page import write_study
-    from mithridate.studies.study import Experiment, ShowFigure, ShowTable
+    from mithridate.studies.render.page import write_study
+    from mithridate.studies.spec.study import Experiment, ShowFigure, ShowTable
 
     folder = tmp_path_factory.mktemp("study")
     outcomes = evaluated(folder / "e")

@@ -18,7 +18,17 @@ import pytest
 from mithridate.errors import DataError
 from mithridate.report.document import Curve, Figure, Published, Report, Table, read_report
 from mithridate.statistics.estimate import Estimate
-from mithridate.studies.study import Cell, Claim, Data, Experiment, ShowFigure, ShowTable, Start, Study, Toy
+from mithridate.studies.spec.study import (
+    Cell,
+    Claim,
+    DataSpec,
+    Experiment,
+    ShowFigure,
+    ShowTable,
+    StartSpec,
+    Study,
+    ToySpec,
+)
 from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
 
@@ -31,14 +41,22 @@ def outcome(
     """An outcome; `hit_clean=[1, 0]` is Hit@10 of the clean model, `hit=...` of the poisoned one."""
     names = {"hit": "Hit@10", "asr": "ASR", "rank": "MinRank", "ir": "IR@10", "shift_image": "shift image"}
     cell = Cell(
-        experiment, tuple(axes.items()), seed, Data(toy=Toy()), Start(), None, Clip(), TrainConfig(), measures=()
+        experiment,
+        tuple(axes.items()),
+        seed,
+        DataSpec(toy=ToySpec()),
+        StartSpec(),
+        None,
+        Clip(),
+        TrainConfig(),
+        measures=(),
     )
     found = {}
     for key, array in values.items():
         name, _, model = key.rpartition("_") if key.endswith(("_clean", "_start")) else (key, "", "poisoned")
         array = array if isinstance(array, dict) else {last: array}
         found |= {(model, epoch, names[name]): np.asarray(a) for epoch, a in array.items()}
-    from mithridate.studies.outcomes import Outcome
+    from mithridate.studies.analysis.outcomes import Outcome
 
     return Outcome(cell, last, found, chance or {}, estimates or {}, numbers or {}, Path("none"), same)
 
@@ -139,7 +157,7 @@ def made_study(outcomes, text="Success against count", **more):
 
 
 def test_a_where_names_cells():
-    from mithridate.studies.select import chosen, grouped, labels
+    from mithridate.studies.analysis.select import chosen, grouped, labels
 
     outcomes = [outcome({"attack": a, "attack.rate": r}, hit=[1, 0]) for a in ("II", "I", "III") for r in (0.01, 0.001)]
 
@@ -159,7 +177,7 @@ def test_a_where_names_cells():
 
 def test_one_seed_has_the_interval_of_its_units():
     from mithridate.statistics.intervals import wilson
-    from mithridate.studies.select import combine
+    from mithridate.studies.analysis.select import combine
 
     one = [outcome({}, hit=rate_of(45, 50), rank=np.arange(50))]
     assert combine(one, "Hit@10") == wilson(45, 50)
@@ -173,7 +191,7 @@ def test_one_seed_has_the_interval_of_its_units():
 def test_several_seeds_are_bootstrapped_over_both_levels():
     from mithridate.statistics.intervals import wilson
     from mithridate.statistics.seeds import hierarchical_bootstrap
-    from mithridate.studies.select import combine
+    from mithridate.studies.analysis.select import combine
 
     arrays = [rate_of(k, 40) for k in (30, 34, 38)]
     outcomes = [outcome({}, seed, hit=array) for seed, array in enumerate(arrays)]
@@ -187,7 +205,7 @@ def test_several_seeds_are_bootstrapped_over_both_levels():
 
 
 def test_several_cells_are_taken_together_by_seed():
-    from mithridate.studies.select import units
+    from mithridate.studies.analysis.select import units
 
     cells = [outcome({"rate": r}, seed, hit=[r, seed]) for r in (0, 1) for seed in (0, 1)]
     assert {seed: list(values) for seed, values in units(cells, "Hit@10", "poisoned").items()} == {
@@ -199,7 +217,7 @@ def test_several_cells_are_taken_together_by_seed():
 
 
 def test_what_a_cell_has_one_of():
-    from mithridate.studies.select import combine
+    from mithridate.studies.analysis.select import combine
 
     given = Estimate(0.9, 0.8, 0.95, 100)
     one = [outcome({}, 0, estimates={"AUROC": given}, numbers={"pairs": 10})]
@@ -218,7 +236,7 @@ def test_what_a_cell_has_one_of():
 
 
 def judged(outcomes, **claim):
-    from mithridate.studies.verdicts import judge
+    from mithridate.studies.analysis.verdicts import judge
 
     return judge(Claim(says="", **{"measure": "Hit@10", **claim}), outcomes)
 
@@ -377,7 +395,7 @@ def test_every_label_is_tested_and_corrected():
     ],
 )
 def test_a_verdict_is_a_sentence(claim, told):
-    from mithridate.studies.words import findings
+    from mithridate.studies.render.words import findings
 
     outcomes = [
         outcome({"attack": a}, hit=rate_of(k, 100), hit_clean=rate_of(10, 100), ir=rate_of(20, 100))
@@ -389,7 +407,7 @@ def test_a_verdict_is_a_sentence(claim, told):
 
 
 def test_rates_that_never_vary_have_a_width_all_the_same():
-    from mithridate.studies.select import combine
+    from mithridate.studies.analysis.select import combine
 
     same = [outcome({}, s, same=False, hit=rate_of(27, 27), hit_clean=rate_of(2, 20)) for s in range(3)]
     assert combine(same, "Hit@10").low < 0.97
@@ -404,7 +422,7 @@ def test_rates_that_never_vary_have_a_width_all_the_same():
 
 
 def test_intervals_stay_where_numbers_can_be():
-    from mithridate.studies.select import combine
+    from mithridate.studies.analysis.select import combine
 
     rng = np.random.default_rng(0)
     outcomes = [
@@ -419,7 +437,7 @@ def test_intervals_stay_where_numbers_can_be():
 
 
 def test_every_published_number_is_well_formed_and_says_where_it_stands():
-    from mithridate.studies.published import published_names, read_published
+    from mithridate.studies.analysis.published import published_names, read_published
 
     assert {"mmpoison-attacks", "mmpoison-utility", "roclip", "safeclip-attacks", "par"} <= set(published_names())
     for name in published_names():
@@ -433,7 +451,7 @@ def test_every_published_number_is_well_formed_and_says_where_it_stands():
 
 
 def test_published_numbers_by_hand():
-    from mithridate.studies.published import read_published
+    from mithridate.studies.analysis.published import read_published
 
     attacks = read_published("mmpoison-attacks")
     assert attacks.datasets == ("Flickr-PASCAL", "COCO")
@@ -464,7 +482,7 @@ def test_published_numbers_by_hand():
     ],
 )
 def test_a_wrong_published_file_is_refused(change, match):
-    from mithridate.studies.published import parse_published
+    from mithridate.studies.analysis.published import parse_published
 
     row = {"where": {}, "dataset": "d", "measure": "ASR", "model": "poisoned", "value": 0.5, "source": "T1", "tag": "V"}
     raw = {"set": "a", "paper": "p", "version": "v", "rows": [row]}
@@ -486,7 +504,7 @@ def columns(table):
 
 
 def test_a_table_has_a_row_a_combination_and_chance_once():
-    from mithridate.studies.tables import study_table
+    from mithridate.studies.render.tables import study_table
 
     shown = ShowTable(rows=("objective", "attack.count", "model"), measures=("ASR", "AUROC", "pairs"))
     table = study_table(shown, made_outcomes(), name="t")
@@ -501,7 +519,7 @@ def test_a_table_has_a_row_a_combination_and_chance_once():
 
 
 def test_models_and_epochs_are_axes_or_columns():
-    from mithridate.studies.tables import study_table
+    from mithridate.studies.render.tables import study_table
 
     outcomes = made_outcomes()
     wide = study_table(ShowTable(rows=("objective",), measures=("ASR",)), outcomes, name="t")
@@ -514,7 +532,7 @@ def test_models_and_epochs_are_axes_or_columns():
 
 
 def test_published_numbers_stand_beside_ours():
-    from mithridate.studies.tables import study_table
+    from mithridate.studies.render.tables import study_table
 
     outcomes = [outcome({"attack": a}, hit=rate_of(k, 1000)) for a, k in (("I", 970), ("II", 500), ("other", 10))]
     shown = ShowTable(rows=("attack",), measures=("Hit@10",), published="mmpoison-attacks")
@@ -536,7 +554,7 @@ def test_published_numbers_look_like_this():
 
 
 def test_lines_have_intervals_and_chance_behind_them():
-    from mithridate.studies.figures import study_figure
+    from mithridate.studies.render.figures import study_figure
 
     outcomes = made_outcomes()
     shown = ShowFigure(kind="line", x="attack.count", y="ASR", series=("objective", "model"), log=True)
@@ -555,7 +573,7 @@ def test_lines_have_intervals_and_chance_behind_them():
 
 
 def test_a_matrix_has_a_diagonal():
-    from mithridate.studies.figures import study_figure
+    from mithridate.studies.render.figures import study_figure
 
     pairs = [(a, b) for a in "abc" for b in "abc" if a != b]
     outcomes = [outcome({"source": a, "target": b}, hit=rate_of(i, 10)) for i, (a, b) in enumerate(pairs)]
@@ -567,7 +585,7 @@ def test_a_matrix_has_a_diagonal():
 
 
 def test_points_have_the_intervals_of_both():
-    from mithridate.studies.figures import study_figure
+    from mithridate.studies.render.figures import study_figure
 
     figure = study_figure(
         ShowFigure(kind="points", x="IR@10", y="ASR", series=("objective",)), made_outcomes(), name="f"
@@ -586,7 +604,7 @@ def evaluated(folder, points=2_000):
 
 
 def test_a_figure_of_an_evaluation_is_taken_by_name_and_thinned(tmp_path):
-    from mithridate.studies.figures import study_figure
+    from mithridate.studies.render.figures import study_figure
 
     outcomes = evaluated(tmp_path / "e")
     figure = study_figure(ShowFigure(kind="report", name="map"), outcomes, name="f")
@@ -686,7 +704,7 @@ def files(folder):
 
 
 def test_a_study_is_written_whole_and_the_same_again(tmp_path):
-    from mithridate.studies.page import write_study
+    from mithridate.studies.render.page import write_study
 
     outcomes = evaluated(tmp_path / "e")
     failed = [(outcomes[0].cell, "RuntimeError: <b>no</b>")]
@@ -737,7 +755,7 @@ def replace_figure(study, name):
 
 def test_nothing_measured_is_a_page_too(tmp_path):
     from mithridate.report.console import print_report
-    from mithridate.studies.page import write_study
+    from mithridate.studies.render.page import write_study
 
     study = made_study(made_outcomes())
     page = write_study(study, [], tmp_path / "out")
@@ -748,7 +766,7 @@ def test_nothing_measured_is_a_page_too(tmp_path):
 
 
 def test_a_page_too_heavy_is_made_lighter(tmp_path, monkeypatch):
-    from mithridate.studies import page
+    from mithridate.studies.render import page
 
     outcomes = evaluated(tmp_path / "e")
     study = replace_figure(made_study(outcomes), "map")

@@ -55,11 +55,11 @@ if TYPE_CHECKING:
     from mithridate.poisoning.triggers import TRIGGERS, parse_trigger
     from mithridate.report.document import Report, read_report
     from mithridate.report.write import write_report
-    from mithridate.studies.load import read_study
-    from mithridate.studies.outcomes import read_outcomes
-    from mithridate.studies.page import write_study
+    from mithridate.studies.analysis.outcomes import read_outcomes
+    from mithridate.studies.render.page import write_study
     from mithridate.studies.run import run_study
-    from mithridate.studies.study import Study
+    from mithridate.studies.spec.load import read_study
+    from mithridate.studies.spec.study import Study
     from mithridate.toy.world import write_toy_world
     from mithridate.training.augment_only import AugmentOnly
     from mithridate.training.cleanclip import CleanClip
@@ -109,7 +109,7 @@ _WHERE = {
     "Scores": "audit.scores",
     "SingleImage": "poisoning.relabel",
     "SingleLabel": "poisoning.relabel",
-    "Study": "studies.study",
+    "Study": "studies.spec.study",
     "SurrogateEncoder": "encoder.surrogate",
     "TRIGGERS": "poisoning.triggers",
     "Targeted": "poisoning.targeted",
@@ -134,10 +134,10 @@ _WHERE = {
     "read_keep_list": "audit.keep",
     "read_labelled": "data.labelled",
     "read_manifest": "poisoning.manifest",
-    "read_outcomes": "studies.outcomes",
+    "read_outcomes": "studies.analysis.outcomes",
     "read_pairs": "data.read",
     "read_report": "report.document",
-    "read_study": "studies.load",
+    "read_study": "studies.spec.load",
     "read_truth": "poisoning.foreign",
     "run_study": "studies.run",
     "save_encoder": "encoder.encoder",
@@ -147,7 +147,7 @@ _WHERE = {
     "write_filtered": "audit.output",
     "write_manifest": "poisoning.manifest",
     "write_report": "report.write",
-    "write_study": "studies.page",
+    "write_study": "studies.render.page",
     "write_toy_world": "toy.world",
     "write_trigger_test": "poisoning.trigger_test",
     "zero_shot": "evaluation.zeroshot",

@@ -12,18 +12,19 @@ from tyro.conf import Positional, arg
 
 from mithridate.cli.common import Threads, emit, parse
 from mithridate.errors import MithridateError
-from mithridate.studies.cells import selected
-from mithridate.studies.claims import Claims
-from mithridate.studies.facts import find_facts, read_facts
+from mithridate.studies.analysis.outcomes import Outcome, read_outcomes
 from mithridate.studies.graph import Graph
-from mithridate.studies.load import preset_names, read_study, study_path
-from mithridate.studies.outcomes import Outcome, read_outcomes
+from mithridate.studies.inputs import fingerprint_inputs, read_fingerprints
+from mithridate.studies.locks import Locks
 from mithridate.studies.record import read_folder, refuse_other
-from mithridate.studies.run import Progress, Ran, run_study
+from mithridate.studies.run import run_study
+from mithridate.studies.session import CellProgress, RunSummary
+from mithridate.studies.spec.cells import selected
+from mithridate.studies.spec.load import preset_names, read_study, study_path
+from mithridate.studies.spec.study import Cell, Study
 from mithridate.studies.stages import KINDS
-from mithridate.studies.study import Cell, Study
 from mithridate.studies.timing import seconds_by_trial, seconds_left, seconds_spent
-from mithridate.studies.worker import CLAIMS, failure
+from mithridate.studies.worker import LOCKS, failure
 
 _HEADLINE = ("Hit@10", "ASR", "PSR", "AUROC", "IR@10")
 
@@ -76,7 +77,7 @@ class StudyCommand:
         # under torchrun the first process speaks for all
         return self._finish(study, ran) if os.environ.get("RANK", "0") == "0" else 0
 
-    def _finish(self, study: Study, ran: Ran) -> int:
+    def _finish(self, study: Study, ran: RunSummary) -> int:
         for cell, message in ran.failed:
             print(f"mithridate: failed: {_name(cell)}: {message}", file=sys.stderr)
         outcomes = read_outcomes(study, self.out)
@@ -94,7 +95,7 @@ class StudyCommand:
 
     def _tell(self, study: Study) -> None:
         chosen = selected(study, self.only)
-        graph = Graph.of(chosen.cells, find_facts(chosen), self.out)
+        graph = Graph.of(chosen.cells, fingerprint_inputs(chosen), self.out)
         rows = _experiments(chosen, graph)
         left = Counter(KINDS[type(task.stage)] for task in graph.left())
         seconds, how = seconds_left(graph), "by what is done"
@@ -114,7 +115,7 @@ class StudyCommand:
 
 
 def _write(study: Study, outcomes: list[Outcome], out: Path, failed: Sequence[tuple[Cell, str]]) -> Path:
-    from mithridate.studies.page import write_study
+    from mithridate.studies.render.page import write_study
 
     reached = {outcome.cell.experiment for outcome in outcomes} | {cell.experiment for cell, _ in failed}
     shown = tuple(experiment for experiment in study.experiments if experiment.name in reached)
@@ -122,7 +123,7 @@ def _write(study: Study, outcomes: list[Outcome], out: Path, failed: Sequence[tu
     return write_study(replace(study, experiments=shown), outcomes, out, seconds=seconds, failed=failed)
 
 
-def _line(progress: Progress, study: Study, out: Path) -> str:
+def _line(progress: CellProgress, study: Study, out: Path) -> str:
     begin = f"{progress.done} of {progress.of}, {_name(progress.cell)}"
     if progress.failed is not None:
         return f"{begin}: FAILED: {progress.failed}"
@@ -192,13 +193,13 @@ class Status:
     def run(self) -> int:
         study = read_folder(self.folder)
         try:
-            graph = Graph.of(study.cells, read_facts(self.folder), self.folder)
+            graph = Graph.of(study.cells, read_fingerprints(self.folder), self.folder)
         except KeyError as error:
             raise MithridateError(f"{self.folder} has not read its data yet; look again in a minute") from error
         rows = _experiments(study, graph)
         working = [
             f"{KINDS[type(graph.tasks[key].stage)]} {key} by process {who['pid']} on {who['host']}"
-            for key, who in Claims(self.folder / CLAIMS).others().items()
+            for key, who in Locks(self.folder / LOCKS).others().items()
             if key in graph.tasks
         ]
         failed = {

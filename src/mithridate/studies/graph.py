@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mithridate.studies.stages import KINDS, Facts, Stage, key_of, measured, needs
+from mithridate.studies.spec.study import Cell
+from mithridate.studies.stages import KINDS, InputFingerprints, Stage, key_of, measured, needs
 from mithridate.studies.store import has
-from mithridate.studies.study import Cell
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Graph:
     _there: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, cells: Iterable[Cell], facts: Facts, out: Path) -> "Graph":
+    def of(cls, cells: Iterable[Cell], facts: InputFingerprints, out: Path) -> "Graph":
         graph = cls()
         keys: dict[Stage, str] = {}
         for cell in cells:

@@ -20,13 +20,13 @@ from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.plan import Goal
 from mithridate.report.document import Report
 from mithridate.statistics.intervals import chance_hit, chance_min_rank
-from mithridate.studies.stages import Classified, Measured, Trained
+from mithridate.studies.stages import ClassifiedImages, MeasuredCell, TrainedModel
 from mithridate.studies.store import STAGE, Store, write_json
 
 VALUES, REPORT, FOUND = "values.npz", "report.json", "found.json"
 
 
-def measure(stage: Measured, store: Store, folder: Path) -> None:
+def measure(stage: MeasuredCell, store: Store, folder: Path) -> None:
     """Write into `folder` what `outcomes.py` reads: values of units, what else was found, the report."""
     test, cache = store.pairs(stage.test), store.cache(stage.test)
     manifest = None if stage.poison is None else store.manifest(stage.poison)
@@ -41,7 +41,7 @@ def measure(stage: Measured, store: Store, folder: Path) -> None:
     others += [("start", stage.start, None)] if stage.start is not None else []
     for name, model, epoch in others:
         assert model is not None
-        encoder = store.encoder(model, epoch) if isinstance(model, Trained) else store.encoder(model)
+        encoder = store.encoder(model, epoch) if isinstance(model, TrainedModel) else store.encoder(model)
         alone = evaluate(encoder, test, manifest, seed=stage.seed, cache=cache)
         for measure, found in attacked.values(alone, "poisoned" if manifest else "model").items():
             values[name.split()[0], epoch or last, measure] = found
@@ -66,14 +66,14 @@ def measure(stage: Measured, store: Store, folder: Path) -> None:
     write_json(folder / FOUND, told)
 
 
-def _repaired(stage: Measured) -> bool:
+def _repaired(stage: MeasuredCell) -> bool:
     """Whether the epochs are those of a repair, which began at another model than the start."""
     return stage.model.start != stage.clean.start
 
 
-def _numbers(stage: Measured, store: Store, manifest: Manifest | None) -> dict[str, float]:
+def _numbers(stage: MeasuredCell, store: Store, manifest: Manifest | None) -> dict[str, float]:
     trained, seconds, pairs = stage.model, 0.0, 0
-    while isinstance(trained, Trained) and trained != stage.clean.start:
+    while isinstance(trained, TrainedModel) and trained != stage.clean.start:
         told = json.loads((store.folder(trained) / STAGE).read_text(encoding="utf-8"))
         # the pairs of the training that may be poisoned, not of the repair after it
         seconds, pairs = seconds + told["seconds"], told["pairs"]
@@ -194,7 +194,7 @@ def _mean(parts: list[tuple[int, float]]) -> float:
 # --- classification ---------------------------------------------------------------------------------
 
 
-def classify(stage: Classified, store: Store) -> dict[str, np.ndarray]:
+def classify(stage: ClassifiedImages, store: Store) -> dict[str, np.ndarray]:
     """Whether each test image of one class is classified rightly: by prompts, by a probe on clean training images."""
     test, cache = _of_one_class(store.pairs(stage.test)), store.cache(stage.test)
     model = store.encoder(stage.model)
@@ -222,7 +222,7 @@ def _of_one_class(pairs: Pairs) -> Pairs:
     return first.where(np.array([len(found or ()) == 1 for found in first.labels.to_pylist()], bool))
 
 
-def _chance_of_classes(stage: Measured, test: Pairs) -> dict[str, float]:
+def _chance_of_classes(stage: MeasuredCell, test: Pairs) -> dict[str, float]:
     if not stage.classified:
         return {}
     classes = max(1, len(_of_one_class(test).classes))

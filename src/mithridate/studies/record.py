@@ -8,11 +8,11 @@ from typing import Any
 
 from mithridate.errors import StudyError
 from mithridate.folders import write_atomically
-from mithridate.studies.load import study_of
-from mithridate.studies.located import read_located
+from mithridate.studies.spec.load import study_of
+from mithridate.studies.spec.located import read_located
+from mithridate.studies.spec.study import Study
 from mithridate.studies.stages import plain_of
 from mithridate.studies.store import write_json
-from mithridate.studies.study import Study
 
 RECORD, FILE = "study.json", "study.yaml"
 

@@ -2,50 +2,24 @@
 
 import multiprocessing
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mithridate.errors import StudyError
-from mithridate.studies.cells import selected
-from mithridate.studies.claims import Claims
-from mithridate.studies.facts import begin_folder
 from mithridate.studies.graph import Graph
-from mithridate.studies.stages import Facts
-from mithridate.studies.study import Cell, Study
-from mithridate.studies.timing import seconds_left
-from mithridate.studies.worker import CLAIMS, FAILED, Worker, failure
+from mithridate.studies.inputs import begin_folder
+from mithridate.studies.session import CellProgress, RunSummary, StudyRun
+from mithridate.studies.spec.cells import selected
+from mithridate.studies.spec.study import Study
+from mithridate.studies.stages import InputFingerprints
+from mithridate.studies.worker import Worker
 from mithridate.threads import thread_count
 
 _DEATHS = 3  # of processes that are replaced
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A cell that was finished, or failed: how many of all are done, and how many seconds the rest may take."""
-
-    cell: Cell
-    key: str
-    failed: str | None
-    done: int
-    of: int
-    seconds: float  # since the run began
-    left: float | None
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a run left: `failed` cells with what went wrong."""
-
-    done: int
-    of: int
-    seconds: float
-    failed: tuple[tuple[Cell, str], ...] = ()
 
 
 def run_study(
@@ -57,8 +31,8 @@ def run_study(
     keep_models: bool = False,
     text: str | None = None,
     data: str | None = None,
-    on_cell: Callable[[Progress], None] = lambda progress: None,
-) -> Ran:
+    on_cell: Callable[[CellProgress], None] = lambda progress: None,
+) -> RunSummary:
     """Train and measure every cell of `study` that is not done in `out`, in `jobs` processes.
 
     Others may work on `out` at the same time; what they do is not done again, and waited for. Killed and started
@@ -78,7 +52,7 @@ def run_study(
             raise StudyError("under torchrun the processes train together; leave out --jobs")
         return run_together(study, chosen, out, keep_models=keep_models, text=text, data=data, on_cell=on_cell)
     facts = begin_folder(study, out, text=text, data=data)
-    run = Run.begin(study, chosen, out, facts, on_cell, jobs=jobs)
+    run = StudyRun.begin(study, chosen, out, facts, on_cell, jobs=jobs)
     if run.left():
         if jobs == 1:
             Worker(run.graph, out, run.wanted, tell=run.tell, keep_models=keep_models).run()
@@ -87,63 +61,12 @@ def run_study(
     return run.end(keep=keep_models)
 
 
-@dataclass
-class Run:
-    """What the process that was started knows of a run."""
-
-    graph: Graph
-    wanted: list[str]
-    out: Path
-    on_cell: Callable[[Progress], None]
-    begun: float = field(default_factory=time.perf_counter)
-    jobs: int = 1
-
-    @classmethod
-    def begin(
-        cls, study: Study, chosen: Study, out: Path, facts: Facts, on_cell: Callable[[Progress], None], *, jobs: int = 1
-    ) -> "Run":
-        graph = Graph.of(study.cells, facts, out)
-        wanted = list(Graph.of(chosen.cells, facts, out).cells)
-        run = cls(graph, wanted, out, on_cell, jobs=jobs)
-        for path in (out / FAILED).glob("*.json"):  # tried again
-            path.unlink(missing_ok=True)
-        if (out / CLAIMS).is_dir():
-            Claims(out / CLAIMS).sweep()
-        return run
-
-    def done(self) -> int:
-        return sum(self.graph.has(key) for key in self.wanted)
-
-    def left(self) -> int:
-        return len(self.wanted) - self.done()
-
-    def tell(self, what: str, key: str, _seconds: float) -> None:
-        done, seconds = self.done(), time.perf_counter() - self.begun
-        told = failure(self.out, key) if what == "failed" else None
-        message = None if what != "failed" else (told or {}).get("error", "it failed")
-        left = seconds_left(self.graph, self.wanted)
-        left = None if left is None else left / self.jobs
-        self.on_cell(Progress(self.graph.cells[key][0], key, message, done, len(self.wanted), seconds, left))
-
-    def end(self, *, keep: bool = False) -> Ran:
-        """What came of it. Where all is done, the caches of toy worlds go unless they are to be kept."""
-        if not keep and not self.graph.left() and not Claims(self.out / CLAIMS).others():
-            for gone in (*(self.out / "cache").glob("[!r]*"), *self.out.glob("stages/models/*/.*-gone")):
-                shutil.rmtree(gone, ignore_errors=True)
-        failed = []
-        for key in self.wanted:
-            if self.graph.has(key, look=True):
-                continue
-            told = failure(self.out, key)
-            message = told.get("error", "it failed") if told else "a process died at it, perhaps for want of memory"
-            failed += [(cell, message) for cell in self.graph.cells[key]]
-        return Ran(self.done(), len(self.wanted), time.perf_counter() - self.begun, tuple(failed))
-
-
 # --- several processes ------------------------------------------------------------------------------
 
 
-def _in_processes(run: Run, study: Study, chosen: Study, facts: Facts, jobs: int, keep_models: bool) -> None:
+def _in_processes(
+    run: StudyRun, study: Study, chosen: Study, facts: InputFingerprints, jobs: int, keep_models: bool
+) -> None:
     """`jobs` processes at the study, each with its share of the cores."""
     context = multiprocessing.get_context("spawn")
     told: Any = context.Queue()
@@ -174,7 +97,7 @@ def _begin(context: Any, ours: tuple[Any, ...]) -> Any:
     return process
 
 
-def _listen(run: Run, told: Any, seconds: float) -> None:
+def _listen(run: StudyRun, told: Any, seconds: float) -> None:
     import queue
 
     end = time.perf_counter() + seconds
@@ -185,7 +108,7 @@ def _listen(run: Run, told: Any, seconds: float) -> None:
             return
 
 
-def _work(study: Study, chosen: Study, facts: Facts, out: Path, keep_models: bool, told: Any) -> None:
+def _work(study: Study, chosen: Study, facts: InputFingerprints, out: Path, keep_models: bool, told: Any) -> None:
     """What a process of its own does."""
     parent = os.getppid()
 

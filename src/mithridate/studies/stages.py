@@ -12,8 +12,8 @@ from typing import Any
 from mithridate.audit.scores import Detector
 from mithridate.audit.threshold import CleanQuantile, Threshold
 from mithridate.poisoning.plan import Attack
-from mithridate.studies.build import bare
-from mithridate.studies.study import Cell, Data, Start, Toy
+from mithridate.studies.spec.build import bare
+from mithridate.studies.spec.study import Cell, DataSpec, StartSpec, ToySpec
 from mithridate.toy.toy import CAPTIONS_PER_IMAGE
 from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
@@ -25,27 +25,27 @@ FILTER, SURROGATE = 1, 2  # added to the seed: models that look on
 
 
 @dataclass(frozen=True)
-class World:
+class ToyDataset:
     """A toy world that is drawn."""
 
-    toy: Toy
+    toy: ToySpec
     seed: int
 
 
 @dataclass(frozen=True)
-class Clean:
+class CleanPairs:
     """Clean pairs: a part (train, test) of a world, or of data that are read; `share` of their images."""
 
     part: str
-    world: World | None = None
-    data: Data | None = None
+    world: ToyDataset | None = None
+    data: DataSpec | None = None
     fingerprint: str = ""  # of what is read: other pairs are another stage
     share: float = 1.0
     seed: int = 0  # that the share is drawn by
 
 
 @dataclass(frozen=True)
-class Fresh:
+class InitialModel:
     """An encoder as it is loaded, or drawn from `seed`."""
 
     encoder: str
@@ -55,78 +55,78 @@ class Fresh:
 
 
 @dataclass(frozen=True)
-class Poisoned:
-    pairs: Clean
+class PoisonedPairs:
+    pairs: CleanPairs
     attack: Attack
     seed: int
-    gallery: Clean | None = None
-    surrogate: "Fresh | Trained | None" = None
+    gallery: CleanPairs | None = None
+    surrogate: "InitialModel | TrainedModel | None" = None
 
 
 @dataclass(frozen=True)
-class Embedded:
+class EmbeddedPairs:
     """Pairs seen by an encoder: for a filter."""
 
-    pairs: "Clean | Poisoned"
-    encoder: "Fresh | Trained"
+    pairs: "CleanPairs | PoisonedPairs"
+    encoder: "InitialModel | TrainedModel"
 
 
 @dataclass(frozen=True)
-class Kept:
+class FilteredPairs:
     """What a filter leaves of pairs."""
 
-    embedded: Embedded
+    embedded: EmbeddedPairs
     detector: Detector
     threshold: Threshold
     seed: int
-    reference: Embedded | None = None
+    reference: EmbeddedPairs | None = None
 
 
 @dataclass(frozen=True)
-class Trained:
-    start: "Fresh | Trained"
-    pairs: Clean | Poisoned | Kept
+class TrainedModel:
+    start: "InitialModel | TrainedModel"
+    pairs: CleanPairs | PoisonedPairs | FilteredPairs
     objective: Objective
     config: TrainConfig
 
 
 @dataclass(frozen=True)
-class Classified:
+class ClassifiedImages:
     """Test images classified by prompts, and where `train` is given by a probe on those images."""
 
-    model: "Fresh | Trained"
-    test: Clean
+    model: "InitialModel | TrainedModel"
+    test: CleanPairs
     prompts: bool
-    train: Clean | None = None
+    train: CleanPairs | None = None
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCell:
     """All that is measured of a cell."""
 
-    model: Trained
-    clean: Trained
-    test: Clean
+    model: TrainedModel
+    clean: TrainedModel
+    test: CleanPairs
     seed: int
-    start: "Fresh | Trained | None" = None
-    poison: Poisoned | None = None
-    kept: Kept | None = None
-    classified: tuple[tuple[str, Classified], ...] = ()  # by model
+    start: "InitialModel | TrainedModel | None" = None
+    poison: PoisonedPairs | None = None
+    kept: FilteredPairs | None = None
+    classified: tuple[tuple[str, ClassifiedImages], ...] = ()  # by model
     shift: bool = False
     epochs: bool = False
 
 
-Stage = World | Poisoned | Embedded | Kept | Trained | Classified | Measured
+Stage = ToyDataset | PoisonedPairs | EmbeddedPairs | FilteredPairs | TrainedModel | ClassifiedImages | MeasuredCell
 """What is done once and kept."""
 
 KINDS: dict[type, str] = {
-    World: "worlds",
-    Poisoned: "poison",
-    Embedded: "embeddings",
-    Kept: "kept",
-    Trained: "models",
-    Classified: "classified",
-    Measured: "measured",
+    ToyDataset: "worlds",
+    PoisonedPairs: "poison",
+    EmbeddedPairs: "embeddings",
+    FilteredPairs: "kept",
+    TrainedModel: "models",
+    ClassifiedImages: "classified",
+    MeasuredCell: "measured",
 }
 """The folder of each kind of stage."""
 
@@ -144,7 +144,7 @@ def plain_of(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         free = _FREE if isinstance(value, TrainConfig) else ()
         options = {f.name: plain_of(getattr(value, f.name)) for f in fields(value) if f.name not in free}
-        if isinstance(value, Data):  # their fingerprint decides
+        if isinstance(value, DataSpec):  # their fingerprint decides
             options.pop("path")
         return {"is": type(value).__name__, **options}
     if isinstance(value, tuple | list):
@@ -155,29 +155,29 @@ def plain_of(value: Any) -> Any:
 def needs(stage: Stage) -> Iterator[Stage]:
     """The stages that must be there before `stage` can be done."""
     match stage:
-        case World():
+        case ToyDataset():
             return
-        case Poisoned():
+        case PoisonedPairs():
             yield from _of_pairs(stage.pairs)
             yield from _of_pairs(stage.gallery)
             yield from _of_model(stage.surrogate)
-        case Embedded():
+        case EmbeddedPairs():
             yield from _of_pairs(stage.pairs)
             yield from _of_model(stage.encoder)
-        case Kept():
+        case FilteredPairs():
             yield stage.embedded
             yield from _of_pairs(stage.embedded.pairs)
             if stage.reference is not None:
                 yield stage.reference
                 yield from _of_pairs(stage.reference.pairs)
-        case Trained():
+        case TrainedModel():
             yield from _of_model(stage.start)
             yield from _of_pairs(stage.pairs)
-        case Classified():
+        case ClassifiedImages():
             yield from _of_pairs(stage.test)
             yield from _of_pairs(stage.train)
             yield from _of_model(stage.model)
-        case Measured():
+        case MeasuredCell():
             yield from _of_pairs(stage.test)
             yield from _of_pairs(stage.poison)
             if stage.kept is not None:
@@ -188,11 +188,11 @@ def needs(stage: Stage) -> Iterator[Stage]:
                 yield classified
 
 
-def _of_pairs(pairs: Clean | Poisoned | Kept | None) -> Iterator[Stage]:
-    if isinstance(pairs, Kept):
+def _of_pairs(pairs: CleanPairs | PoisonedPairs | FilteredPairs | None) -> Iterator[Stage]:
+    if isinstance(pairs, FilteredPairs):
         yield from _of_pairs(pairs.embedded.pairs)
         yield pairs
-    elif isinstance(pairs, Poisoned):
+    elif isinstance(pairs, PoisonedPairs):
         yield from _of_pairs(pairs.pairs)
         yield from _of_pairs(pairs.gallery)
         yield pairs
@@ -200,8 +200,8 @@ def _of_pairs(pairs: Clean | Poisoned | Kept | None) -> Iterator[Stage]:
         yield pairs.world
 
 
-def _of_model(model: Fresh | Trained | None) -> Iterator[Stage]:
-    if isinstance(model, Trained):
+def _of_model(model: InitialModel | TrainedModel | None) -> Iterator[Stage]:
+    if isinstance(model, TrainedModel):
         yield model
 
 
@@ -209,7 +209,7 @@ def _of_model(model: Fresh | Trained | None) -> Iterator[Stage]:
 
 
 @dataclass(frozen=True)
-class Facts:
+class InputFingerprints:
     """What lies outside a study: fingerprints of pairs that are read, and of encoders' weights, by `fact_of`."""
 
     known: Mapping[str, str]
@@ -223,10 +223,10 @@ def fact_of(*what: Any) -> str:
     return json.dumps([asdict(value) if is_dataclass(value) else value for value in what], sort_keys=True)  # type: ignore[arg-type]
 
 
-def outside(cells: Iterator[Cell] | tuple[Cell, ...]) -> tuple[list[tuple[Data, str]], list[Start]]:
+def outside(cells: Iterator[Cell] | tuple[Cell, ...]) -> tuple[list[tuple[DataSpec, str]], list[StartSpec]]:
     """The data (with the part of them) and the encoders of these cells that lie outside, each once."""
-    data: dict[tuple[Data, str], None] = {}
-    starts: dict[Start, None] = {}
+    data: dict[tuple[DataSpec, str], None] = {}
+    starts: dict[StartSpec, None] = {}
     for cell in cells:
         own = [cell.start, *([cell.filter.encoder] if cell.filter and cell.filter.encoder else [])]
         starts |= dict.fromkeys(replace(s, pretrain=None, on=None) for s in own if not bare(s))
@@ -239,7 +239,7 @@ def outside(cells: Iterator[Cell] | tuple[Cell, ...]) -> tuple[list[tuple[Data, 
     return list(data), list(starts)
 
 
-def measured(cell: Cell, facts: Facts) -> Measured:
+def measured(cell: Cell, facts: InputFingerprints) -> MeasuredCell:
     """What measures a cell, with everything below it."""
     plan = _Plan(cell, facts)
     train, test = plan.pairs(cell.data, "train"), plan.pairs(cell.test or cell.data, "test")
@@ -247,14 +247,14 @@ def measured(cell: Cell, facts: Facts) -> Measured:
     kept = None if cell.filter is None else plan.kept(poison or train)
     config = replace(cell.train, seed=cell.seed)
     start = plan.model(cell.start, cell.seed)
-    model = Trained(start, kept or poison or train, cell.objective, config)
+    model = TrainedModel(start, kept or poison or train, cell.objective, config)
     if cell.repair is not None:
         own = cell.data.toy
-        on = cell.repair.on or (Data(toy=own) if own else cell.data)
+        on = cell.repair.on or (DataSpec(toy=own) if own else cell.data)
         pairs = plan.pairs(on, "train", REPAIR if on.toy else 0)
-        model = Trained(model, pairs, cell.repair.objective, replace(cell.repair.train, seed=cell.seed))
-    clean = Trained(start, train, Clip(), config)
-    found = Measured(
+        model = TrainedModel(model, pairs, cell.repair.objective, replace(cell.repair.train, seed=cell.seed))
+    clean = TrainedModel(start, train, Clip(), config)
+    found = MeasuredCell(
         model,
         clean,
         test,
@@ -272,7 +272,7 @@ def measured(cell: Cell, facts: Facts) -> Measured:
     return replace(
         found,
         classified=tuple(
-            (name, Classified(one, test, "zero-shot" in cell.measures, probe))
+            (name, ClassifiedImages(one, test, "zero-shot" in cell.measures, probe))
             for name, one in models.items()
             if one is not None
         ),
@@ -282,34 +282,36 @@ def measured(cell: Cell, facts: Facts) -> Measured:
 @dataclass(frozen=True)
 class _Plan:
     cell: Cell
-    facts: Facts
+    facts: InputFingerprints
 
-    def pairs(self, data: Data, part: str, added: int = 0) -> Clean:
+    def pairs(self, data: DataSpec, part: str, added: int = 0) -> CleanPairs:
         seed = self.cell.seed
         share = {"share": data.share, "seed": seed} if part == "train" and data.share < 1 else {}
         if data.toy is not None:
-            return Clean(part, World(replace(data.toy, offset=0), seed + data.toy.offset + added), **share)
+            return CleanPairs(part, ToyDataset(replace(data.toy, offset=0), seed + data.toy.offset + added), **share)
         plain = replace(data, share=1.0)
-        return Clean(part, data=plain, fingerprint=self.facts.of(plain, part), **share)
+        return CleanPairs(part, data=plain, fingerprint=self.facts.of(plain, part), **share)
 
-    def other_world(self, data: Data | None, seed: int, part: str) -> Clean:
+    def other_world(self, data: DataSpec | None, seed: int, part: str) -> CleanPairs:
         """Pairs that an encoder is trained on beforehand: `data`, or a toy world like the cell's, of its own."""
         if data is not None and data.toy is None:
             return self.pairs(data, part)
-        toy = data.toy if data is not None and data.toy else replace(self.cell.data.toy or Toy(), offset=0)
-        return Clean(part, World(replace(toy, offset=0), PRETRAIN + seed + toy.offset))
+        toy = data.toy if data is not None and data.toy else replace(self.cell.data.toy or ToySpec(), offset=0)
+        return CleanPairs(part, ToyDataset(replace(toy, offset=0), PRETRAIN + seed + toy.offset))
 
-    def model(self, start: Start, seed: int) -> Fresh | Trained:
+    def model(self, start: StartSpec, seed: int) -> InitialModel | TrainedModel:
         if bare(start):
-            fresh = Fresh(start.encoder, start.pretrained, seed)
+            fresh = InitialModel(start.encoder, start.pretrained, seed)
         else:
             weights = self.facts.of(replace(start, pretrain=None, on=None))
-            fresh = Fresh(start.encoder, start.pretrained, weights=weights)
+            fresh = InitialModel(start.encoder, start.pretrained, weights=weights)
         if start.pretrain is None:
             return fresh
-        return Trained(fresh, self.other_world(start.on, seed, "train"), Clip(), replace(start.pretrain, seed=seed))
+        return TrainedModel(
+            fresh, self.other_world(start.on, seed, "train"), Clip(), replace(start.pretrain, seed=seed)
+        )
 
-    def watcher(self, added: int) -> tuple[Fresh | Trained, Clean | None]:
+    def watcher(self, added: int) -> tuple[InitialModel | TrainedModel, CleanPairs | None]:
         """A model of another seed that has seen neither these pairs nor the poison, and clean pairs beside it.
 
         A start that is drawn at random knows nothing: it is trained by the cell's recipe first.
@@ -319,17 +321,17 @@ class _Plan:
             start = replace(start, pretrain=self.cell.train)
         return self.model(start, seed), self.beside(start, seed)
 
-    def beside(self, start: Start, seed: int) -> Clean | None:
+    def beside(self, start: StartSpec, seed: int) -> CleanPairs | None:
         """Test pairs of the toy world that a start was trained on; None where it was on none."""
         drawn = start.pretrain is not None and (start.on is None or start.on.toy is not None)
         return self.other_world(start.on, seed, "test") if drawn else None
 
-    def poisoned(self, train: Clean, attack: Attack) -> Poisoned:
+    def poisoned(self, train: CleanPairs, attack: Attack) -> PoisonedPairs:
         gallery = self.pairs(self.cell.data, "test") if attack.name in ("single-image", "targeted") else None
         surrogate = self.watcher(SURROGATE)[0] if needs_surrogate(attack) else None
-        return Poisoned(train, attack, self.cell.seed, gallery, surrogate)
+        return PoisonedPairs(train, attack, self.cell.seed, gallery, surrogate)
 
-    def kept(self, pairs: Clean | Poisoned) -> Kept:
+    def kept(self, pairs: CleanPairs | PoisonedPairs) -> FilteredPairs:
         chosen = self.cell.filter
         assert chosen is not None  # asked for by a cell that has one
         encoder, test = self.watcher(FILTER)
@@ -338,9 +340,9 @@ class _Plan:
             encoder, test = self.model(chosen.encoder, seed), self.beside(chosen.encoder, seed)
         reference = None
         if isinstance(chosen.threshold, CleanQuantile):
-            reference = Embedded(test or self.pairs(self.cell.data, "test"), encoder)
-        embedded = Embedded(pairs, encoder)
-        return Kept(embedded, chosen.detector, chosen.threshold, self.cell.seed, reference)
+            reference = EmbeddedPairs(test or self.pairs(self.cell.data, "test"), encoder)
+        embedded = EmbeddedPairs(pairs, encoder)
+        return FilteredPairs(embedded, chosen.detector, chosen.threshold, self.cell.seed, reference)
 
 
 def needs_surrogate(attack: Attack) -> bool:
@@ -356,14 +358,14 @@ def needs_surrogate(attack: Attack) -> bool:
 
 def work(stage: Stage) -> float:
     """How much there is to do, to compare stages of one kind: pairs times epochs of a training."""
-    if isinstance(stage, Trained):
+    if isinstance(stage, TrainedModel):
         return stage.config.epochs * _pairs(stage.pairs) * (2 if type(stage.objective) is not Clip else 1)
     return 1.0
 
 
-def _pairs(pairs: Clean | Poisoned | Kept) -> float:
-    if isinstance(pairs, Kept):
+def _pairs(pairs: CleanPairs | PoisonedPairs | FilteredPairs) -> float:
+    if isinstance(pairs, FilteredPairs):
         return _pairs(pairs.embedded.pairs)
-    if isinstance(pairs, Poisoned):
+    if isinstance(pairs, PoisonedPairs):
         return _pairs(pairs.pairs)
     return pairs.share * (CAPTIONS_PER_IMAGE * pairs.world.toy.train if pairs.world else 20_000)

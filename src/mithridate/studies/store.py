@@ -16,8 +16,18 @@ from mithridate.encoder.embeddings import Embeddings
 from mithridate.encoder.encoder import CONFIG, Encoder, load_encoder
 from mithridate.folders import new_folder, write_atomically
 from mithridate.poisoning.manifest import Manifest, read_manifest
-from mithridate.studies.stages import KINDS, Clean, Embedded, Fresh, Kept, Poisoned, Stage, Trained, key_of
-from mithridate.studies.study import Data
+from mithridate.studies.spec.study import DataSpec
+from mithridate.studies.stages import (
+    KINDS,
+    CleanPairs,
+    EmbeddedPairs,
+    FilteredPairs,
+    InitialModel,
+    PoisonedPairs,
+    Stage,
+    TrainedModel,
+    key_of,
+)
 from mithridate.training.run import METRICS, MODEL
 
 STAGE = "stage.json"
@@ -39,12 +49,12 @@ class Store:
         return has(self.folder(stage), stage, epochs=self.keeps_epochs(stage))
 
     def keeps_epochs(self, stage: Stage) -> bool:
-        return isinstance(stage, Trained) and key_of(stage) in self.epochs
+        return isinstance(stage, TrainedModel) and key_of(stage) in self.epochs
 
-    def cache(self, pairs: Clean | Poisoned | Kept) -> Path:
+    def cache(self, pairs: CleanPairs | PoisonedPairs | FilteredPairs) -> Path:
         """The image cache for these pairs: one for a world with all that is made of it, one for what is read."""
-        while not isinstance(pairs, Clean):
-            pairs = pairs.embedded.pairs if isinstance(pairs, Kept) else pairs.pairs
+        while not isinstance(pairs, CleanPairs):
+            pairs = pairs.embedded.pairs if isinstance(pairs, FilteredPairs) else pairs.pairs
         return self.out / "cache" / ("read" if pairs.world is None else key_of(pairs.world))
 
     @contextmanager
@@ -61,7 +71,7 @@ class Store:
     def drop(self, stage: Stage) -> None:
         """Take away what a stage gave; of a training what it measured stays."""
         folder = self.folder(stage)
-        gone = [folder / MODEL, folder / "epochs"] if isinstance(stage, Trained) else [folder]
+        gone = [folder / MODEL, folder / "epochs"] if isinstance(stage, TrainedModel) else [folder]
         for path in gone:
             aside = path.with_name(f".{path.name}-gone")
             shutil.rmtree(aside, ignore_errors=True)
@@ -71,14 +81,14 @@ class Store:
 
     # --- what stages gave -------------------------------------------------------------------------------
 
-    def pairs(self, of: Clean | Poisoned | Kept) -> Pairs:
-        if isinstance(of, Clean):
+    def pairs(self, of: CleanPairs | PoisonedPairs | FilteredPairs) -> Pairs:
+        if isinstance(of, CleanPairs):
             return self._clean(of)
-        if isinstance(of, Poisoned):
+        if isinstance(of, PoisonedPairs):
             return read_pairs(self.folder(of) / "data")
         return self.pairs(of.embedded.pairs).where(np.load(self.folder(of) / "keep.npy", allow_pickle=False))
 
-    def _read_clean(self, of: Clean) -> Pairs:
+    def _read_clean(self, of: CleanPairs) -> Pairs:
         if of.world is not None:
             pairs = read_pairs(self.folder(of.world) / "world", split=of.part)
         else:
@@ -86,17 +96,17 @@ class Store:
             pairs = read_data(of.data, of.part)
         return pairs if of.share == 1 else share_of(pairs, of.share, of.seed)
 
-    def manifest(self, of: Poisoned) -> Manifest:
+    def manifest(self, of: PoisonedPairs) -> Manifest:
         return read_manifest(self.folder(of))
 
-    def encoder(self, of: Fresh | Trained, epoch: int | None = None) -> Encoder:
+    def encoder(self, of: InitialModel | TrainedModel, epoch: int | None = None) -> Encoder:
         """A model; of a training the one after `epoch`, by default the last."""
-        if isinstance(of, Fresh):
+        if isinstance(of, InitialModel):
             return load_encoder(of.encoder, pretrained=of.pretrained, seed=of.seed)
         folder = self.folder(of)
         return load_encoder(str(folder if epoch is None else folder / "epochs" / f"{epoch:03d}"))
 
-    def embeddings(self, of: Embedded) -> Embeddings:
+    def embeddings(self, of: EmbeddedPairs) -> Embeddings:
         folder = self.folder(of)
         told = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
         image, index, text = (np.load(folder / f"{n}.npy", allow_pickle=False) for n in ("image", "index", "text"))
@@ -109,7 +119,7 @@ class Store:
 
 def has(folder: Path, stage: Stage, *, epochs: bool = False) -> bool:
     """Whether `folder` holds what `stage` gives."""
-    if not isinstance(stage, Trained):
+    if not isinstance(stage, TrainedModel):
         return (folder / STAGE).is_file()
     if not (folder / MODEL / CONFIG).is_file():
         return False
@@ -130,7 +140,7 @@ def training_seconds(folder: Path, batch_size: int) -> float:
     return seconds
 
 
-def read_data(data: Data, part: str) -> Pairs:
+def read_data(data: DataSpec, part: str) -> Pairs:
     """The pairs of a part (train, test) of data that lie outside."""
     name, split = (data.train, data.train_split) if part == "train" else (data.test, data.test_split)
     place = f"{data.path.rstrip('/')}/{name}" if data.path and name else data.path or name

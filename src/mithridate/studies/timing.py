@@ -14,9 +14,18 @@ import torch
 from mithridate.data.read import read_pairs
 from mithridate.encoder.encoder import load_encoder
 from mithridate.studies.graph import Graph
-from mithridate.studies.stages import KINDS, Clean, Fresh, Kept, Measured, Stage, Trained, work
+from mithridate.studies.spec.study import ToySpec
+from mithridate.studies.stages import (
+    KINDS,
+    CleanPairs,
+    FilteredPairs,
+    InitialModel,
+    MeasuredCell,
+    Stage,
+    TrainedModel,
+    work,
+)
 from mithridate.studies.store import STAGE
-from mithridate.studies.study import Toy
 from mithridate.studies.worker import LOG
 from mithridate.toy.world import write_toy_world
 from mithridate.training.loop import train
@@ -54,7 +63,7 @@ def seconds_left(graph: Graph, wanted: Iterable[str] | None = None) -> float | N
     for task in graph.left(wanted):
         alike = next((alike for alike in _alike(task.stage) if alike in spent), None)
         if alike is None:
-            if isinstance(task.stage, Trained | Measured):
+            if isinstance(task.stage, TrainedModel | MeasuredCell):
                 return None
             continue
         seconds, done = (sum(part) for part in zip(*spent[alike]))
@@ -65,12 +74,12 @@ def seconds_left(graph: Graph, wanted: Iterable[str] | None = None) -> float | N
 def _alike(stage: Stage) -> list[tuple[str, ...]]:
     """The groups of stages that take as long for as much work, the narrowest first."""
     kind = KINDS[type(stage)]
-    if isinstance(stage, Trained):
+    if isinstance(stage, TrainedModel):
         start = stage.start
-        while isinstance(start, Trained):
+        while isinstance(start, TrainedModel):
             start = start.start
         return [(kind, start.encoder, type(stage.objective).__name__), (kind, start.encoder), (kind,)]
-    if isinstance(stage, Measured):
+    if isinstance(stage, MeasuredCell):
         return [(kind, str(stage.epochs)), (kind,)]
     return [(kind,)]
 
@@ -87,9 +96,9 @@ def seconds_by_trial(graph: Graph) -> float | None:
 
     None where that is not on a toy world.
     """
-    left = [task.stage for task in graph.left() if isinstance(task.stage, Trained)]
-    first = next((s for s in left if isinstance(s.start, Fresh) and _world_of(s)), None)
-    if first is None or not isinstance(first.start, Fresh):
+    left = [task.stage for task in graph.left() if isinstance(task.stage, TrainedModel)]
+    first = next((s for s in left if isinstance(s.start, InitialModel) and _world_of(s)), None)
+    if first is None or not isinstance(first.start, InitialModel):
         return None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -123,9 +132,9 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _world_of(stage: Trained) -> Toy | None:
+def _world_of(stage: TrainedModel) -> ToySpec | None:
     """The toy world that a training is on, if it is."""
     pairs = stage.pairs
-    while not isinstance(pairs, Clean):
-        pairs = pairs.embedded.pairs if isinstance(pairs, Kept) else pairs.pairs
+    while not isinstance(pairs, CleanPairs):
+        pairs = pairs.embedded.pairs if isinstance(pairs, FilteredPairs) else pairs.pairs
     return None if pairs.world is None else pairs.world.toy

@@ -16,12 +16,12 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
-from mithridate.studies.facts import begin_folder, read_facts
 from mithridate.studies.graph import Graph
-from mithridate.studies.run import Progress, Ran, Run
-from mithridate.studies.stages import Trained
+from mithridate.studies.inputs import begin_folder, read_fingerprints
+from mithridate.studies.session import CellProgress, RunSummary, StudyRun
+from mithridate.studies.spec.study import Study
+from mithridate.studies.stages import TrainedModel
 from mithridate.studies.store import Store, write_json
-from mithridate.studies.study import Study
 from mithridate.studies.worker import Worker
 from mithridate.training.loop import train
 
@@ -36,8 +36,8 @@ def run_together(
     keep_models: bool,
     text: str | None,
     data: str | None,
-    on_cell: Callable[[Progress], None],
-) -> Ran:
+    on_cell: Callable[[CellProgress], None],
+) -> RunSummary:
     """As `run_study`, in every process of a `torchrun`; the first gives back what came of it.
 
     An error in a training ends the run: the processes would wait for each other.
@@ -57,7 +57,7 @@ def run_together(
 
     try:
         facts = begin_folder(study, out, text=text, data=data)
-        run = Run.begin(study, chosen, out, facts, on_cell)
+        run = StudyRun.begin(study, chosen, out, facts, on_cell)
         Worker(
             run.graph,
             out,
@@ -74,7 +74,7 @@ def run_together(
         board.unlink(missing_ok=True)
 
 
-def _join_in(study: Study, out: Path, board: Path) -> Ran:
+def _join_in(study: Study, out: Path, board: Path) -> RunSummary:
     """Take part in every training that the first process announces."""
     seen, parent = 0, os.getppid()
     graph: Graph | None = None
@@ -89,9 +89,9 @@ def _join_in(study: Study, out: Path, board: Path) -> Ran:
         seen = told["number"]
         if not told["train"]:
             break
-        graph = graph or Graph.of(study.cells, read_facts(out), out)
+        graph = graph or Graph.of(study.cells, read_fingerprints(out), out)
         stage = graph.tasks[told["train"]].stage
-        assert isinstance(stage, Trained)  # nothing else is announced
+        assert isinstance(stage, TrainedModel)  # nothing else is announced
         store = Store(out, frozenset(graph.epochs))
         train(
             store.encoder(stage.start),
@@ -101,4 +101,4 @@ def _join_in(study: Study, out: Path, board: Path) -> Ran:
             out=store.folder(stage),
             cache=store.cache(stage.pairs),
         )
-    return Ran(0, 0, 0.0)
+    return RunSummary(0, 0, 0.0)

@@ -21,14 +21,14 @@ from mithridate.poisoning.manifest import write_manifest
 from mithridate.statistics.intervals import rate
 from mithridate.studies.measure import classify, measure
 from mithridate.studies.stages import (
-    Classified,
-    Embedded,
-    Kept,
-    Measured,
-    Poisoned,
+    ClassifiedImages,
+    EmbeddedPairs,
+    FilteredPairs,
+    MeasuredCell,
+    PoisonedPairs,
     Stage,
-    Trained,
-    World,
+    ToyDataset,
+    TrainedModel,
 )
 from mithridate.studies.store import STAGE, Store, training_seconds, write_json
 from mithridate.toy.world import write_toy_world
@@ -41,7 +41,7 @@ def carry_out(stage: Stage, store: Store) -> None:
     _DO[type(stage)](stage, store)
 
 
-def _world(stage: World, store: Store) -> None:
+def _world(stage: ToyDataset, store: Store) -> None:
     with store.new(stage, _clock()) as folder:
         toy = stage.toy
         write_toy_world(
@@ -49,7 +49,7 @@ def _world(stage: World, store: Store) -> None:
         )
 
 
-def _poisoned(stage: Poisoned, store: Store) -> None:
+def _poisoned(stage: PoisonedPairs, store: Store) -> None:
     surrogate = None
     if stage.surrogate is not None:
         surrogate = SurrogateEncoder(store.encoder(stage.surrogate), cache=store.cache(stage))
@@ -68,7 +68,7 @@ def _poisoned(stage: Poisoned, store: Store) -> None:
         write_manifest(found.manifest, folder / "manifest.json")
 
 
-def _embedded(stage: Embedded, store: Store) -> None:
+def _embedded(stage: EmbeddedPairs, store: Store) -> None:
     with store.new(stage, _clock()) as folder:
         found = embed(store.encoder(stage.encoder), store.pairs(stage.pairs), cache=store.cache(stage.pairs))
         for name, array in (("image", found.image), ("index", found.image_index), ("text", found.text)):
@@ -77,14 +77,14 @@ def _embedded(stage: Embedded, store: Store) -> None:
         (folder / "encoder.json").write_text(json.dumps(told), encoding="utf-8")
 
 
-def _kept(stage: Kept, store: Store) -> None:
+def _kept(stage: FilteredPairs, store: Store) -> None:
     with store.new(stage, _clock()) as folder:
         reference = None if stage.reference is None else store.embeddings(stage.reference)
         embeddings = store.embeddings(stage.embedded)
         filtered = filter(embeddings, stage.detector, threshold=stage.threshold, clean=reference, seed=stage.seed)
         np.save(folder / "keep.npy", filtered.keep, allow_pickle=False)
         found = {"clean pairs lost": rate(~filtered.keep)}
-        if isinstance(stage.embedded.pairs, Poisoned):
+        if isinstance(stage.embedded.pairs, PoisonedPairs):
             bad = poisoned_rows(filtered.scores, store.manifest(stage.embedded.pairs))
             lost = losses(filtered.keep, bad, filtered.image_index)
             found = {
@@ -96,7 +96,7 @@ def _kept(stage: Kept, store: Store) -> None:
         (folder / "found.json").write_text(json.dumps(told), encoding="utf-8")
 
 
-def _trained(stage: Trained, store: Store) -> None:
+def _trained(stage: TrainedModel, store: Store) -> None:
     folder = store.folder(stage)
     if folder.is_dir() and (not (folder / RUN).is_file() or (folder / STAGE).is_file()):
         shutil.rmtree(folder)  # killed before it began; or done, and its model given up since
@@ -121,24 +121,24 @@ def _trained(stage: Trained, store: Store) -> None:
     write_json(folder / STAGE, {"kind": "models", "seconds": round(seconds, 3), "pairs": len(pairs)})
 
 
-def _classified(stage: Classified, store: Store) -> None:
+def _classified(stage: ClassifiedImages, store: Store) -> None:
     with store.new(stage, _clock()) as folder:
         np.savez(folder / "values.npz", **classify(stage, store))  # type: ignore[arg-type]
 
 
-def _measured(stage: Measured, store: Store) -> None:
+def _measured(stage: MeasuredCell, store: Store) -> None:
     with store.new(stage, _clock()) as folder:
         measure(stage, store, folder)
 
 
 _DO: dict[type, Callable[[Any, Store], None]] = {
-    World: _world,
-    Poisoned: _poisoned,
-    Embedded: _embedded,
-    Kept: _kept,
-    Trained: _trained,
-    Classified: _classified,
-    Measured: _measured,
+    ToyDataset: _world,
+    PoisonedPairs: _poisoned,
+    EmbeddedPairs: _embedded,
+    FilteredPairs: _kept,
+    TrainedModel: _trained,
+    ClassifiedImages: _classified,
+    MeasuredCell: _measured,
 }
 
 

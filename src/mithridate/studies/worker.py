@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from mithridate.errors import MithridateError
-from mithridate.studies.claims import Claims
 from mithridate.studies.graph import Graph, Task
-from mithridate.studies.stages import KINDS, Embedded, Poisoned, Trained
+from mithridate.studies.locks import Locks
+from mithridate.studies.stages import KINDS, EmbeddedPairs, PoisonedPairs, TrainedModel
 from mithridate.studies.store import Store, write_json
 from mithridate.studies.work import carry_out
 
-FAILED, CLAIMS, LOG = "failed", "claims", "log.jsonl"
+FAILED, LOCKS, LOG = "failed", "locks", "log.jsonl"
 _WAIT = (0.2, 2.0)  # seconds between two looks where all is taken: short first
-_GIVEN_UP = (Trained, Poisoned, Embedded)  # what is taken away when no cell needs it any more
+_GIVEN_UP = (TrainedModel, PoisonedPairs, EmbeddedPairs)  # what is taken away when no cell needs it any more
 
 Tell = Callable[[str, str, float], None]  # what happened (cell, failed), to which measurement, seconds
 
@@ -39,7 +39,7 @@ class Worker:
         self.graph, self.out, self.wanted, self.tell = graph, Path(out), list(wanted), tell
         self.keep_models, self.train_together = keep_models, train_together
         self.store = Store(out, frozenset(graph.epochs))
-        self.claims = Claims(self.out / CLAIMS)
+        self.locks = Locks(self.out / LOCKS)
 
     def run(self) -> None:
         """Until every wanted measurement is made, by whomever, or has failed.
@@ -71,11 +71,11 @@ class Worker:
                 if failure(self.out, task.key) is not None:
                     self._pass_on(task.key, key)
                     break
-                if not all(self.graph.has(need) for need in task.needs) or not self.claims.take(task.key):
+                if not all(self.graph.has(need) for need in task.needs) or not self.locks.take(task.key):
                     continue
                 # done, or failed, by another between the look and the claim
                 if self.graph.has(task.key, look=True) or failure(self.out, task.key) is not None:
-                    self.claims.release(task.key)
+                    self.locks.release(task.key)
                     continue
                 return task
         return None
@@ -83,19 +83,19 @@ class Worker:
     def _do(self, task: Task) -> None:
         clock = time.perf_counter()
         try:
-            if isinstance(task.stage, Trained) and self.train_together is not None:
+            if isinstance(task.stage, TrainedModel) and self.train_together is not None:
                 self.train_together(task.key)
             carry_out(task.stage, self.store)
         except Exception as error:
             if all(self.graph.has(need, look=True) for need in task.needs):
                 self._fail(task.key, error)
-            if isinstance(task.stage, Trained) and self.train_together is not None:
+            if isinstance(task.stage, TrainedModel) and self.train_together is not None:
                 raise  # the others are in the middle of it
             # else another process, with another choice of cells, gave up what this one needs: it is made again
         else:
             self._log(task, time.perf_counter() - clock)
         finally:
-            self.claims.release(task.key)
+            self.locks.release(task.key)
         if task.key in self.graph.cells and self.graph.has(task.key):
             self._give_up(task.key)
             self.tell("cell", task.key, time.perf_counter() - clock)

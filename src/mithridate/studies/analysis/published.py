@@ -9,8 +9,8 @@ from importlib import resources
 from mithridate.errors import DataError
 from mithridate.report.document import Published
 from mithridate.statistics.estimate import Estimate
-from mithridate.studies.select import same_label
-from mithridate.studies.study import Label
+from mithridate.studies.analysis.select import same_label
+from mithridate.studies.spec.study import Label
 
 # what a file may say, and what each of its rows may: name -> kinds; those without a default are needed
 _OF_SET = {"set": str, "paper": str, "version": str, "note": str, "rows": list}

@@ -7,32 +7,32 @@ from pathlib import Path
 
 from mithridate.encoder.encoder import load_encoder, weights_fingerprint
 from mithridate.errors import StudyError
-from mithridate.studies.build import classes_of
 from mithridate.studies.record import open_folder, refuse_other
-from mithridate.studies.stages import Facts, fact_of, outside
+from mithridate.studies.spec.build import classes_of
+from mithridate.studies.spec.study import Cell, DataSpec, Study
+from mithridate.studies.stages import InputFingerprints, fact_of, outside
 from mithridate.studies.store import read_data, write_json
-from mithridate.studies.study import Cell, Data, Study
 
-FACTS = "facts.json"
+FINGERPRINTS = "facts.json"
 
 
-def begin_folder(study: Study, out: Path, *, text: str | None, data: str | None) -> Facts:
+def begin_folder(study: Study, out: Path, *, text: str | None, data: str | None) -> InputFingerprints:
     """Open `out` for `study` once all that it needs from outside has been read: else nothing is written."""
     refuse_other(study, Path(out))
-    facts = find_facts(study)
+    facts = fingerprint_inputs(study)
     open_folder(study, out, text=text, data=data)
     _keep(facts, out)
     return facts
 
 
-def find_facts(study: Study) -> Facts:
+def fingerprint_inputs(study: Study) -> InputFingerprints:
     """Read what `study` needs from outside; nothing is written.
 
     Raises what reading raises, and `StudyError` where an attack names a class that the data do not have.
     """
     data, starts = outside(study.cells)
     known: dict[str, str] = {}
-    classes: dict[tuple[Data, str], list[str]] = {}
+    classes: dict[tuple[DataSpec, str], list[str]] = {}
     for place, part in data:
         pairs = read_data(place, part)
         known[fact_of(place, part)] = pairs.fingerprint
@@ -43,24 +43,24 @@ def find_facts(study: Study) -> Facts:
         known[fact_of(start)] = weights_fingerprint(encoder.model)
     for cell in study.cells:
         _refuse_unknown_classes(cell, classes)
-    return Facts(known)
+    return InputFingerprints(known)
 
 
-def _keep(facts: Facts, out: Path) -> None:
+def _keep(facts: InputFingerprints, out: Path) -> None:
     """Write down in the study's folder `out` what it goes by, beside what is there already."""
-    before = read_facts(out).known
+    before = read_fingerprints(out).known
     after = {**before, **facts.known}
     if after != before:
-        write_json(Path(out) / FACTS, after)
+        write_json(Path(out) / FINGERPRINTS, after)
 
 
-def read_facts(out: Path) -> Facts:
+def read_fingerprints(out: Path) -> InputFingerprints:
     """The facts that a study in `out` went by."""
-    path = Path(out) / FACTS
-    return Facts(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
+    path = Path(out) / FINGERPRINTS
+    return InputFingerprints(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
 
 
-def _refuse_unknown_classes(cell: Cell, classes: dict[tuple[Data, str], list[str]]) -> None:
+def _refuse_unknown_classes(cell: Cell, classes: dict[tuple[DataSpec, str], list[str]]) -> None:
     if cell.attack is None:
         return
     for place, part in ((cell.data, "train"), (cell.data if cell.test is None else cell.test, "test")):

@@ -9,9 +9,9 @@ import numpy as np
 from mithridate.statistics.differences import Difference, paired_difference
 from mithridate.statistics.estimate import Estimate
 from mithridate.statistics.seeds import bootstrap_difference, hierarchical_difference
-from mithridate.studies.outcomes import Outcome
-from mithridate.studies.select import combine, is_rate, same_units, units
-from mithridate.studies.study import Label
+from mithridate.studies.analysis.outcomes import Outcome
+from mithridate.studies.analysis.select import combine, is_rate, same_units, units
+from mithridate.studies.spec.study import Label
 
 Values = Mapping[int, np.ndarray]
 """seed -> (units,) numbers."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from mithridate.data.sources import expand_braces
 from mithridate.errors import StudyError
-from mithridate.studies.build import (
+from mithridate.studies.spec.build import (
     NAMED_BY,
     SECTIONS,
     bare,
@@ -23,10 +23,10 @@ from mithridate.studies.build import (
     refuse_unknown_classes,
     value_of,
 )
-from mithridate.studies.cells import Axis, Point, combinations
-from mithridate.studies.located import Located, nearest, read_located, told
-from mithridate.studies.shows import read_claim, read_show
-from mithridate.studies.study import Cell, Data, Experiment, Label, Start, Study, Toy
+from mithridate.studies.spec.cells import Axis, Combination, combinations
+from mithridate.studies.spec.located import Located, nearest, read_located, told
+from mithridate.studies.spec.shows import read_claim, read_show
+from mithridate.studies.spec.study import Cell, DataSpec, Experiment, Label, StartSpec, Study, ToySpec
 from mithridate.training.clip import Clip
 
 MEASURES = ("zero-shot", "probe", "shift", "epochs", "start")
@@ -264,10 +264,10 @@ class _Reader:
                     axes.append(Axis(name, path, tuple(zip(labels, entries))))
         return axes
 
-    def _cell(self, experiment: str, point: Point, measures: tuple[str, ...], node: Located) -> Cell:
+    def _cell(self, experiment: str, point: Combination, measures: tuple[str, ...], node: Located) -> Cell:
         given = {key: value for key, value in point.sections.items() if value.value is not None}
-        data = self._below(build_data(given["data"])) if "data" in given else Data(toy=Toy())
-        start = self._start(build_start(given["start"])) if "start" in given else Start()
+        data = self._below(build_data(given["data"])) if "data" in given else DataSpec(toy=ToySpec())
+        start = self._start(build_start(given["start"])) if "start" in given else StartSpec()
         preset = "scratch" if bare(start) and start.pretrain is None else "finetune"
         train = build_train(given.get("train", Located({}, node.line, node.file)), "train", preset)
         attack = build_attack(given["attack"]) if "attack" in given else None
@@ -298,13 +298,13 @@ class _Reader:
             measures=measures,
         )
 
-    def _below(self, data: Data) -> Data:
+    def _below(self, data: DataSpec) -> DataSpec:
         """`data` below the folder that was given."""
         if data.toy is not None or not self.folder or Path(data.path).is_absolute():
             return data
         return replace(data, path=str(Path(self.folder) / data.path))
 
-    def _start(self, start: Start) -> Start:
+    def _start(self, start: StartSpec) -> StartSpec:
         """An encoder that is a folder is looked for below the data too."""
         below = Path(self.folder) / start.encoder
         if self.folder and not Path(start.encoder).is_dir() and below.is_dir():

@@ -21,8 +21,8 @@ STALE = 120.0  # seconds without one after which a holder on another machine cou
 
 
 @dataclass
-class Claims:
-    """The claims of one process in `folder`.
+class Locks:
+    """The locks that one process holds in `folder`.
 
     `lost` is called where another took over one of them, as after a long sleep: two must not write one folder.
     """

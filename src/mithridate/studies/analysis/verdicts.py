@@ -7,16 +7,16 @@ from typing import Any, Literal
 
 from mithridate.statistics.differences import Difference, corrected, inside_noise
 from mithridate.statistics.estimate import Estimate
-from mithridate.studies.contrast import Side, against, difference, rise
-from mithridate.studies.outcomes import Outcome
-from mithridate.studies.select import admits, chance, chosen, epochs, labels, models
-from mithridate.studies.study import Claim, Label, Where
+from mithridate.studies.analysis.contrast import Side, against, difference, rise
+from mithridate.studies.analysis.outcomes import Outcome
+from mithridate.studies.analysis.select import admits, chance, chosen, epochs, labels, models
+from mithridate.studies.spec.study import Claim, Label, Where
 
 Verdict = Literal["held", "refuted", "open", "not measured"]
 
 
 @dataclass(frozen=True)
-class Tested:
+class ClaimTest:
     """One test of a claim: at these labels of `every`, the estimates of its sides, and their difference.
 
     `sides`: of the cells spoken of and, where it is held against others, of those; for rising and falling one a label
@@ -32,16 +32,16 @@ class Tested:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ClaimResult:
     """A claim, its tests, its verdict; `missing` says what could not be tested, and why."""
 
     claim: Claim
     verdict: Verdict
-    tests: tuple[Tested, ...] = ()
+    tests: tuple[ClaimTest, ...] = ()
     missing: tuple[str, ...] = ()
 
 
-def judge(claim: Claim, outcomes: Sequence[Outcome]) -> Judged:
+def judge(claim: Claim, outcomes: Sequence[Outcome]) -> ClaimResult:
     """The verdict on `claim` from the outcomes of its experiment.
 
     `held` and `refuted` need evidence: a corrected p-value below 0.05 and an interval without nought, on this or the
@@ -49,7 +49,7 @@ def judge(claim: Claim, outcomes: Sequence[Outcome]) -> Judged:
     margin (held), or wholly outside (refuted). With `every` all labels must hold, and one refuted refutes; p-values
     are corrected by Holm over them.
     """
-    tests: list[Tested] = []
+    tests: list[ClaimTest] = []
     missing: list[str] = []
     for at in _labels(claim, outcomes, missing):
         tested = _test(claim, {**claim.of, **at}, at, outcomes)
@@ -59,16 +59,17 @@ def judge(claim: Claim, outcomes: Sequence[Outcome]) -> Judged:
         else:
             tests.append(tested)
     if not tests:
-        return Judged(claim, "not measured", (), tuple(missing) or ("no cell of this study is such",))
+        return ClaimResult(claim, "not measured", (), tuple(missing) or ("no cell of this study is such",))
     differences = [tested.difference for tested in tests]
     if claim.every and len(tests) > 1:
         differences = corrected(differences)
     tests = [
-        Tested(t.at, t.sides, d, t.level, t.steps, _verdict(claim, d)) for t, d in zip(tests, differences, strict=True)
+        ClaimTest(t.at, t.sides, d, t.level, t.steps, _verdict(claim, d))
+        for t, d in zip(tests, differences, strict=True)
     ]
     verdicts = [tested.verdict for tested in tests]
     overall: Verdict = "refuted" if "refuted" in verdicts else "open" if "open" in verdicts else "held"
-    return Judged(claim, overall, tuple(tests), tuple(missing))
+    return ClaimResult(claim, overall, tuple(tests), tuple(missing))
 
 
 def _verdict(claim: Claim, d: Difference) -> Verdict:
@@ -128,7 +129,7 @@ def _side(claim: Claim, where: Where, outcomes: Sequence[Outcome], *, fall_back:
     return side
 
 
-def _test(claim: Claim, where: Where, at: dict[str, Label], outcomes: Sequence[Outcome]) -> Tested | str:
+def _test(claim: Claim, where: Where, at: dict[str, Label], outcomes: Sequence[Outcome]) -> ClaimTest | str:
     """One test, or why there is none."""
     if claim.is_ in ("rising", "falling"):
         return _trend(claim, where, at, outcomes)
@@ -140,17 +141,17 @@ def _test(claim: Claim, where: Where, at: dict[str, Label], outcomes: Sequence[O
         level = claim.value if claim.value is not None else chance(chosen(outcomes, where), claim.measure)
         if level is None:
             return f"chance is not known for {claim.measure}"
-        return Tested(at, (side.estimate,), against(side, level), level)
+        return ClaimTest(at, (side.estimate,), against(side, level), level)
     # the same cells but for what `than` says; a model that was not measured after every epoch counts as it ended
     second = replace(claim, measure=claim.than_measure or claim.measure)
     other = _side(second, {**where, **claim.than}, outcomes, fall_back="epoch" not in claim.than)
     if isinstance(other, str):
         return other
     assert other.estimate is not None
-    return Tested(at, (side.estimate, other.estimate), difference(side, other))
+    return ClaimTest(at, (side.estimate, other.estimate), difference(side, other))
 
 
-def _trend(claim: Claim, where: Where, at: dict[str, Label], outcomes: Sequence[Outcome]) -> Tested | str:
+def _trend(claim: Claim, where: Where, at: dict[str, Label], outcomes: Sequence[Outcome]) -> ClaimTest | str:
     axis = claim.along
     if axis is None:
         return f"{claim.is_} along which axis is not said"
@@ -165,7 +166,7 @@ def _trend(claim: Claim, where: Where, at: dict[str, Label], outcomes: Sequence[
     if rises is None:
         return f"no seed has all labels of {axis}"
     estimates = tuple(side.estimate for _, side in sides if side.estimate is not None)
-    return Tested(at, estimates, rises, steps=tuple(step for step, _ in sides))
+    return ClaimTest(at, estimates, rises, steps=tuple(step for step, _ in sides))
 
 
 def described(where: Where) -> str:

@@ -16,11 +16,11 @@ from mithridate.report.latex import to_latex
 from mithridate.report.markdown import table_markdown
 from mithridate.report.table_csv import to_csv
 from mithridate.report.write import write_report
-from mithridate.studies.figures import MAX_POINTS, study_figure, thinned
-from mithridate.studies.outcomes import Outcome
-from mithridate.studies.study import Cell, Experiment, ShowFigure, ShowTable, Study
-from mithridate.studies.tables import study_table
-from mithridate.studies.words import axes_in_words, findings
+from mithridate.studies.analysis.outcomes import Outcome
+from mithridate.studies.render.figures import MAX_POINTS, study_figure, thinned
+from mithridate.studies.render.tables import study_table
+from mithridate.studies.render.words import axes_in_words, findings
+from mithridate.studies.spec.study import Cell, Experiment, ShowFigure, ShowTable, Study
 from mithridate.version import __version__
 
 MAX_PAGE = 5_000_000

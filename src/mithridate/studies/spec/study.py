@@ -25,7 +25,7 @@ pairs, measured on the same queries. `start`: what both were trained from."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Toy:
+class ToySpec:
     """A toy world; the seed of a cell, plus `offset`, draws it."""
 
     train: int = 6000
@@ -41,10 +41,10 @@ class Toy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
+class DataSpec:
     """Pairs to train on and to test with: a toy world, or what `read_pairs` reads."""
 
-    toy: Toy | None = None
+    toy: ToySpec | None = None
     """A world drawn by code."""
     path: str = ""
     """Folder that `train` and `test` lie in (`--data` takes its place)."""
@@ -67,7 +67,7 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class StartSpec:
     """What training begins with: an encoder as it is, or one trained on clean pairs first."""
 
     encoder: str = "mithridate-tiny"
@@ -76,27 +76,27 @@ class Start:
     """Its pretrained tag or checkpoint file."""
     pretrain: TrainConfig | None = None
     """Train it first by this recipe, from the cell's seed."""
-    on: Data | None = None
+    on: DataSpec | None = None
     """On these pairs; by default on a toy world that nothing else uses."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filter:
+class FilterSpec:
     """Pairs are left out before training."""
 
     detector: Detector
     threshold: Threshold
-    encoder: Start | None = None
+    encoder: StartSpec | None = None
     """What embeds the pairs; by default the start of another seed: it has seen neither these pairs nor the poison."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repair:
+class RepairSpec:
     """Training on clean pairs afterwards."""
 
     train: TrainConfig
     objective: Objective = field(default_factory=Clip)
-    on: Data | None = None
+    on: DataSpec | None = None
     """Clean pairs; by default those of a toy world that nothing else trains on, else the clean training pairs."""
 
 
@@ -107,14 +107,14 @@ class Cell:
     experiment: str
     axes: tuple[tuple[str, Label], ...]  # in the order of the file; `seed` is not among them
     seed: int
-    data: Data
-    start: Start
+    data: DataSpec
+    start: StartSpec
     attack: Attack | None  # None: trained on the clean pairs, utility alone is measured
     objective: Objective
     train: TrainConfig
-    filter: Filter | None = None
-    repair: Repair | None = None
-    test: Data | None = None  # test pairs of other data: transfer
+    filter: FilterSpec | None = None
+    repair: RepairSpec | None = None
+    test: DataSpec | None = None  # test pairs of other data: transfer
     measures: tuple[str, ...] = ()  # what is measured besides: see `Experiment.measures`
 
     @property

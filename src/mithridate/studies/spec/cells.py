@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from mithridate.errors import StudyError
-from mithridate.studies.located import Located, nearest
-from mithridate.studies.study import Cell, Experiment, Label, Study
+from mithridate.studies.spec.located import Located, nearest
+from mithridate.studies.spec.study import Cell, Experiment, Label, Study
 from mithridate.training.clip import Clip
 
 
@@ -20,7 +20,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Point:
+class Combination:
     """One combination: its labels, and the sections of a study file as it leaves them."""
 
     labels: tuple[tuple[str, Label], ...]
@@ -29,7 +29,7 @@ class Point:
 
 def combinations(
     sections: Mapping[str, Located], axes: Sequence[Axis], unless_equal: Iterable[tuple[str, str]] = ()
-) -> list[Point]:
+) -> list[Combination]:
     """Every combination of the axes' entries, the last axis fastest, but for those in which two paths are equal."""
     found = []
     # whole sections first, whatever is varied within them after
@@ -38,7 +38,7 @@ def combinations(
         made = dict(sections)
         for i in order:
             made = _put(made, axes[i].path, chosen[i][1])
-        point = Point(tuple((axis.name, label) for axis, (label, _) in zip(axes, chosen)), made)
+        point = Combination(tuple((axis.name, label) for axis, (label, _) in zip(axes, chosen)), made)
         if not any(_equal(point, *pair) for pair in unless_equal):
             found.append(point)
     return found
@@ -54,7 +54,7 @@ def value_at(sections: Mapping[str, Located], path: Sequence[str]) -> Located | 
     return here
 
 
-def _equal(point: Point, first: str, second: str) -> bool:
+def _equal(point: Combination, first: str, second: str) -> bool:
     values = [value_at(point.sections, path.split(".")) for path in (first, second)]
     return all(value is not None for value in values) and len({str(value.plain()) for value in values if value}) == 1
 

@@ -9,11 +9,22 @@ import numpy as np
 from mithridate.errors import DataError
 from mithridate.report.document import Curve, Figure, read_report
 from mithridate.statistics.estimate import Estimate
-from mithridate.studies.outcomes import Outcome
-from mithridate.studies.select import VIEWS, Group, chance, chosen, combine, epochs, grouped, labels, models, same_label
-from mithridate.studies.study import Label, ShowFigure
-from mithridate.studies.tables import over, pooled
-from mithridate.studies.words import axes_in_words
+from mithridate.studies.analysis.outcomes import Outcome
+from mithridate.studies.analysis.select import (
+    VIEWS,
+    Group,
+    chance,
+    chosen,
+    combine,
+    epochs,
+    grouped,
+    labels,
+    models,
+    same_label,
+)
+from mithridate.studies.render.tables import over, pooled
+from mithridate.studies.render.words import axes_in_words
+from mithridate.studies.spec.study import Label, ShowFigure
 
 MAX_POINTS = 1500
 """Points of a scatter figure that are kept on a study's page, which has many figures."""

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from mithridate.statistics.estimate import Estimate
-from mithridate.studies.facts import read_facts
+from mithridate.studies.inputs import read_fingerprints
 from mithridate.studies.measure import FOUND, REPORT, VALUES
+from mithridate.studies.spec.study import Cell, Study
 from mithridate.studies.stages import measured
 from mithridate.studies.store import Store
-from mithridate.studies.study import Cell, Study
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Outcome:
 
 def read_outcomes(study: Study, out: Path) -> list[Outcome]:
     """Of the cells that are done, in the study's order."""
-    store, facts = Store(out), read_facts(Path(out))
+    store, facts = Store(out), read_fingerprints(Path(out))
     found = []
     for cell in study.cells:
         try:

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, get_type_hints
 
-from mithridate.studies.build import value_of
-from mithridate.studies.located import Located, nearest, told
-from mithridate.studies.study import Claim, Label, ShowFigure, ShowTable, Where
+from mithridate.studies.spec.build import value_of
+from mithridate.studies.spec.located import Located, nearest, told
+from mithridate.studies.spec.study import Claim, Label, ShowFigure, ShowTable, Where
 
 MODELS = ("poisoned", "clean", "start")
 VIEWS = ("model", "epoch")  # axes that every cell has several labels of

@@ -10,8 +10,8 @@ import numpy as np
 from mithridate.statistics.estimate import Estimate
 from mithridate.statistics.intervals import bootstrap_mean, rate, score_interval
 from mithridate.statistics.seeds import hierarchical_bootstrap
-from mithridate.studies.outcomes import Outcome
-from mithridate.studies.study import Label, Where
+from mithridate.studies.analysis.outcomes import Outcome
+from mithridate.studies.spec.study import Label, Where
 
 VIEWS = ("model", "epoch")
 """Axes that one cell has several labels of: what was measured on which model, after which epoch."""

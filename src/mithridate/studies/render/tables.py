@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from mithridate.report.document import Cell, Published, Table
 from mithridate.report.numbers import show
 from mithridate.statistics.estimate import Estimate
-from mithridate.studies.outcomes import Outcome
-from mithridate.studies.published import PublishedNumber, PublishedSet, beside, read_published, sources
-from mithridate.studies.select import VIEWS, Group, chance, chosen, combine, epochs, grouped, models
-from mithridate.studies.study import Label, ShowTable, Where
+from mithridate.studies.analysis.outcomes import Outcome
+from mithridate.studies.analysis.published import PublishedNumber, PublishedSet, beside, read_published, sources
+from mithridate.studies.analysis.select import VIEWS, Group, chance, chosen, combine, epochs, grouped, models
+from mithridate.studies.spec.study import Label, ShowTable, Where
 
 CHANCE = "chance"
 

@@ -18,8 +18,8 @@ from mithridate.audit.threshold import Above, Budget, CleanQuantile, Threshold
 from mithridate.errors import MithridateError
 from mithridate.poisoning.plan import Attack
 from mithridate.poisoning.registry import ATTACKS
-from mithridate.studies.located import Located, nearest, told
-from mithridate.studies.study import Data, Filter, Repair, Start, Toy
+from mithridate.studies.spec.located import Located, nearest, told
+from mithridate.studies.spec.study import DataSpec, FilterSpec, RepairSpec, StartSpec, ToySpec
 from mithridate.toy.toy import CLASSES
 from mithridate.training.clip import Clip
 from mithridate.training.config import PRESETS, TrainConfig
@@ -86,9 +86,9 @@ def build(kind: type[T], node: Located, given: Mapping[str, Located], what: str,
 
 
 def _field(hint: Any, node: Located, what: str) -> Any:
-    inner = next((kind for kind in (Toy, Data, TrainConfig) if kind is hint or kind in get_args(hint)), None)
+    inner = next((kind for kind in (ToySpec, DataSpec, TrainConfig) if kind is hint or kind in get_args(hint)), None)
     if inner is not None and node.value is not None:
-        return {Toy: build_toy, Data: build_data, TrainConfig: build_train}[inner](node, what)
+        return {ToySpec: build_toy, DataSpec: build_data, TrainConfig: build_train}[inner](node, what)
     try:
         # as JSON, strictly: a list is a tuple, a whole number is a number, and nothing else is taken for another
         return _adapter(hint).validate_json(json.dumps(node.plain()), strict=True)
@@ -152,21 +152,21 @@ def build_train(node: Located, what: str = "train", preset: str = "finetune") ->
     return build(TrainConfig, node, given, what, default)
 
 
-def build_toy(node: Located, what: str = "data.toy") -> Toy:
+def build_toy(node: Located, what: str = "data.toy") -> ToySpec:
     given = options(node, "toy", what)
     for name in given["classes"].entries(f"{what}.classes") if "classes" in given else ():
         if name.value not in CLASSES:
             name.fail(f"the toy world has no class {told(name.value)}; {nearest(str(name.value), CLASSES)}")
-    toy = build(Toy, node, given, what)
+    toy = build(ToySpec, node, given, what)
     for name, least in (("train", 1), ("test", 1), ("size", 32), ("offset", 0)):
         if getattr(toy, name) < least:
             given[name].fail(f"{what}.{name} must be at least {least}, got {getattr(toy, name)}")
     return toy
 
 
-def build_data(node: Located, what: str = "data") -> Data:
+def build_data(node: Located, what: str = "data") -> DataSpec:
     given = options(node, "data", what)
-    data = build(Data, node, given, what)
+    data = build(DataSpec, node, given, what)
     if not 0 < data.share <= 1:
         given["share"].fail(f"{what}.share must lie in (0, 1], got {data.share}")
     if data.toy is not None:
@@ -177,10 +177,10 @@ def build_data(node: Located, what: str = "data") -> Data:
     return data
 
 
-def build_start(node: Located, what: str = "start") -> Start:
+def build_start(node: Located, what: str = "start") -> StartSpec:
     given = options(node, "start", what)
     pretrain = given.pop("pretrain", None)
-    start = build(Start, node, given, what)
+    start = build(StartSpec, node, given, what)
     if pretrain is None or pretrain.value is None:
         return start
     # `on` may stand beside the recipe or in it
@@ -192,7 +192,7 @@ def build_start(node: Located, what: str = "start") -> Start:
     return replace(start, pretrain=train, on=data)
 
 
-def build_filter(node: Located, what: str = "filter") -> Filter:
+def build_filter(node: Located, what: str = "filter") -> FilterSpec:
     given = options(node, "filter", what)
     encoder = given.pop("encoder", None)
     levels = {name: given.pop(name) for name in THRESHOLDS if name in given}
@@ -217,10 +217,10 @@ def build_filter(node: Located, what: str = "filter") -> Filter:
         except MithridateError as error:
             value.fail(f"{what}: {error}")
     start = None if encoder is None or encoder.value is None else build_start(encoder, f"{what}.encoder")
-    return Filter(detector=detector, threshold=threshold, encoder=start)
+    return FilterSpec(detector=detector, threshold=threshold, encoder=start)
 
 
-def build_repair(node: Located, what: str = "repair") -> Repair:
+def build_repair(node: Located, what: str = "repair") -> RepairSpec:
     given = options(node, "repair", what)
     train, on = given.pop("train", None), given.pop("on", None)
     if train is None:
@@ -232,10 +232,10 @@ def build_repair(node: Located, what: str = "repair") -> Repair:
     else:
         objective = Clip()
     data = None if on is None or on.value is None else build_data(on, f"{what}.on")
-    return Repair(train=build_train(train, f"{what}.train"), objective=objective, on=data)
+    return RepairSpec(train=build_train(train, f"{what}.train"), objective=objective, on=data)
 
 
-def bare(start: Start) -> bool:
+def bare(start: StartSpec) -> bool:
     """Whether a start has no weights: as `mithridate train` chooses its preset."""
     return start.pretrained is None and ":" not in start.encoder and not Path(start.encoder).is_dir()
 

@@ -6,9 +6,9 @@ from mithridate.report.document import Finding
 from mithridate.report.numbers import show, show_p, show_tick
 from mithridate.statistics.differences import Difference
 from mithridate.statistics.estimate import Estimate
-from mithridate.studies.outcomes import Outcome
-from mithridate.studies.study import Claim
-from mithridate.studies.verdicts import Judged, Tested, described, judge
+from mithridate.studies.analysis.outcomes import Outcome
+from mithridate.studies.analysis.verdicts import ClaimResult, ClaimTest, described, judge
+from mithridate.studies.spec.study import Claim
 
 DETAILS = 6
 """As many tests of one claim are told one by one; more are counted, and only what did not hold is named."""
@@ -22,7 +22,7 @@ def findings(claims: Sequence[Claim], outcomes: Sequence[Outcome]) -> tuple[Find
     return tuple(Finding(j.claim.says, j.verdict, told(j), j.claim.source) for j in judged)
 
 
-def told(judged: Judged) -> str:
+def told(judged: ClaimResult) -> str:
     """The verdict, and the numbers that it comes from."""
     claim, missing = judged.claim, "; ".join(judged.missing)
     if not judged.tests:
@@ -39,7 +39,7 @@ def told(judged: Judged) -> str:
     return f"{text} Not measured: {missing}." if missing else text
 
 
-def _sentence(claim: Claim, tested: Tested) -> str:
+def _sentence(claim: Claim, tested: ClaimTest) -> str:
     d = tested.difference
     gap = f"{show(d.estimate)} ({_evidence(claim, d)})"
     if claim.is_ in ("rising", "falling"):
@@ -72,7 +72,7 @@ def _sentence(claim: Claim, tested: Tested) -> str:
     return f"{text}, inside its noise" if tested.verdict == "open" else text
 
 
-def _short(claim: Claim, tested: Tested) -> str:
+def _short(claim: Claim, tested: ClaimTest) -> str:
     d = tested.difference
     numbers = " and ".join(str(show(side)) for side in tested.sides)
     if claim.is_ in ("rising", "falling"):
@@ -87,7 +87,7 @@ def _evidence(claim: Claim, d: Difference) -> str:
     return f"{show_p(d.p if d.corrected is None else d.corrected)}, {_seeds(d.n)}"
 
 
-def _basis(judged: Judged) -> str:
+def _basis(judged: ClaimResult) -> str:
     """What all of several tests have in common."""
     seeds = {tested.difference.n for tested in judged.tests}
     told = f"{min(seeds)} to {max(seeds)} seeds" if len(seeds) > 1 else _seeds(min(seeds))
@@ -99,7 +99,7 @@ def _seeds(number: int) -> str:
     return "one seed" if number == 1 else f"{number} seeds"
 
 
-def _within(claim: Claim, tested: Tested) -> str:
+def _within(claim: Claim, tested: ClaimTest) -> str:
     margin = f"±{show_tick(float(claim.margin))}"
     return {
         "held": f"wholly within {margin}",
@@ -129,7 +129,7 @@ def _with(words: str) -> str:
     return f"on {words}" if words.startswith("the ") else "over all others" if words == "all" else f"with {words}"
 
 
-def _counts(judged: Judged) -> str:
+def _counts(judged: ClaimResult) -> str:
     """How many of its tests came out how; of what did not hold, which."""
     total, parts = len(judged.tests), []
     for verdict in ("held", "refuted", "open"):
@@ -142,16 +142,16 @@ def _counts(judged: Judged) -> str:
     return text[0].upper() + text[1:]
 
 
-def _names(tests: list[Tested]) -> str:
+def _names(tests: list[ClaimTest]) -> str:
     names = [_labels(tested) for tested in tests[:NAMES]]
     return "; ".join(names) + (f" and {len(tests) - NAMES} more" if len(tests) > NAMES else "")
 
 
-def _place(tested: Tested) -> str:
+def _place(tested: ClaimTest) -> str:
     return f"for {_labels(tested)}, " if tested.at else ""
 
 
-def _labels(tested: Tested) -> str:
+def _labels(tested: ClaimTest) -> str:
     return ", ".join(f"{axis} {_label(label)}" for axis, label in tested.at.items())
 
 

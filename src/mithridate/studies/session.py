@@ -1,0 +1,97 @@
+"""What the process that was started knows of a run: how many cells are done, how long the rest takes, what failed."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mithridate.studies.graph import Graph
+from mithridate.studies.locks import Locks
+from mithridate.studies.spec.study import Cell, Study
+from mithridate.studies.stages import InputFingerprints
+from mithridate.studies.timing import seconds_left
+from mithridate.studies.worker import FAILED, LOCKS, failure
+
+
+@dataclass(frozen=True)
+class CellProgress:
+    """A cell that was finished, or failed: how many of all are done, and how many seconds the rest may take."""
+
+    cell: Cell
+    key: str
+    failed: str | None
+    done: int
+    of: int
+    seconds: float  # since the run began
+    left: float | None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run left: `failed` cells with what went wrong."""
+
+    done: int
+    of: int
+    seconds: float
+    failed: tuple[tuple[Cell, str], ...] = ()
+
+
+@dataclass
+class StudyRun:
+    """What the process that was started knows of a run."""
+
+    graph: Graph
+    wanted: list[str]
+    out: Path
+    on_cell: Callable[[CellProgress], None]
+    begun: float = field(default_factory=time.perf_counter)
+    jobs: int = 1
+
+    @classmethod
+    def begin(
+        cls,
+        study: Study,
+        chosen: Study,
+        out: Path,
+        facts: InputFingerprints,
+        on_cell: Callable[[CellProgress], None],
+        *,
+        jobs: int = 1,
+    ) -> "StudyRun":
+        graph = Graph.of(study.cells, facts, out)
+        wanted = list(Graph.of(chosen.cells, facts, out).cells)
+        run = cls(graph, wanted, out, on_cell, jobs=jobs)
+        for path in (out / FAILED).glob("*.json"):  # tried again
+            path.unlink(missing_ok=True)
+        if (out / LOCKS).is_dir():
+            Locks(out / LOCKS).sweep()
+        return run
+
+    def done(self) -> int:
+        return sum(self.graph.has(key) for key in self.wanted)
+
+    def left(self) -> int:
+        return len(self.wanted) - self.done()
+
+    def tell(self, what: str, key: str, _seconds: float) -> None:
+        done, seconds = self.done(), time.perf_counter() - self.begun
+        told = failure(self.out, key) if what == "failed" else None
+        message = None if what != "failed" else (told or {}).get("error", "it failed")
+        left = seconds_left(self.graph, self.wanted)
+        left = None if left is None else left / self.jobs
+        self.on_cell(CellProgress(self.graph.cells[key][0], key, message, done, len(self.wanted), seconds, left))
+
+    def end(self, *, keep: bool = False) -> RunSummary:
+        """What came of it. Where all is done, the caches of toy worlds go unless they are to be kept."""
+        if not keep and not self.graph.left() and not Locks(self.out / LOCKS).others():
+            for gone in (*(self.out / "cache").glob("[!r]*"), *self.out.glob("stages/models/*/.*-gone")):
+                shutil.rmtree(gone, ignore_errors=True)
+        failed = []
+        for key in self.wanted:
+            if self.graph.has(key, look=True):
+                continue
+            told = failure(self.out, key)
+            message = told.get("error", "it failed") if told else "a process died at it, perhaps for want of memory"
+            failed += [(cell, message) for cell in self.graph.cells[key]]
+        return RunSummary(self.done(), len(self.wanted), time.perf_counter() - self.begun, tuple(failed))
