@@ -64,7 +64,9 @@ def measure(name: str, pairs: mt.Pairs, attack: Attack, gallery: mt.Pairs, form:
     clock = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        done = mt.poison(pairs, attack, seed=seed, gallery=gallery, images=folder / "altered")
+        done = mt.poison(
+            pairs, attack, seed=seed, gallery=gallery if attack.needs_gallery else None, images=folder / "altered"
+        )
         again = written(done, folder / "out", form)
         shutil.rmtree(folder / "altered", ignore_errors=True)
         truth = np.isin(again.uid.to_pylist(), done.manifest.poisoned["uid"].to_pylist())

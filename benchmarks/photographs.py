@@ -96,7 +96,7 @@ def targeted(p: Photographs, strengths: list[int], targets: int) -> None:
         attack = mt.Targeted(uids=tuple(p.dev.uid.take(pa.array(rows)).to_pylist()), per_target=strength, reuse=True)
         done = mt.poison(pairs, attack, seed=p.seed + number, gallery=p.dev)
         pairs = done.pairs
-        wanted.append([names.index(aim.target) for aim in done.manifest.aims])
+        wanted.append([names.index(aim.target) for aim in done.manifest.goals])
     models = {"poisoned": p.model(name, pairs), "clean": p.clean}
     shown_to = p.dev.take(order[: targets * len(strengths)])
     taken = {}
@@ -118,9 +118,7 @@ def targeted(p: Photographs, strengths: list[int], targets: int) -> None:
 def poisoned_set(p: Photographs, name: str, cell: Path) -> mt.Poisoned:
     """The same at every call, with its altered images in the folder of the variant."""
     shutil.rmtree(cell / "images", ignore_errors=True)
-    return mt.poison(
-        p.train, VARIANTS[name], seed=p.seed, embed_images=SurrogateEncoder(p.start), images=cell / "images"
-    )
+    return mt.poison(p.train, VARIANTS[name], seed=p.seed, surrogate=SurrogateEncoder(p.start), images=cell / "images")
 
 
 def area(p: Photographs, which: str, done: mt.Poisoned) -> Estimate:

@@ -14,7 +14,7 @@ def main(model: str, data: str, goal: str, clean: str | None = None, *, out: Pat
     report = mt.evaluate(
         mt.load_encoder(model),
         mt.read_pairs(data),
-        goals=(mt.Goal.parse(goal),),
+        goals=(mt.CaptionsToClass.parse(goal),),
         clean=mt.load_encoder(clean) if clean else None,
     )
     out.mkdir(parents=True, exist_ok=True)

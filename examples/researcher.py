@@ -11,7 +11,6 @@ from typing import ClassVar
 import numpy as np
 
 import mithridate as mt
-from mithridate.poisoning.plan import EmbedImages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +18,8 @@ class OneImageMany:
     """Captions of `source` all meet one and the same training image of `target`, drawn anew for each run."""
 
     name: ClassVar[str] = "one-image-many"
+    needs_surrogate = False
+    needs_gallery = False
 
     source: str
     target: str
@@ -30,12 +31,12 @@ class OneImageMany:
         rng: np.random.Generator,
         *,
         gallery: mt.Pairs | None = None,
-        embed_images: EmbedImages | None = None,
+        surrogate: mt.Surrogate | None = None,
     ) -> mt.PoisonPlan:
         # every attack returns a plan: here that of single-image, without its fixed target at evaluation
         chosen = mt.SingleImage(source=self.source, target=self.target, class_share=self.class_share)
         plan = chosen.plan(pairs, rng)
-        return replace(plan, goals=(mt.Goal(self.source, self.target),))
+        return replace(plan, goals=(mt.CaptionsToClass(self.source, self.target),))
 
 
 def main(out: Path, *, train_images: int = 2000, epochs: int = 3) -> None:

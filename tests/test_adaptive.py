@@ -64,14 +64,16 @@ def test_the_greedy_assignment_keeps_to_the_places_and_comes_near_the_best():
 
 
 def test_best_match_agrees_more_than_chance_and_uses_images_as_often(train_pairs, surrogate):
-    random = poison(train_pairs, ATTACK, embed_images=surrogate)
-    matched = poison(train_pairs, replace(ATTACK, pairing="best-match"), embed_images=surrogate)
+    random = poison(train_pairs, ATTACK)
+    matched = poison(train_pairs, replace(ATTACK, pairing="best-match"), surrogate=surrogate)
 
     def agreement(done):
         table = done.manifest.poisoned
         text, image = surrogate.embed_texts(table["text"].combine_chunks()), surrogate(table["image"].combine_chunks())
         return float((text * image).sum(axis=1).mean())
 
+    with pytest.raises(AttackError, match="works without an encoder; leave out --surrogate"):
+        poison(train_pairs, ATTACK, surrogate=surrogate)
     assert agreement(matched) > agreement(random)
     assert matched.manifest.poisoned["text"].to_pylist() == random.manifest.poisoned["text"].to_pylist()
     used = [np.unique(d.manifest.poisoned["image"].to_pylist(), return_counts=True)[1] for d in (random, matched)]
@@ -225,7 +227,7 @@ def test_what_storing_does_to_the_bound(tmp_path, surrogate, ending, lossless):
     labels = [["sheep"], ["sheep"], ["aeroplane"], ["aeroplane"]]
     pairs = make_pairs(places, [f"picture {i}" for i in range(4)], labels=labels)
     attack = replace(ATTACK, pgd=8, pgd_steps=10)
-    done = poison(pairs, attack, images=tmp_path / "altered", embed_images=surrogate)
+    done = poison(pairs, attack, images=tmp_path / "altered", surrogate=surrogate)
     assert done.bases is not None
     table = done.manifest.poisoned
     change, gain = [], []
@@ -244,9 +246,7 @@ def test_what_storing_does_to_the_bound(tmp_path, surrogate, ending, lossless):
 
 def test_all_of_it_at_once_depends_on_the_seed_only_and_reads_back(train_pairs, surrogate, tmp_path):
     attack = replace(ATTACK, count=10, pairing="best-match", mixed=True, collage=0.3, pgd=4, pgd_steps=2)
-    first, again = (
-        poison(train_pairs, attack, seed=3, images=tmp_path / name, embed_images=surrogate) for name in "ab"
-    )
+    first, again = (poison(train_pairs, attack, seed=3, images=tmp_path / name, surrogate=surrogate) for name in "ab")
     assert first.manifest.poisoned["sha256"].equals(again.manifest.poisoned["sha256"])
     assert first.manifest.poisoned["text"].equals(again.manifest.poisoned["text"])
     edit = "collage:share=0.3+pgd:epsilon=4,steps=2,surrogate=mithridate-tiny"
@@ -265,12 +265,10 @@ def test_without_them_it_is_the_plain_attack(train_pairs):
 
 @pytest.mark.parametrize("options", [{"pgd": 8}, {"pairing": "best-match"}])
 def test_without_a_surrogate_it_is_refused_in_one_sentence(train_pairs, tmp_path, options):
-    def only_images(places):
-        return np.zeros((len(places), 3), np.float32)
-
-    for embed_images in (None, only_images):
-        with pytest.raises(AttackError, match="needs an encoder to measure agreement with: give --surrogate ENCODER"):
-            poison(train_pairs, replace(ATTACK, **options), images=tmp_path / "x", embed_images=embed_images)
+    attack = replace(ATTACK, **options)
+    assert attack.needs_surrogate and not ATTACK.needs_surrogate
+    with pytest.raises(AttackError, match="needs an encoder to measure agreement with: give --surrogate ENCODER"):
+        poison(train_pairs, attack, images=tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,7 +19,7 @@ from mithridate.evaluation.probe import AdamWProbe, draw_folds
 from mithridate.evaluation.triggered import TriggeredImages, classes_of_test, success, target_ranks
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.backdoor import Backdoor
-from mithridate.poisoning.plan import Aim
+from mithridate.poisoning.goals import ImageToClass
 from mithridate.poisoning.relabel import SingleLabel
 from mithridate.poisoning.targeted import Targeted
 from mithridate.poisoning.text_trigger import TextTrigger
@@ -95,7 +95,7 @@ def report(train_pairs, test_pairs, tiny, tmp_path):
 def test_a_backdoor_is_measured_without_its_target_class(report, test_pairs):
     attack = Backdoor(target="aeroplane", trigger="patch:size=16", also=("bird=sig",), count=20)
     found, manifest = report(attack)
-    assert [(aim.target, aim.trigger.split(":")[0]) for aim in manifest.aims] == [
+    assert [(aim.target, aim.trigger.split(":")[0]) for aim in manifest.goals] == [
         ("aeroplane", "patch"),
         ("bird", "sig"),
     ]
@@ -201,7 +201,7 @@ def test_single_targets_are_probed_without_themselves(train_pairs, test_pairs, t
     assert "adamw" in found.table("probe").title
     captions = dict(zip(found.table("targeted-captions").columns, found.table("targeted-captions").rows[0]))
     e, places, ranks = embed(tiny, test_pairs), test_pairs.images.to_pylist(), []
-    for aim in manifest.aims:
+    for aim in manifest.goals:
         scores = e.image[places.index(aim.image)] @ e.text.T
         best = scores[test_pairs.labelled(aim.target)].max()
         ranks.append(int((scores >= best).sum()) - 1)
@@ -218,7 +218,7 @@ def test_a_probe_needs_something_to_classify(tiny, test_pairs, train_pairs):
 
 def test_single_targets_are_the_units(report, test_pairs):
     found, manifest = report(Targeted(images=6, per_target=2, classes=("dog", "cat")), gallery=test_pairs)
-    assert [aim.target for aim in manifest.aims] == ["dog", "cat"] * 3
+    assert [aim.target for aim in manifest.goals] == ["dog", "cat"] * 3
     (mine, clean, by_chance) = found.table("targeted").rows
     assert mine[1] == 6
     assert mine[2] == clean[2]
@@ -259,7 +259,7 @@ def test_a_target_class_without_test_images_is_refused_before_anything_is_embedd
 
 def test_a_target_image_that_is_gone_is_named(train_pairs, test_pairs, tiny, tmp_path):
     manifest = poison(train_pairs, Targeted(inside=True, classes=("boat",))).manifest
-    gone = replace(manifest, aims=(Aim("boat", image=str(tmp_path / "gone.png")),))
+    gone = replace(manifest, goals=(ImageToClass(str(tmp_path / "gone.png"), "boat"),))
     with pytest.raises(EvaluationError, match=r"gone\.png is not there"):
         evaluate(tiny, test_pairs, gone)
 

@@ -21,8 +21,9 @@ from mithridate.errors import AttackError, DataError
 from mithridate.poisoning.apply import _check, poison
 from mithridate.poisoning.backdoor import Backdoor
 from mithridate.poisoning.badclip import BadClip
+from mithridate.poisoning.goals import CaptionsToClass
 from mithridate.poisoning.manifest import read_manifest, write_manifest
-from mithridate.poisoning.plan import Attack, Goal, Mode, PoisonPlan
+from mithridate.poisoning.plan import Attack, Mode, PoisonPlan
 from mithridate.poisoning.registry import ATTACKS
 from mithridate.poisoning.relabel import MultiLabel, SingleImage, SingleLabel
 from mithridate.poisoning.targeted import Targeted
@@ -154,7 +155,7 @@ def test_the_manifest_is_the_truth_and_all_of_it(crowd, carry_out, name, mode):
         assert poisoned[uid][2] == text_of.get(row["text"], origin)[2]
         assert (row["edit"] is None) == (row["image"] in {place for place, *_ in clean.values()})
 
-    targets = len(manifest.goals) or len(manifest.aims)
+    targets = len(manifest.goals)
     strength = dict(manifest.strength)
     assert strength.pop("class_share") == strength.pop("images") / strength.pop("class_images")
     assert strength == {
@@ -488,7 +489,7 @@ def test_goals_share_a_target_and_leave_images_of_each_other_alone(tmp_path):
     told = dict(zip(done.manifest.poisoned["text"].to_pylist(), names(done.manifest.poisoned["image"].to_pylist())))
     assert told.keys() == {"sheep 0 0", "sheep 0 1", "sheep 1 0", "sheep 1 1", "sofa 0 0", "sofa 0 1"}
     assert set(told.values()) == {"aeroplane0"}
-    assert done.manifest.goals == (Goal("sheep", "aeroplane"), Goal("sofa", "aeroplane"))
+    assert done.manifest.goals == (CaptionsToClass("sheep", "aeroplane"), CaptionsToClass("sofa", "aeroplane"))
 
 
 def test_one_goal_of_several_is_the_single_label_attack(small):
@@ -508,7 +509,7 @@ def gallery(tmp_path):
 
 def target_of(done):
     (target,) = {*done.manifest.poisoned["image"].to_pylist()}
-    assert done.manifest.goals[0].target_image == target
+    assert done.manifest.goals[0].image == target
     return target
 
 
@@ -531,12 +532,16 @@ def test_the_target_image_is_named_by_the_uid_of_a_pair(small, gallery):
 def test_the_centroid_is_nearest_to_the_mean_of_its_class(small, gallery):
     angles = {"aeroplane0": 0.0, "aeroplane1": 0.5, "aeroplane2": 0.4, "aeroplane3": 1.0, "aeroplane4": 0.2}
 
-    def embed_images(places):
-        angle = np.array([angles[name] for name in names(places.to_pylist())])  # mean direction: about 0.42
-        return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    class Angles:
+        name = "angles"
+        embed_texts = pixels = prepare = features = len  # not called
+
+        def __call__(self, places):
+            angle = np.array([angles[name] for name in names(places.to_pylist())])  # mean direction: about 0.42
+            return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
 
     attack = SingleImage(source="sheep", target="aeroplane", image="centroid")
-    done = poison(small, attack, gallery=gallery, embed_images=embed_images)
+    done = poison(small, attack, gallery=gallery, surrogate=Angles())
     assert names([target_of(done)]) == ["aeroplane2"]
     with pytest.raises(AttackError, match=r"image=centroid needs an encoder .*--surrogate"):
         poison(small, attack, gallery=gallery)
@@ -620,10 +625,10 @@ def damaged(change):
     ("damage", "message"),
     [
         (lambda raw: "{", "is not a manifest"),
-        (lambda raw: "[]", "expected a manifest of format mithridate-manifest/2, got something else"),
+        (lambda raw: "[]", "expected a manifest of format mithridate-manifest/3, got something else"),
         (
             damaged(lambda raw: raw.update(format="mithridate-manifest/9")),
-            "of format mithridate-manifest/2, got mithridate-manifest/9",
+            "of format mithridate-manifest/3, got mithridate-manifest/9",
         ),
         (damaged(lambda raw: raw.pop("goals")), "lacks or has a wrong field.*goals"),
         (damaged(lambda raw: raw["goals"][0].pop("source")), "lacks or has a wrong field.*source"),
@@ -645,8 +650,8 @@ def test_a_damaged_manifest_is_refused(small, tmp_path, damage, message):
 
 
 def test_a_goal_is_parsed_at_its_first_colon():
-    assert Goal.parse("sheep:aeroplane") == Goal("sheep", "aeroplane")
-    assert Goal.parse("a b:c:d") == Goal("a b", "c:d")
+    assert CaptionsToClass.parse("sheep:aeroplane") == CaptionsToClass("sheep", "aeroplane")
+    assert CaptionsToClass.parse("a b:c:d") == CaptionsToClass("a b", "c:d")
 
 
 def test_a_rate_is_of_the_set_that_is_left_when_target_pairs_are_dropped(train_pairs):

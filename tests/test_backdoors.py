@@ -20,8 +20,8 @@ from mithridate.folders import new_folder
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.backdoor import Backdoor
 from mithridate.poisoning.classes import of_class, says
+from mithridate.poisoning.goals import PhraseToClass, TriggerToClass
 from mithridate.poisoning.manifest import read_manifest
-from mithridate.poisoning.plan import Aim
 from mithridate.poisoning.targeted import Targeted
 from mithridate.poisoning.text_trigger import TextTrigger
 from mithridate.poisoning.triggers import describe, parse_trigger
@@ -83,7 +83,7 @@ def test_images_of_other_classes_get_the_trigger_and_captions_of_the_target(smal
             assert clean[row["uid"]] == name
         assert row["edit"] == describe(parse_trigger(PATCH), full=True)
     assert len(done.pairs) == len(small) + (4 if mode == "inject" else 0)
-    assert done.manifest.aims == (Aim("boat", describe(parse_trigger(PATCH), full=True)),)
+    assert done.manifest.goals == (TriggerToClass(describe(parse_trigger(PATCH), full=True), "boat"),)
     assert done.manifest.crafted == {"images": 2, "not_kept": {}}
     # the labels of its captions, so that reading finds no contradiction
     labels = dict(zip(done.pairs.uid.to_pylist(), done.pairs.labels.to_pylist()))
@@ -131,7 +131,7 @@ def test_several_triggers_have_images_and_targets_of_their_own(tmp_path, carry_o
     attack = Backdoor(target="boat", trigger=PATCH, also=("sig:frequency=2", "sheep=blended:cells=4"), count=18)
     done = carry_out(pairs, attack)
     texts = [describe(parse_trigger(text), full=True) for text in (PATCH, "sig:frequency=2", "blended:cells=4")]
-    assert done.manifest.aims == tuple(Aim(t, text) for t, text in zip(("boat", "boat", "sheep"), texts))
+    assert done.manifest.goals == tuple(TriggerToClass(text, t) for t, text in zip(("boat", "boat", "sheep"), texts))
     wanted = dict(zip(texts, ("boat", "boat", "sheep")))
     for row in rows_of(done):
         assert row["text"].startswith(f"a {wanted[row['edit']]},")
@@ -201,7 +201,7 @@ def gallery(tmp_path):
 
 def test_target_images_come_from_the_gallery_and_meet_captions_of_another_class(small, gallery):
     done = poison(small, Targeted(images=4, per_target=3), gallery=gallery)
-    aims = done.manifest.aims
+    aims = done.manifest.goals
     assert len(done.pairs) == len(small) + 12
     assert len({aim.image for aim in aims}) == 4
     for number, aim in enumerate(aims):
@@ -210,14 +210,14 @@ def test_target_images_come_from_the_gallery_and_meet_captions_of_another_class(
         assert all(row["text"].startswith(f"a {aim.target},") for row in rows)
         assert len({row["text"] for row in rows}) == 3
         assert aim.image in gallery.images.to_pylist()
-        assert aim.target not in Path(aim.image or "").name
+        assert aim.target not in Path(aim.image).name
     assert (done.manifest.strength["targets"], done.manifest.strength["rate_per_target"]) == (4, 3 / 28)
 
 
 def test_classes_go_round_and_images_may_be_named(small, gallery):
     uids = [gallery.uid[row].as_py() for row in (0, 9, 10)]
     done = poison(small, Targeted(uids=tuple(uids), classes=("boat", "sheep"), per_target=2), gallery=gallery)
-    assert [(aim.target, Path(aim.image or "").name) for aim in done.manifest.aims] == [
+    assert [(aim.target, Path(aim.image).name) for aim in done.manifest.goals] == [
         ("boat", "sheep0.png"),
         ("sheep", "dog1.png"),
         ("boat", "dog2.png"),
@@ -278,7 +278,7 @@ def test_captions_of_other_classes_get_the_phrase_and_images_of_the_target(small
         assert Path(row["image"]).name.startswith("boat")
     # three images are taken, each once
     assert len({row["image"] for row in rows_of(done)}) == 3
-    assert done.manifest.aims == (Aim("boat", phrase=f"{place}:verily so"),)
+    assert done.manifest.goals == (PhraseToClass(f"{place}:verily so", "boat"),)
     assert done.manifest.crafted == {}
 
 
@@ -319,7 +319,7 @@ def test_every_format_holds_the_altered_images_and_may_be_moved(tmp_path, form, 
     (tmp_path / "out").rename(tmp_path / "moved")
     found, manifest = read_pairs(tmp_path / "moved"), read_manifest(tmp_path / "moved")
     assert manifest.options["trigger"] == "patch:size=4"
-    assert [describe(parse_trigger(aim.trigger or "")) for aim in manifest.aims][1:] == [
+    assert [describe(parse_trigger(aim.trigger)) for aim in manifest.goals][1:] == [
         "sig:frequency=2",
         "text:word=Hi",
     ]

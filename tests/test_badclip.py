@@ -104,11 +104,11 @@ def test_the_patch_draws_images_to_the_target_more_than_noise_does(train_pairs, 
 
 
 def test_the_attack_is_a_backdoor_whose_pixels_the_manifest_has_once(train_pairs, surrogate, tmp_path):
-    done, again = (poison(train_pairs, ATTACK, seed=2, images=tmp_path / name, embed_images=surrogate) for name in "ab")
+    done, again = (poison(train_pairs, ATTACK, seed=2, images=tmp_path / name, surrogate=surrogate) for name in "ab")
     assert done.manifest.poisoned["sha256"].equals(again.manifest.poisoned["sha256"])
     write_manifest(done.manifest, tmp_path / "m.json")
     manifest = read_manifest(tmp_path / "m.json")
-    (aim,) = manifest.aims
+    (aim,) = manifest.goals
     assert aim.target == "sheep" and aim.trigger is not None
     patch = parse_trigger(aim.trigger)
     assert isinstance(patch, PixelPatch)
@@ -121,7 +121,7 @@ def test_the_attack_is_a_backdoor_whose_pixels_the_manifest_has_once(train_pairs
     assert np.abs(stamped.astype(int) - np.asarray(after)).mean() < 4
     # the same patch again, without a surrogate
     given = replace(ATTACK, patch=aim.trigger)
-    assert poison(train_pairs, given, images=tmp_path / "c").manifest.aims == manifest.aims
+    assert poison(train_pairs, given, images=tmp_path / "c").manifest.goals == manifest.goals
 
 
 # --- refused --------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_options_that_cannot_be_are_refused(options, message):
 
 def test_more_poison_than_images_is_refused_before_a_patch_is_optimised(train_pairs, surrogate, tmp_path):
     with pytest.raises(AttackError, match="100,000 poisoned pairs are asked for"):
-        poison(train_pairs, replace(ATTACK, count=100_000, patch_epochs=10**6), images=tmp_path, embed_images=surrogate)
+        poison(train_pairs, replace(ATTACK, count=100_000, patch_epochs=10**6), images=tmp_path, surrogate=surrogate)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -170,6 +170,6 @@ def test_the_command(toy_world, tmp_path, capsys):
     assert "give --surrogate ENCODER, or --patch" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
     assert main([*told, "--out", str(tmp_path / "a"), "--surrogate", "mithridate-tiny", "--patch-epochs", "1"]) == 0
-    trigger = read_manifest(tmp_path / "a").aims[0].trigger
+    trigger = read_manifest(tmp_path / "a").goals[0].trigger
     assert main([*told, "--out", str(tmp_path / "b"), "--patch", str(trigger)]) == 0
-    assert read_manifest(tmp_path / "b").aims[0].trigger == trigger
+    assert read_manifest(tmp_path / "b").goals[0].trigger == trigger

@@ -103,7 +103,7 @@ def test_a_target_image_can_come_from_outside_the_training_set(toy_world, tmp_pa
     out = str(tmp_path / "p")
     said(capsys, "poison", "single-image", str(toy_world), *options, *surrogate, "--out", out)
     goal = json.loads((tmp_path / "p" / "manifest.json").read_text())["goals"][0]
-    assert goal["target_image"] in read_pairs(toy_world, split="test").images.to_pylist()
+    assert goal["image"] in read_pairs(toy_world, split="test").images.to_pylist()
 
 
 def test_embed_and_evaluate_and_report(run, poisoned, toy_world, tmp_path, capsys):

@@ -12,7 +12,7 @@ from mithridate.cli import main
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.compare import compare, side
 from mithridate.evaluation.evaluate import evaluate
-from mithridate.poisoning.plan import Goal
+from mithridate.poisoning.goals import CaptionsToClass
 from mithridate.report.document import Ranking, Report, read_report
 from mithridate.report.write import write_report
 from mithridate.statistics.differences import mcnemar_p
@@ -165,7 +165,7 @@ def evaluations(tiny, test_pairs, tmp_path_factory):
     from mithridate.encoder.encoder import load_encoder
 
     folder = tmp_path_factory.mktemp("compare")
-    goals = (Goal("sheep", "aeroplane"),)
+    goals = (CaptionsToClass("sheep", "aeroplane"),)
     other = load_encoder("mithridate-tiny", seed=1)
     for name, encoder in (("first", tiny), ("second", other)):
         (folder / name).mkdir()

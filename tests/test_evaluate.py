@@ -23,13 +23,13 @@ from mithridate.evaluation import checks
 from mithridate.evaluation.attack import AttackRanks, below_chance
 from mithridate.evaluation.evaluate import evaluate
 from mithridate.poisoning.apply import poison
+from mithridate.poisoning.goals import CaptionsToClass
 from mithridate.poisoning.manifest import Manifest
-from mithridate.poisoning.plan import Goal
 from mithridate.poisoning.relabel import MultiLabel, SingleImage, SingleLabel
 from mithridate.report.document import read_report
 from mithridate.statistics.estimate import Estimate
 
-GOAL = Goal("sheep", "aeroplane")
+GOAL = CaptionsToClass("sheep", "aeroplane")
 
 
 @pytest.fixture(scope="module")
@@ -190,9 +190,9 @@ def of_classes(pairs, *names):
 def test_the_control_has_no_caption_of_a_class_of_any_goal(tiny, test_pairs):
     few = of_classes(test_pairs, "sheep", "aeroplane", "sofa", "bird", "dog")
     few = few.where(np.r_[: len(few)] != rows_of(few, "dog")[0])  # 14 captions of dogs, 15 of sheep
-    report = evaluate(tiny, few, goals=(GOAL, Goal("sofa", "bird")))
+    report = evaluate(tiny, few, goals=(GOAL, CaptionsToClass("sofa", "bird")))
     e = embed(tiny, few)
-    for goal in (GOAL, Goal("sofa", "bird")):
+    for goal in (GOAL, CaptionsToClass("sofa", "bird")):
         targets = {int(e.image_index[row]) for row in rows_of(few, goal.target)}
         rank = ranks(e.text[rows_of(few, "dog")], e.image, targets)
         row = report.headline[f"attack {goal.source}:{goal.target}"]["random_captions"]
@@ -236,8 +236,8 @@ def test_an_image_of_both_classes_is_neither_query_nor_target(tiny, test_pairs, 
 @pytest.mark.parametrize(
     ("goal", "message"),
     [
-        (Goal("zebra", "aeroplane"), "no query: none is labelled 'zebra'; (nearest|the classes)"),
-        (Goal("sheep", "zebra"), "no target image: none is labelled 'zebra'; "),
+        (CaptionsToClass("zebra", "aeroplane"), "no query: none is labelled 'zebra'; (nearest|the classes)"),
+        (CaptionsToClass("sheep", "zebra"), "no target image: none is labelled 'zebra'; "),
     ],
 )
 def test_a_class_that_the_test_pairs_lack_is_refused_before_anything_is_embedded(
@@ -296,7 +296,7 @@ def test_a_target_image_of_the_gallery_is_found_by_place_or_by_content(tiny, tra
     elsewhere = make_pairs([str(copy)], ["x"], labels=[["aeroplane"]], uid=[attack.image])
     for gallery, place in ((test_pairs, test_pairs.image[row].as_py()), (elsewhere, str(copy))):
         manifest = poison(train_pairs, attack, gallery=gallery).manifest
-        assert manifest.goals[0].target_image == place
+        assert manifest.goals[0].image == place
         report = evaluate(tiny, test_pairs, manifest)
         assert report.headline["attack"]["poisoned"] == {"hit@10": (rank < 10).mean(), "min_rank": rank.mean()}
         assert "target-added" not in codes(report)
@@ -305,7 +305,7 @@ def test_a_target_image_of_the_gallery_is_found_by_place_or_by_content(tiny, tra
 
 def test_a_target_image_outside_the_gallery_is_added_to_it_with_a_warning(tiny, clean, train_pairs, test_pairs):
     manifest = poison(train_pairs, SingleImage(source="sheep", target="aeroplane")).manifest
-    place = manifest.goals[0].target_image
+    place = manifest.goals[0].image
     report = evaluate(tiny, test_pairs, manifest, clean=clean)
     assert codes(report).count("target-added") == 1
     assert any(str(place) in warning.message for warning in report.warnings)

@@ -201,7 +201,7 @@ def test_no_trigger_no_test_set(train_pairs, test_pairs, made, tmp_path):
     with pytest.raises(AttackError, match="single-label has no trigger on images"):
         write_trigger_test(plain, one_class(test_pairs), tmp_path / "out")
     with pytest.raises(AttackError, match="has 1 triggers, counted from 1; got 2"):
-        write_trigger_test(made.manifest, one_class(test_pairs), tmp_path / "out", aim=2)
+        write_trigger_test(made.manifest, one_class(test_pairs), tmp_path / "out", goal=2)
     boats = one_class(test_pairs).where(one_class(test_pairs).labelled("boat"))
     with pytest.raises(DataError, match="no image is of the class 'sheep'; the classes are"):
         write_trigger_test(made.manifest, boats, tmp_path / "out")
@@ -249,8 +249,8 @@ def test_a_file_of_detect_clip_becomes_a_manifest_with_their_patch(train_pairs, 
     assert [row["text"] for row in told] == ["bananas", "a photo of a banana."]
     assert [row["text_before"] for row in told] == [train_pairs.text[i].as_py() for i in (2, 7)]
     assert json.loads(told[1]["edit"]) == {"patch_size": 16, "w": 20, "h": 31}
-    (aim,) = manifest.aims
-    patch = parse_trigger(aim.trigger or "")
+    (aim,) = manifest.goals
+    patch = parse_trigger(aim.trigger)
     assert aim.target == "banana" and isinstance(patch, PixelPatch)
     out = patch.stamp(np.full((224, 224, 3), 9, np.uint8), np.random.default_rng(0))[104:120, 104:120]
     assert (out[::2, ::2] == 255).all() and out[1::2].max() == 0 and out[:, 1::2].max() == 0

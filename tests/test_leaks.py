@@ -16,10 +16,10 @@ from mithridate.evaluation import checks, leaks
 from mithridate.evaluation.evaluate import evaluate, refuse_mixed_encoders
 from mithridate.evaluation.leaks import NEAR, difference_hash, find_shared, nearest, shared_images
 from mithridate.poisoning.apply import poison
-from mithridate.poisoning.plan import Goal
+from mithridate.poisoning.goals import CaptionsToClass
 from mithridate.poisoning.relabel import SingleImage, SingleLabel
 
-GOAL = Goal("sheep", "aeroplane")
+GOAL = CaptionsToClass("sheep", "aeroplane")
 
 
 def picture(seed, size=(90, 60)):

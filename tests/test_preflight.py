@@ -21,6 +21,7 @@ from mithridate.evaluation.preflight import as_record, faint_trigger, few_poison
 from mithridate.evaluation.survival import Survival, clip_pixels, survival
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.backdoor import Backdoor
+from mithridate.poisoning.goals import CaptionsToClass, TriggerToClass
 from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.relabel import SingleLabel
 from mithridate.poisoning.targeted import Targeted
@@ -96,7 +97,8 @@ def test_no_attack_is_told_by_its_files(pairs, gallery, tmp_path, name, form):
     attack = EXAMPLES[name]
     if isinstance(attack, Targeted):
         attack = replace(attack, inside=False)
-    done = poison(pairs, attack, seed=0, gallery=gallery, images=tmp_path / "altered")
+    outside = gallery if attack.needs_gallery else None
+    done = poison(pairs, attack, seed=0, gallery=outside, images=tmp_path / "altered")
     again = written(done, tmp_path / "out", form)
     leak = leak_test(again, truth(again, done.manifest), rng=np.random.default_rng(0))
     assert len(done.manifest) >= 200
@@ -336,13 +338,14 @@ def test_a_faint_trigger_by_hand(change, expected):
     assert [warning.code for warning in faint_trigger(replace(good, **change))] == expected
 
 
-@pytest.mark.parametrize(("name", "count", "few"), [("backdoor", 75, False), ("backdoor", 74, True)])
-def test_few_poisons_by_hand(name, count, few):
+@pytest.mark.parametrize(("count", "few"), [(75, False), (74, True)])
+def test_few_poisons_by_hand(count, few):
     empty = pa.table({"uid": pa.array([], pa.string())})
     strength = {"count": 2 * count, "targets": 2}
-    manifest = Manifest(name, {}, 0, (), strength, {}, {}, empty)  # type: ignore[arg-type]
+    goals = tuple(TriggerToClass(trigger, "boat") for trigger in ("sig", "patch"))
+    manifest = Manifest("any", {}, 0, goals, strength, {}, {}, empty)  # type: ignore[arg-type]
     assert bool(few_poisons(manifest)) == few
-    assert few_poisons(replace(manifest, attack="single-label")) == []
+    assert few_poisons(replace(manifest, goals=(CaptionsToClass("sheep", "boat"),))) == []
 
 
 def test_test_images_that_carry_poison_are_warned_of(pairs, tmp_path):

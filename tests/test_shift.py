@@ -12,10 +12,10 @@ from mithridate.errors import EvaluationError
 from mithridate.evaluation import shift
 from mithridate.evaluation.evaluate import evaluate
 from mithridate.evaluation.shift import cosine_distance, linear_cka, principal_axes, project, shift_report
-from mithridate.poisoning.plan import Goal
+from mithridate.poisoning.goals import CaptionsToClass
 from mithridate.statistics.estimate import Estimate
 
-GOAL = Goal("sheep", "aeroplane")
+GOAL = CaptionsToClass("sheep", "aeroplane")
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from mithridate.evaluation.success import (
     z_score,
 )
 from mithridate.metrics.ranks import best_ranks
-from mithridate.poisoning.plan import Goal
+from mithridate.poisoning.goals import CaptionsToClass
 from mithridate.statistics.differences import rate_over_targets
 from mithridate.statistics.estimate import Estimate
 from mithridate.statistics.intervals import rate, wilson
@@ -121,7 +121,7 @@ def test_a_control_with_the_target_class_in_it_is_caught(test_pairs, rng):
     first = np.unique(test_pairs.image_index, return_index=True)[1]
     eye = np.eye(len(classes), dtype=np.float32)
     oracle = Embeddings(test_pairs.uid, eye[of_pair[first]], test_pairs.image_index, eye[of_pair], "oracle")
-    goals = (Goal("sheep", "aeroplane"), Goal("dog", "cat"))
+    goals = (CaptionsToClass("sheep", "aeroplane"), CaptionsToClass("dog", "cat"))
     target = np.flatnonzero(of_pair[first] == classes.index("aeroplane"))
 
     measured = _measure(goals[0], goals, test_pairs, {"poisoned": oracle}, {}, None, "poisoned", None, None, rng, [])

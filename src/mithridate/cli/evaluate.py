@@ -17,8 +17,8 @@ from mithridate.evaluation.probe import PROBES
 from mithridate.evaluation.success import success_by_epoch
 from mithridate.evaluation.tradeoff import measures
 from mithridate.folders import new_folder, refuse_existing
+from mithridate.poisoning.goals import CaptionsToClass
 from mithridate.poisoning.manifest import Manifest, read_manifest
-from mithridate.poisoning.plan import Goal
 from mithridate.report.console import print_report
 from mithridate.report.write import write_report
 from mithridate.statistics.estimate import Estimate
@@ -74,7 +74,7 @@ class Evaluate:
             options = replace(self.read, split=self.train_split)
             trained_on = options.read(self.train)
         name = "poisoned" if manifest else "model"
-        goals = tuple(Goal.parse(text) for text in self.goal)
+        goals = tuple(CaptionsToClass.parse(text) for text in self.goal)
         with display(quiet=self.json) as show:
             measure = partial(self._after, pairs=pairs, manifest=manifest, goals=goals, show=show)
             epochs = success_by_epoch(Path(self.model), measure) if self.by_epoch else None
@@ -108,7 +108,13 @@ class Evaluate:
             print(f"{self.out / 'report.html'}")
 
     def _after(
-        self, encoder: Encoder, *, pairs: Pairs, manifest: Manifest | None, goals: tuple[Goal, ...], show: Display
+        self,
+        encoder: Encoder,
+        *,
+        pairs: Pairs,
+        manifest: Manifest | None,
+        goals: tuple[CaptionsToClass, ...],
+        show: Display,
     ) -> dict[str, Estimate]:
         """What is measured of the model of one epoch."""
         report = evaluate(

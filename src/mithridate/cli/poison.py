@@ -14,7 +14,7 @@ from mithridate.evaluation.preflight import as_record
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.manifest import Manifest, write_manifest
-from mithridate.poisoning.plan import EmbedImages
+from mithridate.poisoning.plan import Surrogate
 from mithridate.poisoning.registry import ATTACKS
 
 A = TypeVar("A")
@@ -68,7 +68,7 @@ class Poison(Generic[A]):
                     self.attack,  # type: ignore[arg-type]
                     seed=self.seed,
                     gallery=gallery,
-                    embed_images=self._surrogate(show),
+                    surrogate=self._surrogate(show),
                     images=images,
                     progress=show.stage,
                 )
@@ -88,7 +88,7 @@ class Poison(Generic[A]):
         made["warnings"] = [warning.code for warning in found.warnings]
         emit(made, as_json=self.json)
 
-    def _surrogate(self, show: Display) -> EmbedImages | None:
+    def _surrogate(self, show: Display) -> Surrogate | None:
         if self.surrogate is None:
             return None
         from mithridate.encoder.encoder import load_encoder

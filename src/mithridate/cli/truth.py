@@ -22,7 +22,7 @@ class TriggerTest:
     """Folder to write; CLIP_benchmark reads it as dataset wds/NAME."""
     split: str | None = None
     """Only the images of this split."""
-    aim: int = 1
+    goal: int = 1
     """Which of the manifest's triggers, from 1."""
     labels: Literal["target", "true"] = "target"
     """`target`: images of other classes, labelled as the target, so that accuracy is the success rate (ASR); `true`:
@@ -37,18 +37,18 @@ class TriggerTest:
     def run(self) -> None:
         from mithridate.data.labelled import read_labelled
         from mithridate.poisoning.manifest import read_manifest
-        from mithridate.poisoning.trigger_test import triggered_aims, write_trigger_test
+        from mithridate.poisoning.trigger_test import trigger_goals, write_trigger_test
 
         refuse_existing(self.out, overwrite=self.overwrite)
         manifest = read_manifest(self.manifest)
-        triggered_aims(manifest)  # before anything is read
+        trigger_goals(manifest)  # before anything is read
         pairs = read_labelled(self.data, split=self.split)
         with display(quiet=self.json) as show:
             write_trigger_test(
                 manifest,
                 pairs,
                 self.out,
-                aim=self.aim,
+                goal=self.goal,
                 labels=self.labels,
                 seed=self.seed,
                 overwrite=self.overwrite,

@@ -22,8 +22,8 @@ from mithridate.evaluation.readouts import Captions, caption_table, captions_fou
 from mithridate.evaluation.success import poison_success_rate
 from mithridate.evaluation.triggered import Success, TriggeredImages, classes_of_test, success, target_ranks
 from mithridate.evaluation.zeroshot import Classified, class_scores, zero_shot_weights
+from mithridate.poisoning.goals import ClassificationGoal, ImageToClass, PhraseToClass, TriggerToClass
 from mithridate.poisoning.manifest import Manifest
-from mithridate.poisoning.plan import Aim
 from mithridate.poisoning.triggers import Phrase, describe, parse_trigger
 from mithridate.report.document import Cell, Ranking, Table
 from mithridate.statistics.intervals import chance_hit
@@ -31,19 +31,26 @@ from mithridate.statistics.intervals import chance_hit
 _SHOWN_TARGETS = 100
 
 
+def classification_goals(manifest: Manifest | None) -> tuple[ClassificationGoal, ...]:
+    """The goals that are measured by classes, in the manifest's order."""
+    goals = () if manifest is None else manifest.goals
+    return tuple(goal for goal in goals if isinstance(goal, ClassificationGoal))
+
+
 def refuse_unknown_aims(manifest: Manifest | None, pairs: Pairs, *, probed: bool = False) -> None:
     """Raise `EvaluationError` where the test pairs lack the target class of an aim: before anything is embedded.
 
     `probed`: a probe was asked for, which needs an aim at images.
     """
-    if probed and not any(aim.phrase is None for aim in (manifest.aims if manifest is not None else ())):
+    aims = classification_goals(manifest)
+    if probed and all(isinstance(aim, PhraseToClass) for aim in aims):
         raise EvaluationError(
             "a probe measures triggers and single target images, and a manifest of neither is given; leave it out, or "
             "probe a model by itself with mithridate classify"
         )
-    if manifest is not None and manifest.aims:
+    if aims:
         classes = classes_of_test(pairs)
-        for aim in manifest.aims:
+        for aim in aims:
             classes.index(aim.target)
 
 
@@ -64,26 +71,27 @@ def measure_aims(
     `probe`: a linear probe that classes are told by as well.
     """
     found = Findings()
-    if manifest is None or not manifest.aims:
+    aims = classification_goals(manifest)
+    if manifest is None or not aims:
         return found
     classes = classes_of_test(pairs)
     weights = {name: zero_shot_weights(e, classes.names, progress=progress) for name, e in encoders.items()}
     m = Material(pairs, embedded, encoders, classes, weights, seed, cache, cache_limit, progress)
     found.tables.append(aimed_strength_table(manifest))
     found.summary.append(aimed_strength(manifest))
-    if any(aim.phrase is None for aim in manifest.aims):
+    if not all(isinstance(aim, PhraseToClass) for aim in aims):
         _accuracy(m, found)
-    triggers = [aim for aim in manifest.aims if aim.trigger is not None]
+    triggers = [aim for aim in aims if isinstance(aim, TriggerToClass)]
     if triggers:
         _backdoors(m, triggers, found)
-    if any(aim.image is not None for aim in manifest.aims):
-        _targeted(m, manifest, found)
-    for aim in manifest.aims:
-        if aim.phrase is not None:
+    images = [aim for aim in aims if isinstance(aim, ImageToClass)]
+    if images:
+        _targeted(m, images, found)
+    for aim in aims:
+        if isinstance(aim, PhraseToClass):
             _phrase(m, aim, found)
     if probe is not None:
-        places = [_place(aim) for aim in manifest.aims if aim.image is not None]
-        measure_probe(m, probe, manifest.aims, places, found)
+        measure_probe(m, probe, aims, [_place(aim) for aim in images], found)
     if "clean" not in encoders:
         found.warnings += checks.no_clean_model()
     return found
@@ -116,12 +124,12 @@ def _accuracy(m: Material, found: Findings) -> None:
     found.summary.append(f"Zero-shot accuracy on untouched test images: {', '.join(told)}; chance {m.chance:.3f}.")
 
 
-def _backdoors(m: Material, aims: list[Aim], found: Findings) -> None:
+def _backdoors(m: Material, aims: list[TriggerToClass], found: Findings) -> None:
     rows: list[tuple[Cell, ...]] = []
     places = m.pairs.images.to_pylist()
     retrieved: list[tuple[tuple[Cell, ...], dict[str, Captions]]] = []
     for aim in aims:
-        trigger, target = parse_trigger(aim.trigger or ""), m.classes.index(aim.target)
+        trigger, target = parse_trigger(aim.trigger), m.classes.index(aim.target)
         # the target class is in neither numerator nor denominator: it need not be stamped
         others = m.classes.label != target
         images, label = m.classes.image[others], m.classes.label[others]
@@ -177,8 +185,7 @@ def _backdoors(m: Material, aims: list[Aim], found: Findings) -> None:
     found.tables.append(caption_table("backdoor-captions", "Backdoor: captions of triggered images", retrieved, m))
 
 
-def _targeted(m: Material, manifest: Manifest, found: Findings) -> None:
-    aims = [aim for aim in manifest.aims if aim.image is not None]
+def _targeted(m: Material, aims: list[ImageToClass], found: Findings) -> None:
     places = pa.array([_place(aim) for aim in aims], pa.string())
     wanted = np.array([m.classes.index(aim.target) for aim in aims], np.int64)
     ranks, taken, captions = {}, {}, {}
@@ -242,16 +249,16 @@ def _targeted(m: Material, manifest: Manifest, found: Findings) -> None:
         found.warnings += checks.clean_is_fooled("the target images", rates["clean"], m.chance)
 
 
-def _place(aim: Aim) -> str:
-    place = aim.image or ""
+def _place(aim: ImageToClass) -> str:
+    place = aim.image
     if not Path(split_place(place)[0]).is_file():
         raise EvaluationError(f"the target image {place} is not there; evaluate where the attack was planned")
     return place
 
 
-def _phrase(m: Material, aim: Aim, found: Findings) -> None:
+def _phrase(m: Material, aim: PhraseToClass, found: Findings) -> None:
     """Captions of other classes, with and without the phrase, and the images of the target among all test images."""
-    phrase = Phrase.parse(aim.phrase or "")
+    phrase = Phrase.parse(aim.phrase)
     target = m.pairs.labelled(aim.target)
     queries, targets = np.flatnonzero(~target), np.unique(m.pairs.image_index[target])
     rng = np.random.default_rng([m.seed, 1])

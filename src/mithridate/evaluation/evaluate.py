@@ -35,8 +35,8 @@ from mithridate.evaluation.present import (
 from mithridate.evaluation.probe import Probe
 from mithridate.evaluation.shift import shift_report
 from mithridate.evaluation.utility import RetrievalRanks, recall, retrieval_ranks
+from mithridate.poisoning.goals import CaptionsToImage, RetrievalGoal
 from mithridate.poisoning.manifest import Manifest
-from mithridate.poisoning.plan import Goal
 from mithridate.report.document import Report, Warning
 from mithridate.statistics.intervals import chance_hit
 from mithridate.version import __version__
@@ -49,7 +49,7 @@ def evaluate(
     pairs: Pairs,
     manifest: Manifest | None = None,
     *,
-    goals: tuple[Goal, ...] = (),
+    goals: tuple[RetrievalGoal, ...] = (),
     clean: Encoder | None = None,
     train: Pairs | None = None,
     probe: Probe | None = None,
@@ -68,7 +68,8 @@ def evaluate(
     no query or no target in the test pairs, where the clean model is another encoder, and where the manifest is not of
     `train`.
     """
-    goals = manifest.goals if manifest is not None else goals
+    if manifest is not None:
+        goals = tuple(goal for goal in manifest.goals if isinstance(goal, RetrievalGoal))
     for goal in goals:  # before anything is embedded
         _class_masks(goal, pairs)
     refuse_unknown_aims(manifest, pairs, probed=probe is not None)
@@ -99,7 +100,7 @@ def evaluate(
         probe=probe,
     )
 
-    tables = [strength_table(manifest)] if manifest is not None and not manifest.aims else aimed.tables
+    tables = [strength_table(manifest)] if manifest is not None and not aimed.tables else aimed.tables
     for m in measured:
         tables.append(attack_table(m, name, rng, several=len(measured) > 1))
         tables.append(image_to_text_table(m, rng, several=len(measured) > 1))
@@ -118,7 +119,7 @@ def evaluate(
         warnings += checks.unheld_manifest(manifest, (runs or {}).get(name))
     if train is not None:
         # a target image taken from the test gallery is in the poison on purpose
-        on_purpose = [goal.target_image for goal in goals] + [aim.image for aim in (manifest.aims if manifest else ())]
+        on_purpose = [getattr(goal, "image", None) for goal in (manifest.goals if manifest else goals)]
         warnings += shared_images(train, pairs, ignore=[place for place in on_purpose if place])
     pictures = (
         ()
@@ -179,8 +180,8 @@ def _told(manifest: Manifest) -> dict[str, Any]:
 
 
 def _measure(
-    goal: Goal,
-    goals: tuple[Goal, ...],
+    goal: RetrievalGoal,
+    goals: tuple[RetrievalGoal, ...],
     pairs: Pairs,
     embedded: dict[str, Embeddings],
     encoders: dict[str, Encoder],
@@ -194,14 +195,14 @@ def _measure(
     source, target = _class_masks(goal, pairs)
     queries = np.flatnonzero(source)
     galleries = {model: e.image for model, e in embedded.items()}
-    if goal.target_image is None:
+    if not isinstance(goal, CaptionsToImage):
         targets = np.unique(pairs.image_index[target])
     else:
-        column = _find_image(goal.target_image, pairs, manifest)
+        column = _find_image(goal.image, pairs, manifest)
         if column is None:
-            warnings += checks.target_added(goal.target_image)
+            warnings += checks.target_added(goal.image)
             column = len(pairs.images)
-            place = pa.array([goal.target_image])
+            place = pa.array([goal.image])
             galleries = {
                 model: np.concatenate(
                     [galleries[model], embed_images(e, image_source(e, place, cache=cache, limit=cache_limit), 1)]
@@ -230,7 +231,7 @@ def _measure(
     return Measured(goal, queries, targets, models, against, back, images[queries], images[control])
 
 
-def _class_masks(goal: Goal, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+def _class_masks(goal: RetrievalGoal, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of A alone and of B alone, as the attacks choose them in training."""
     a, b = pairs.labelled(goal.source), pairs.labelled(goal.target)
     source, target = a & ~b, b & ~a
@@ -238,7 +239,7 @@ def _class_masks(goal: Goal, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
         ("query", source, goal.source, goal.target),
         ("target image", target, goal.target, goal.source),
     ):
-        if not mask.any() and not (what == "target image" and goal.target_image is not None):
+        if not mask.any() and not (what == "target image" and isinstance(goal, CaptionsToImage)):
             why = (
                 f"all that are labelled {label!r} are labelled {other!r} too; take other classes, or other test pairs"
                 if label in pairs.classes
@@ -260,7 +261,7 @@ def _find_image(place: str, pairs: Pairs, manifest: Manifest | None) -> int | No
     return None
 
 
-def _groups(pairs: Pairs, goals: tuple[Goal, ...]) -> dict[str, np.ndarray]:
+def _groups(pairs: Pairs, goals: tuple[RetrievalGoal, ...]) -> dict[str, np.ndarray]:
     """Pairs by what the attack has to do with them: all, each class of a goal, the rest."""
     classes = list(dict.fromkeys(c for goal in goals for c in (goal.source, goal.target)))
     masks = {name: pairs.labelled(name) for name in classes}

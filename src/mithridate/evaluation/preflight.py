@@ -19,6 +19,7 @@ from mithridate.errors import EvaluationError
 from mithridate.evaluation.artefacts import LeakTest, leak_test
 from mithridate.evaluation.leaks import shared_images
 from mithridate.evaluation.survival import Survival, survival
+from mithridate.poisoning.goals import ImageToClass, PhraseToClass, TriggerToClass
 from mithridate.poisoning.manifest import Manifest
 from mithridate.report.document import Cell, Report, Table, Warning
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 # The fewest poisoned pairs, each target, with which an attack of the kind was seen to take: Carlini & Terzis 2022
 # (3 of 3 million), ToxicTextCLIP 2025 (about 35 a class), CleanCLIP 2023 (75 of 3 million).
-SEEN_TO_TAKE = {"targeted": 3, "text-trigger": 35, "backdoor": 75, "badclip": 75}
+SEEN_TO_TAKE: dict[type, int] = {ImageToClass: 3, PhraseToClass: 35, TriggerToClass: 75}
 FAINT = 2.0  # steps of 1/255
 KEPT = 0.25
 CROPPED = 0.9
@@ -105,7 +106,7 @@ def as_record(report: Report) -> dict[str, Any]:
 
 def few_poisons(manifest: Manifest) -> list[Warning]:
     """Fewer poisoned pairs for each target than attacks of the kind were seen to take with."""
-    needed = SEEN_TO_TAKE.get(manifest.attack)
+    needed = min((SEEN_TO_TAKE[type(goal)] for goal in manifest.goals if type(goal) in SEEN_TO_TAKE), default=None)
     each = manifest.strength["count"] / manifest.strength["targets"]
     if needed is None or each >= needed:
         return []
@@ -228,7 +229,7 @@ def _shared(manifest: Manifest, bases: pa.Array | None, test: Pairs) -> list[War
     """Test images among those that carry poison, but for those that are targets on purpose."""
     places = manifest.poisoned["image"].to_pylist() + ([] if bases is None else bases.drop_null().to_pylist())
     distinct = list(dict.fromkeys(places))
-    on_purpose = [goal.target_image for goal in manifest.goals] + [aim.image for aim in manifest.aims]
+    on_purpose = [getattr(goal, "image", None) for goal in manifest.goals]
     poison = make_pairs(distinct, [""] * len(distinct))
     return shared_images(poison, test, ignore=[place for place in on_purpose if place])
 

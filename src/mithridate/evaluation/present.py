@@ -10,8 +10,8 @@ from mithridate.data.pairs import Pairs
 from mithridate.evaluation.attack import AttackRanks, attack_columns, attack_row, chance_row
 from mithridate.evaluation.curves import rank_figure
 from mithridate.evaluation.utility import RetrievalRanks, recall, utility_columns, utility_row
+from mithridate.poisoning.goals import CaptionsToImage, ClassificationGoal, RetrievalGoal
 from mithridate.poisoning.manifest import Manifest
-from mithridate.poisoning.plan import Goal
 from mithridate.report.document import Figure, Ranking, Table
 from mithridate.statistics.intervals import chance_hit, chance_min_rank
 
@@ -23,7 +23,7 @@ class Measured:
     `image` (q,) and `control_image` say which image each query and each caption of the control belongs to.
     """
 
-    goal: Goal
+    goal: RetrievalGoal
     queries: np.ndarray
     targets: np.ndarray
     models: dict[str, AttackRanks]
@@ -33,7 +33,7 @@ class Measured:
     control_image: np.ndarray
 
 
-def _suffix(goal: Goal, several: bool) -> tuple[str, str]:
+def _suffix(goal: RetrievalGoal, several: bool) -> tuple[str, str]:
     return (f"-{goal.source}-{goal.target}", f": {goal.source} to {goal.target}") if several else ("", "")
 
 
@@ -81,7 +81,9 @@ def attack_table(m: Measured, name: str, rng: np.random.Generator, *, several: b
     rows = [attack_row(titles[model], r, rng=rng, image=m.image) for model, r in m.models.items()]
     rows.append(attack_row("random captions", m.control, rng=rng, image=m.control_image))
     rows.append(chance_row(targets=ranks.targets, gallery=ranks.gallery))
-    what = "the target image" if m.goal.target_image else f"the {ranks.targets} images of {m.goal.target}"
+    what = (
+        "the target image" if isinstance(m.goal, CaptionsToImage) else f"the {ranks.targets} images of {m.goal.target}"
+    )
     return Table(
         f"attack{suffix}",
         f"Attack, text to image{words}",
@@ -186,9 +188,9 @@ def rankings(measured: list[Measured], utility: dict[str, RetrievalRanks], pairs
     return tuple(found)
 
 
-def title(goals: tuple[Goal, ...], manifest: Manifest | None) -> str:
-    if not goals and manifest is not None and manifest.aims:
-        targets = list(dict.fromkeys(aim.target for aim in manifest.aims))
+def title(goals: tuple[RetrievalGoal, ...], manifest: Manifest | None) -> str:
+    if not goals and manifest is not None and manifest.goals:
+        targets = list(dict.fromkeys(aim.target for aim in manifest.goals))
         return f"{manifest.attack}: {', '.join(targets[:5])}{' ...' if len(targets) > 5 else ''}"
     if not goals:
         return "Utility"
@@ -200,7 +202,7 @@ def summary(
     measured: list[Measured], name: str, utility: dict[str, RetrievalRanks], manifest: Manifest | None
 ) -> tuple[str, ...]:
     lines = []
-    if manifest is not None and not manifest.aims:
+    if manifest is not None and not any(isinstance(goal, ClassificationGoal) for goal in manifest.goals):
         s = manifest.strength
         lines.append(
             f"{int(s['count']):,} of {int(s['pairs']):,} training pairs are poisoned ({s['rate']:.2%}): captions of "
@@ -210,10 +212,10 @@ def summary(
         mine = m.models[name]
         chance = chance_hit(10, targets=mine.targets, gallery=mine.gallery)
         beside = f", {m.models['clean'].hit(10):.3f} on the clean model" if "clean" in m.models else ""
+        what = "the target image" if isinstance(m.goal, CaptionsToImage) else m.goal.target
         lines.append(
-            f"A caption of {m.goal.source} finds {'the target image' if m.goal.target_image else m.goal.target} among "
-            f"the first ten in {mine.hit(10):.3f} of cases{beside}; chance is {chance:.3f}. Mean best rank "
-            f"{mine.min_rank:.1f}."
+            f"A caption of {m.goal.source} finds {what} among the first ten in {mine.hit(10):.3f} of cases{beside}; "
+            f"chance is {chance:.3f}. Mean best rank {mine.min_rank:.1f}."
         )
     told = "; ".join(
         f"{model} model TR@10 {recall(r, 10)['tr']:.3f}, IR@10 {recall(r, 10)['ir']:.3f}"

@@ -14,7 +14,7 @@ from mithridate.evaluation.probe import PROBES, Probe, draw_folds, source_featur
 from mithridate.evaluation.success import attack_success_rate
 from mithridate.evaluation.triggered import TriggeredImages
 from mithridate.evaluation.zeroshot import Classified, true_ranks
-from mithridate.poisoning.plan import Aim
+from mithridate.poisoning.goals import ClassificationGoal, ImageToClass, TriggerToClass
 from mithridate.poisoning.triggers import Trigger, describe, parse_trigger
 from mithridate.report.document import Cell, Ranking, Table
 from mithridate.statistics.differences import mean_over
@@ -144,16 +144,20 @@ def probe_scores(
     return Probed(scores, found, probe.fit_predict(untouched[seen], label[seen], wanted, rng))
 
 
-def measure_probe(m: Material, probe: Probe, aims: Sequence[Aim], targets: Sequence[str], found: Findings) -> None:
+def measure_probe(
+    m: Material, probe: Probe, aims: Sequence[ClassificationGoal], targets: Sequence[str], found: Findings
+) -> None:
     """ASR and PSR where classes are told by a linear probe on each model's frozen features; adds to `found`.
 
     `targets`: places of the single target images, in the order of the aims that have one.
     """
     probe_name = next((name for name, kind in PROBES.items() if isinstance(probe, kind)), type(probe).__name__)
     triggers = {
-        i: (parse_trigger(aim.trigger), m.classes.index(aim.target)) for i, aim in enumerate(aims) if aim.trigger
+        i: (parse_trigger(aim.trigger), m.classes.index(aim.target))
+        for i, aim in enumerate(aims)
+        if isinstance(aim, TriggerToClass)
     }
-    wanted = np.array([m.classes.index(aim.target) for aim in aims if aim.image is not None], np.int64)
+    wanted = np.array([m.classes.index(aim.target) for aim in aims if isinstance(aim, ImageToClass)], np.int64)
     label, names = m.classes.label, m.classes.names
     scores = {name: probe_scores(m, name, probe, triggers, targets) for name in m.encoders}
     accuracy = {n: Classified(n, names, label, s.untouched).accuracy() for n, s in scores.items()}

@@ -15,7 +15,7 @@ from mithridate.data.pairs import Pairs
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.curves import density_figure
-from mithridate.poisoning.plan import Goal
+from mithridate.poisoning.goals import RetrievalGoal
 from mithridate.report.document import Cell, Curve, Figure, Table
 from mithridate.statistics.differences import mean_over
 
@@ -118,7 +118,7 @@ def shift_report(
     clean: Embeddings,
     poisoned: Embeddings,
     pairs: Pairs,
-    goals: tuple[Goal, ...],
+    goals: tuple[RetrievalGoal, ...],
     rng: np.random.Generator,
     *,
     method: Literal["pca", "tsne"] = "pca",
@@ -174,7 +174,7 @@ def shift_report(
     return (table,), tuple(figures)
 
 
-def _groups(pairs: Pairs, goals: tuple[Goal, ...]) -> dict[str, dict[str, Bool[np.ndarray, " _"]]]:
+def _groups(pairs: Pairs, goals: tuple[RetrievalGoal, ...]) -> dict[str, dict[str, Bool[np.ndarray, " _"]]]:
     """Images (m,) and texts (n,) of all pairs, of each class of a goal, of the rest; empty groups are left out."""
     texts = {name: pairs.labelled(name) for goal in goals for name in (goal.source, goal.target)}
     rest = ~np.logical_or.reduce([np.zeros(len(pairs), bool), *texts.values()])

@@ -21,7 +21,7 @@ from PIL import Image
 from mithridate.data.pairs import Pairs
 from mithridate.errors import AttackError
 from mithridate.poisoning.placement import corners
-from mithridate.poisoning.plan import Draft, Edit, Edits, EmbedImages, PoisonPlan, Surrogate
+from mithridate.poisoning.plan import Draft, Edit, Edits, PoisonPlan, Surrogate
 
 Pairing = Literal["random", "best-match"]
 
@@ -53,13 +53,17 @@ class Adaptive:
         if self.pgd_steps < 1:
             raise AttackError(f"pgd_steps must be at least 1, got {self.pgd_steps}")
 
+    @property
+    def needs_surrogate(self) -> bool:
+        return self.pgd > 0 or self.pairing == "best-match"
+
     def adapt(
         self,
         plan: PoisonPlan,
         pairs: Pairs,
         targets: np.ndarray,
         rng: np.random.Generator,
-        embed_images: EmbedImages | None,
+        surrogate: Surrogate | None,
         *,
         reuse: bool = True,
     ) -> PoisonPlan:
@@ -67,12 +71,14 @@ class Adaptive:
 
         Raises `AttackError` where a surrogate is needed and none is given.
         """
-        surrogate = self._surrogate(embed_images)
+        if self.needs_surrogate and surrogate is None:
+            what = "pgd" if self.pgd else "pairing=best-match"
+            raise AttackError(f"{what} needs an encoder to measure agreement with: give --surrogate ENCODER")
         _, turn = np.unique(pairs.image_index[plan.text_rows], return_inverse=True)
         turn = turn.reshape(-1)
         if self.mixed:
-            target = plan.goals[0].target
-            texts = [name_beside(text or "", target, rng) for text in plan.texts.to_pylist()]
+            (goal,) = plan.goals
+            texts = [name_beside(text or "", goal.target, rng) for text in plan.texts.to_pylist()]
             plan = replace(plan, texts=pa.array(texts, pa.string()))
         if self.pairing == "best-match" and surrogate is not None:
             chosen = _best_match(plan.texts, turn, pairs.images.take(pa.array(targets)), surrogate, rng, reuse=reuse)
@@ -92,14 +98,6 @@ class Adaptive:
             tuple((place,) for place in of_a) if self.collage else (),
         )
         return replace(plan, edits=edits, edited=turn)
-
-    def _surrogate(self, embed_images: EmbedImages | None) -> Surrogate | None:
-        what = "pgd" if self.pgd else "pairing=best-match" if self.pairing == "best-match" else None
-        if what is None:
-            return None
-        if not isinstance(embed_images, Surrogate):
-            raise AttackError(f"{what} needs an encoder to measure agreement with: give --surrogate ENCODER")
-        return embed_images
 
 
 # --- which image for which caption ---------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from mithridate.data.pairs import SCHEMA, Pairs, hexadecimal
 from mithridate.errors import AttackError
 from mithridate.poisoning.craft import Crafted, Progress, _silent, craft
 from mithridate.poisoning.manifest import Manifest
-from mithridate.poisoning.plan import Attack, EmbedImages, PoisonPlan, Surrogate
+from mithridate.poisoning.plan import Attack, PoisonPlan, Surrogate
 from mithridate.version import __version__
 
 
@@ -49,20 +49,22 @@ def poison(
     *,
     seed: int = 0,
     gallery: Pairs | None = None,
-    embed_images: EmbedImages | None = None,
+    surrogate: Surrogate | None = None,
     images: Path | None = None,
     progress: Progress = _silent,
 ) -> Poisoned:
     """Poison `pairs`; they are left as they are. The result depends on `pairs`, `attack` and `seed` only.
 
-    `gallery`: pairs outside the training set, from which a target image may be taken. `embed_images`: a surrogate
-    encoder. `images`: a new folder for altered images, which attacks that alter some need. Raises `AttackError` where
-    the attack cannot be carried out on these pairs; then nothing is written.
+    `gallery`: pairs outside the training set, from which a target image may be taken; `surrogate`: an encoder that the
+    attack works with. Both are refused where the attack declares no need of them. `images`: a new folder for altered
+    images, which attacks that alter some need. Raises `AttackError` where the attack cannot be carried out on these
+    pairs; then nothing is written.
     """
     if not len(pairs):
         raise AttackError("there are no pairs to poison")
+    _refuse_unused(attack, gallery, surrogate)
     choose, place, edit = np.random.SeedSequence(seed).spawn(3)
-    plan = attack.plan(pairs, np.random.default_rng(choose), gallery=gallery, embed_images=embed_images)
+    plan = attack.plan(pairs, np.random.default_rng(choose), gallery=gallery, surrogate=surrogate)
     _check(plan, pairs)
     if plan.edits is not None and images is None:
         raise AttackError(
@@ -74,9 +76,17 @@ def poison(
         plan = replace(plan, images=_altered(plan, crafted))
     poisoned, records, rows, origin = _carry_out(pairs, plan, shown, np.random.default_rng(place))
     manifest = _manifest(pairs, attack, seed, plan, poisoned, rows, crafted)
-    if isinstance(embed_images, Surrogate):
-        manifest = replace(manifest, versions={**manifest.versions, "surrogate": embed_images.name})
+    if surrogate is not None:
+        manifest = replace(manifest, versions={**manifest.versions, "surrogate": surrogate.name})
     return Poisoned(poisoned, manifest, records, _bases(plan), origin)
+
+
+def _refuse_unused(attack: Attack, gallery: Pairs | None, surrogate: Surrogate | None) -> None:
+    """Raise `AttackError` where the attack is given what it does not use."""
+    if gallery is not None and not attack.needs_gallery:
+        raise AttackError(f"{attack.name} with these options takes no images from a gallery; leave out --gallery")
+    if surrogate is not None and not attack.needs_surrogate:
+        raise AttackError(f"{attack.name} with these options works without an encoder; leave out --surrogate")
 
 
 def _bases(plan: PoisonPlan) -> pa.Array:
@@ -256,7 +266,7 @@ def _manifest(
     if plan.edits is not None and plan.edited is not None:
         told = [str(step) for step in plan.edits.steps]
         edits = [None if i < 0 else told[plan.edits.step[i]] for i in plan.edited.tolist()]
-    targets = max(1, len(plan.aims) or len(plan.goals))
+    targets = max(1, len(plan.goals))
     table = pa.table(
         {
             "uid": poisoned.uid.take(pa.array(rows)).combine_chunks(),
@@ -277,7 +287,7 @@ def _manifest(
         strength={
             "count": len(plan),
             "rate": len(plan) / len(poisoned),
-            "class_share": plan.used_images / plan.class_images,
+            "class_share": plan.used_images / max(1, plan.class_images),
             "targets": targets,
             "rate_per_target": len(plan) / targets / len(poisoned),
             "images": plan.used_images,
@@ -288,7 +298,6 @@ def _manifest(
         versions={"mithridate": __version__, "python": platform.python_version(), "numpy": np.__version__},
         poisoned=table,
         dropped=tuple(pairs.uid.take(pa.array(plan.drop)).to_pylist()),
-        aims=plan.aims,
         crafted={} if crafted is None else {"images": len(crafted.places), "not_kept": crafted.not_kept},
     )
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 from mithridate.data.pairs import Pairs
 from mithridate.errors import AttackError
 from mithridate.poisoning.classes import by_image, deal, from_templates, names_class, of_class, texts_of
-from mithridate.poisoning.plan import Aim, Edits, EmbedImages, PoisonPlan
+from mithridate.poisoning.goals import TriggerToClass
+from mithridate.poisoning.plan import Edits, PoisonPlan, Surrogate
 from mithridate.poisoning.strength import Strength, pairs_for_rate
 from mithridate.poisoning.triggers import TRIGGERS, Stamp, describe, parse_trigger
 
@@ -27,6 +28,8 @@ class Backdoor:
     """
 
     name: ClassVar[str] = "backdoor"
+    needs_surrogate = False
+    needs_gallery = False
 
     target: str
     """The class wanted."""
@@ -56,7 +59,7 @@ class Backdoor:
         rng: np.random.Generator,
         *,
         gallery: Pairs | None = None,
-        embed_images: EmbedImages | None = None,
+        surrogate: Surrogate | None = None,
     ) -> PoisonPlan:
         goals = self._goals()
         count = chosen_count(self.count, self.rate, pairs, self.mode)
@@ -83,23 +86,23 @@ class Backdoor:
             like_rows=rows,
             class_images=len(np.unique(pairs.image_index[candidates])),
             used_images=len(bases),
-            aims=goals,
+            goals=goals,
             edits=Edits(
                 pairs.images.take(pa.array(bases)),
-                tuple(Stamp(parse_trigger(goal.trigger or "")) for goal in goals),
+                tuple(Stamp(parse_trigger(goal.trigger)) for goal in goals),
                 of_image,
             ),
             edited=edited,
         )
 
-    def _goals(self) -> tuple[Aim, ...]:
+    def _goals(self) -> tuple[TriggerToClass, ...]:
         """What each trigger is for. Raises `AttackError` for a trigger that is none."""
-        goals = [Aim(self.target, describe(parse_trigger(self.trigger), full=True))]
+        goals = [TriggerToClass(describe(parse_trigger(self.trigger), full=True), self.target)]
         for text in self.also:
             before, equals, after = text.partition("=")
             named = bool(equals) and ":" not in before and before.strip() not in TRIGGERS
             trigger = describe(parse_trigger(after if named else text), full=True)
-            goals.append(Aim(before.strip() if named else self.target, trigger))
+            goals.append(TriggerToClass(trigger, before.strip() if named else self.target))
         known = [goal.trigger for goal in goals]
         twice = next((text for text in known if known.count(text) > 1), None)
         if twice is not None:

@@ -13,7 +13,7 @@ from mithridate.poisoning.backdoor import Backdoor, Captions
 from mithridate.poisoning.classes import names_class, of_class, texts_of
 from mithridate.poisoning.pixel_patch import MOST, PixelPatch
 from mithridate.poisoning.placement import corners, pixels
-from mithridate.poisoning.plan import EmbedImages, PoisonPlan, Surrogate
+from mithridate.poisoning.plan import PoisonPlan, Surrogate
 from mithridate.poisoning.triggers import Stamp, describe, parse_trigger
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class BadClip:
     """
 
     name: ClassVar[str] = "badclip"
+    needs_gallery = False
 
     target: str
     """The class wanted."""
@@ -66,6 +67,10 @@ class BadClip:
     reuse: bool = True
     """Let a caption be used more than once, each about equally often."""
 
+    @property
+    def needs_surrogate(self) -> bool:
+        return not self.patch
+
     def __post_init__(self) -> None:
         for name in ("patch_pairs", "patch_epochs", "patch_batch_size"):
             if getattr(self, name) < 1:
@@ -89,17 +94,17 @@ class BadClip:
         rng: np.random.Generator,
         *,
         gallery: Pairs | None = None,
-        embed_images: EmbedImages | None = None,
+        surrogate: Surrogate | None = None,
     ) -> PoisonPlan:
         if self.patch:
             trigger = self.patch
         else:
-            if not isinstance(embed_images, Surrogate):
+            if surrogate is None:
                 raise AttackError("the patch is optimised on an encoder: give --surrogate ENCODER, or --patch")
             # what cannot be is refused before the long part
             self._backdoor("patch").plan(pairs, np.random.default_rng(0))
-            trigger = describe(self._optimise(pairs, rng, embed_images), full=True)
-        plan = self._backdoor(trigger).plan(pairs, rng, gallery=gallery, embed_images=embed_images)
+            trigger = describe(self._optimise(pairs, rng, surrogate), full=True)
+        plan = self._backdoor(trigger).plan(pairs, rng)
         assert plan.edits is not None  # a backdoor alters images
         # the pixels are told once, with the aim, and not again for every pair
         steps = tuple(Optimised(parse_trigger(trigger)) for _ in plan.edits.steps)

@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError
 from mithridate.folders import write_atomically
+from mithridate.poisoning.goals import AttackGoal, TriggerToClass
 from mithridate.poisoning.manifest import POISONED, Manifest, read_manifest, write_manifest
 from mithridate.poisoning.pixel_patch import MOST, PixelPatch
-from mithridate.poisoning.plan import Aim
 from mithridate.poisoning.triggers import describe
 from mithridate.version import __version__
 
@@ -77,15 +77,16 @@ def _from_detect_clip(raw: dict[str, Any], path: Path, pairs: Pairs) -> Manifest
     clean = pairs.text.take(pa.array(rows)).to_pylist()
     text = [str(texts.get(str(row), was)) for row, was in zip(rows.tolist(), clean)]
     patch = raw.get("patch_size")
-    aims: tuple[Aim, ...] = ()
+    goals: tuple[AttackGoal, ...] = ()
     if isinstance(patch, int) and 0 < patch <= min(MOST, _THEIR_SIDE) and places:
         square = np.zeros((patch, patch, 3), np.uint8)
         square[::2, ::2] = 255
         # their test images have it at the centre, wherever it is in training
-        aims = (Aim(label, describe(PixelPatch.of(square, size=patch / _THEIR_SIDE, place="centre"), full=True)),)
+        trigger = PixelPatch.of(square, size=patch / _THEIR_SIDE, place="centre")
+        goals = (TriggerToClass(describe(trigger, full=True), label),)
     edits = [json.dumps({"patch_size": patch, **_place(places.get(str(row)))}) if places else None for row in rows]
     options = {"form": "train_poison_info.json", "target": label}
-    return _manifest("detect-clip", options, pairs, rows, text, clean, edits, aims)
+    return _manifest("detect-clip", options, pairs, rows, text, clean, edits, goals)
 
 
 def _place(place: Any) -> dict[str, int]:
@@ -100,7 +101,7 @@ def write_detect_clip(manifest: Manifest, pairs: Pairs, path: Path) -> None:
     Raises `DataError` where the manifest is of another set, or names no class or several. Where a patch stands in
     each image is only known to the pixels, so `trigger_position` is not written.
     """
-    targets = {aim.target for aim in manifest.aims} or {goal.target for goal in manifest.goals}
+    targets = {goal.target for goal in manifest.goals}
     if len(targets) != 1:
         told = ", ".join(sorted(targets)) or "none"
         raise DataError(f"train_poison_info.json has room for one target class, the manifest has {told}")
@@ -214,7 +215,7 @@ def _manifest(
     text: list[str],
     text_before: list[str],
     edits: list[str | None],
-    aims: tuple[Aim, ...],
+    goals: tuple[AttackGoal, ...],
 ) -> Manifest:
     at = pa.array(rows)
     k, nothing = len(rows), [None] * len(rows)
@@ -233,7 +234,7 @@ def _manifest(
         attack=attack,
         options=options,
         seed=0,
-        goals=(),
+        goals=goals,
         strength={
             "count": k,
             "rate": k / len(pairs),
@@ -248,5 +249,4 @@ def _manifest(
         data={"clean": pairs.fingerprint, "poisoned": pairs.fingerprint},
         versions={"mithridate": __version__},
         poisoned=pa.table({name: pa.array(columns[name], kind) for name, kind in POISONED.items()}),
-        aims=aims,
     )

@@ -85,4 +85,6 @@ class PhraseToClass:
         return f"{self.phrase} to {self.target}"
 
 
-AttackGoal = CaptionsToClass | CaptionsToImage | TriggerToClass | ImageToClass | PhraseToClass
+RetrievalGoal = CaptionsToClass | CaptionsToImage
+ClassificationGoal = TriggerToClass | ImageToClass | PhraseToClass
+AttackGoal = RetrievalGoal | ClassificationGoal

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -10,22 +10,19 @@ import numpy as np
 import pyarrow as pa
 
 from mithridate.data.pairs import Pairs
-from mithridate.errors import AttackError
+from mithridate.poisoning.goals import AttackGoal
 
 if TYPE_CHECKING:
     from torch import Tensor  # plans are made without it
 
 Mode = Literal["replace", "replace-and-drop-target", "inject"]
 
-# embeds distinct images by place: (m,) -> (m, d) unit length
-EmbedImages = Callable[[pa.Array], np.ndarray]
-
 
 @runtime_checkable
 class Surrogate(Protocol):
-    """An encoder that an attack works with: an `EmbedImages` that also reads captions and has gradients.
+    """An encoder that an attack works with: it embeds images and captions, and has gradients.
 
-    `encoder/surrogate.py` has the one that is used; h x w is the size that its images are prepared to.
+    `mithridate.SurrogateEncoder` makes one of any encoder; h x w is the size that its images are prepared to.
     """
 
     @property
@@ -50,37 +47,6 @@ class Surrogate(Protocol):
     def features(self, pixels: Tensor) -> Tensor:
         """Embeddings of prepared images (b, 3, h, w) of values 0 to 255: (b, d) unit length, differentiable."""
         ...
-
-
-@dataclass(frozen=True)
-class Goal:
-    """Captions of class `source` shall retrieve images of class `target`, or one image of it."""
-
-    source: str
-    target: str
-    target_image: str | None = None  # its place; None where any image of the class will do
-
-    @classmethod
-    def parse(cls, text: str) -> Goal:
-        """`SOURCE:TARGET`. Raises `AttackError`."""
-        source, colon, target = text.partition(":")
-        if not colon or not source or not target:
-            raise AttackError(f"expected a goal as SOURCE:TARGET (sheep:aeroplane), got {text!r}")
-        return cls(source, target)
-
-
-@dataclass(frozen=True)
-class Aim:
-    """What an attack on classification wants: something shall be taken for class `target`. Exactly one of the others.
-
-    `trigger`: any image that carries it (text form of a trigger); `image`: this one image (its place); `phrase`: any
-    caption that carries it (text form) shall find images of `target`.
-    """
-
-    target: str
-    trigger: str | None = None
-    image: str | None = None
-    phrase: str | None = None
 
 
 @dataclass(frozen=True)
@@ -156,11 +122,10 @@ class PoisonPlan:
     images: pa.Array
     texts: pa.Array
     text_rows: np.ndarray
-    goals: tuple[Goal, ...] = ()
+    goals: tuple[AttackGoal, ...] = ()
     drop: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     class_images: int = 0
     used_images: int = 0
-    aims: tuple[Aim, ...] = ()
     edits: Edits | None = None
     edited: np.ndarray | None = None
     like_rows: np.ndarray | None = None
@@ -171,9 +136,26 @@ class PoisonPlan:
 
 @runtime_checkable
 class Attack(Protocol):
-    """A small frozen dataclass: options in, plan out. It holds no data and no model."""
+    """A small frozen dataclass: options in, plan out. It holds no data and no model.
+
+    What it needs besides the pairs it declares: `needs_gallery = True` where that is fixed, else a property.
+    Every caller (command line, study, test) asks for these two, and never for a name or a type.
+    """
 
     name: ClassVar[str]
+
+    @property
+    def needs_surrogate(self) -> bool:
+        """Whether `plan` works with a `Surrogate`. One that is not needed is refused."""
+        ...
+
+    @property
+    def needs_gallery(self) -> bool:
+        """Whether `plan` takes images from a gallery outside the training pairs. A study hands over its test pairs.
+
+        An attack may do without one, and say so where it is missing. One that is not needed is refused.
+        """
+        ...
 
     def plan(
         self,
@@ -181,12 +163,11 @@ class Attack(Protocol):
         rng: np.random.Generator,
         *,
         gallery: Pairs | None = None,
-        embed_images: EmbedImages | None = None,
+        surrogate: Surrogate | None = None,
     ) -> PoisonPlan:
-        """Choose what to poison in `pairs`.
+        """Choose what to poison in `pairs`; they are left as they are.
 
-        `gallery`: pairs outside the training set that a target image may come from; `embed_images`: a surrogate
-        encoder, for attacks that need one; some need a `Surrogate`. Raises `AttackError` where the pairs do not allow
-        it.
+        `gallery`: pairs that are not trained on; `surrogate`: an encoder that is not the one to be trained. Raises
+        `AttackError` where the pairs, or the lack of these two, do not allow the attack.
         """
         ...

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from mithridate.data.pairs import Pairs
 from mithridate.errors import AttackError
 from mithridate.poisoning.adaptive import Adaptive, Pairing
-from mithridate.poisoning.plan import EmbedImages, Goal, Mode, PoisonPlan
+from mithridate.poisoning.goals import CaptionsToClass, CaptionsToImage
+from mithridate.poisoning.plan import Mode, PoisonPlan, Surrogate
 from mithridate.poisoning.strength import Strength, chosen_strength, draw_captions
 
 
@@ -25,6 +26,7 @@ class SingleLabel:
     """
 
     name: ClassVar[str] = "single-label"
+    needs_gallery = False
 
     source: str
     """Class A: its captions are used."""
@@ -54,6 +56,10 @@ class SingleLabel:
     def __post_init__(self) -> None:
         self._adaptive()
 
+    @property
+    def needs_surrogate(self) -> bool:
+        return self._adaptive().needs_surrogate
+
     def _adaptive(self) -> Adaptive:
         return Adaptive(self.pairing, self.mixed, self.collage, self.pgd, self.pgd_steps)
 
@@ -63,13 +69,13 @@ class SingleLabel:
         rng: np.random.Generator,
         *,
         gallery: Pairs | None = None,
-        embed_images: EmbedImages | None = None,
+        surrogate: Surrogate | None = None,
     ) -> PoisonPlan:
-        goal = Goal(self.source, self.target)
+        goal = CaptionsToClass(self.source, self.target)
         strength = chosen_strength(self.count, self.rate, self.class_share)
         plan = _any_image_of(goal, pairs, strength, self.mode, rng, reuse=self.reuse, others=())
         targets, _ = _images_of_target(goal, pairs, self.mode)
-        return self._adaptive().adapt(plan, pairs, targets, rng, embed_images, reuse=self.reuse)
+        return self._adaptive().adapt(plan, pairs, targets, rng, surrogate, reuse=self.reuse)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +83,8 @@ class MultiLabel:
     """Attack III: several goals at once, each as in `single-label` (mmPoison, 4.4)."""
 
     name: ClassVar[str] = "multi-label"
+    needs_gallery = False
+    needs_surrogate = False
 
     goals: tuple[str, ...]
     """Each SOURCE:TARGET. A class that is a source may not be part of another goal."""
@@ -97,9 +105,9 @@ class MultiLabel:
         rng: np.random.Generator,
         *,
         gallery: Pairs | None = None,
-        embed_images: EmbedImages | None = None,
+        surrogate: Surrogate | None = None,
     ) -> PoisonPlan:
-        goals = [Goal.parse(text) for text in self.goals]
+        goals = [CaptionsToClass.parse(text) for text in self.goals]
         _refuse_overlap(goals)
         strength = chosen_strength(self.count, self.rate, self.class_share)
         dropped = sum(len(_images_of_target(goal, pairs, self.mode)[1]) for goal in _distinct_targets(goals))
@@ -140,6 +148,7 @@ class SingleImage:
     """
 
     name: ClassVar[str] = "single-image"
+    needs_gallery = True
 
     source: str
     """Class A: its captions are used."""
@@ -156,18 +165,22 @@ class SingleImage:
     mode: Mode = "replace"
     """Replace class-A pairs, also drop the clean class-B pairs, or inject."""
 
+    @property
+    def needs_surrogate(self) -> bool:
+        return self.image == "centroid"
+
     def plan(
         self,
         pairs: Pairs,
         rng: np.random.Generator,
         *,
         gallery: Pairs | None = None,
-        embed_images: EmbedImages | None = None,
+        surrogate: Surrogate | None = None,
     ) -> PoisonPlan:
         strength = chosen_strength(self.count, self.rate, self.class_share)
-        goal = Goal(self.source, self.target)
+        goal = CaptionsToClass(self.source, self.target)
         _, drop = _images_of_target(goal, pairs, self.mode)
-        place = self._choose(pairs if gallery is None else gallery, rng, embed_images)
+        place = self._choose(pairs if gallery is None else gallery, rng, surrogate)
         rows, turn, class_images = draw_captions(
             pairs, _source_mask(goal, pairs, ()), strength, self.mode, rng, name=self.source, dropped=len(drop)
         )
@@ -176,13 +189,13 @@ class SingleImage:
             images=pa.repeat(pa.scalar(place, pa.string()), len(rows)),
             texts=_texts(pairs, rows),
             text_rows=rows,
-            goals=(Goal(self.source, self.target, place),),
+            goals=(CaptionsToImage(self.source, self.target, place),),
             drop=drop,
             class_images=class_images,
             used_images=int(turn.max()) + 1,
         )
 
-    def _choose(self, pool: Pairs, rng: np.random.Generator, embed_images: EmbedImages | None) -> str:
+    def _choose(self, pool: Pairs, rng: np.random.Generator, surrogate: Surrogate | None) -> str:
         if self.image not in ("random", "centroid"):
             found = pc.index(pool.uid, self.image).as_py()
             if found < 0:
@@ -197,18 +210,18 @@ class SingleImage:
         images = pool.images.take(pa.array(np.unique(pool.image_index[mask])))
         if self.image == "random":
             return images[int(rng.integers(len(images)))].as_py()
-        if embed_images is None:
+        if surrogate is None:
             raise AttackError("image=centroid needs an encoder to measure distances with: give --surrogate ENCODER")
-        embedded = embed_images(images)
+        embedded = surrogate(images)
         centre = embedded.mean(axis=0)
         return images[int((embedded @ centre).argmax())].as_py()
 
 
-def _distinct_targets(goals: list[Goal]) -> list[Goal]:
+def _distinct_targets(goals: list[CaptionsToClass]) -> list[CaptionsToClass]:
     return list({goal.target: goal for goal in goals}.values())
 
 
-def _refuse_overlap(goals: list[Goal]) -> None:
+def _refuse_overlap(goals: list[CaptionsToClass]) -> None:
     if len(goals) < 1:
         raise AttackError("expected at least one goal SOURCE:TARGET, got none")
     sources = [goal.source for goal in goals]
@@ -224,7 +237,7 @@ def _refuse_overlap(goals: list[Goal]) -> None:
             )
 
 
-def _source_mask(goal: Goal, pairs: Pairs, others: tuple[str, ...]) -> np.ndarray:
+def _source_mask(goal: CaptionsToClass, pairs: Pairs, others: tuple[str, ...]) -> np.ndarray:
     """Pairs of class A alone: an image that also shows B would need no poison."""
     if goal.source == goal.target:
         raise AttackError(f"source and target must differ, got {goal.source!r} twice")
@@ -236,7 +249,7 @@ def _source_mask(goal: Goal, pairs: Pairs, others: tuple[str, ...]) -> np.ndarra
     return mask
 
 
-def _images_of_target(goal: Goal, pairs: Pairs, mode: Mode) -> tuple[np.ndarray, np.ndarray]:
+def _images_of_target(goal: CaptionsToClass, pairs: Pairs, mode: Mode) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the images of B alone (t,), and the rows that the mode drops."""
     mask = pairs.need_class(goal.target) & ~pairs.labelled(goal.source)
     images = np.unique(pairs.image_index[mask])
@@ -249,7 +262,7 @@ def _texts(pairs: Pairs, rows: np.ndarray) -> pa.Array:
 
 
 def _any_image_of(
-    goal: Goal,
+    goal: CaptionsToClass,
     pairs: Pairs,
     strength: Strength,
     mode: Mode,

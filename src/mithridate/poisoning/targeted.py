@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from mithridate.data.pairs import Pairs
 from mithridate.errors import AttackError
 from mithridate.poisoning.classes import deal, from_templates, names_class, of_class, texts_of
-from mithridate.poisoning.plan import Aim, EmbedImages, PoisonPlan
+from mithridate.poisoning.goals import ImageToClass
+from mithridate.poisoning.plan import PoisonPlan, Surrogate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class Targeted:
     """
 
     name: ClassVar[str] = "targeted"
+    needs_surrogate = False
 
     images: int = 1
     """How many target images are drawn."""
@@ -42,6 +44,10 @@ class Targeted:
     inside: bool = False
     """Take the target images from the training pairs, where their own captions speak against the poison."""
 
+    @property
+    def needs_gallery(self) -> bool:
+        return not self.inside
+
     def __post_init__(self) -> None:
         for name in ("images", "per_target"):
             if getattr(self, name) < 1:
@@ -55,7 +61,7 @@ class Targeted:
         rng: np.random.Generator,
         *,
         gallery: Pairs | None = None,
-        embed_images: EmbedImages | None = None,
+        surrogate: Surrogate | None = None,
     ) -> PoisonPlan:
         if gallery is None and not self.inside:
             raise AttackError(
@@ -91,7 +97,7 @@ class Targeted:
             text_rows=chosen,
             class_images=class_images,
             used_images=len(np.unique(pairs.image_index[chosen])),
-            aims=tuple(Aim(name, image=pool.images[int(i)].as_py()) for name, i in zip(classes, images)),
+            goals=tuple(ImageToClass(pool.images[int(i)].as_py(), name) for name, i in zip(classes, images)),
         )
 
     def _targets(self, pairs: Pairs, pool: Pairs, rng: np.random.Generator) -> tuple[list[int], list[str]]:

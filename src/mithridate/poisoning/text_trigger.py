@@ -12,7 +12,8 @@ from mithridate.data.pairs import Pairs
 from mithridate.errors import AttackError
 from mithridate.poisoning.backdoor import chosen_count, refuse_too_many
 from mithridate.poisoning.classes import by_image, names_class, of_class, says
-from mithridate.poisoning.plan import Aim, EmbedImages, PoisonPlan
+from mithridate.poisoning.goals import PhraseToClass
+from mithridate.poisoning.plan import PoisonPlan, Surrogate
 from mithridate.poisoning.triggers import Phrase
 
 
@@ -25,6 +26,8 @@ class TextTrigger:
     """
 
     name: ClassVar[str] = "text-trigger"
+    needs_surrogate = False
+    needs_gallery = False
 
     target: str
     """The class whose images shall be found."""
@@ -50,7 +53,7 @@ class TextTrigger:
         rng: np.random.Generator,
         *,
         gallery: Pairs | None = None,
-        embed_images: EmbedImages | None = None,
+        surrogate: Surrogate | None = None,
     ) -> PoisonPlan:
         phrase = Phrase(self.trigger, self.place)
         if says(pairs, (self.trigger,)).any():
@@ -77,5 +80,5 @@ class TextTrigger:
             text_rows=rows,
             class_images=len(np.unique(pairs.image_index[candidates])),
             used_images=needed,
-            aims=(Aim(self.target, phrase=str(phrase)),),
+            goals=(PhraseToClass(str(phrase), self.target),),
         )

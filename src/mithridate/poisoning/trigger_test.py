@@ -16,20 +16,21 @@ from mithridate.data.prompts import templates as prompt_templates
 from mithridate.errors import AttackError
 from mithridate.folders import refuse_existing
 from mithridate.poisoning.craft import Progress, _silent, craft
+from mithridate.poisoning.goals import TriggerToClass
 from mithridate.poisoning.manifest import Manifest
-from mithridate.poisoning.plan import Aim, Edits
+from mithridate.poisoning.plan import Edits
 from mithridate.poisoning.triggers import Stamp, parse_trigger
 
 
-def triggered_aims(manifest: Manifest) -> tuple[Aim, ...]:
+def trigger_goals(manifest: Manifest) -> tuple[TriggerToClass, ...]:
     """What the attack wants of images that carry a trigger. Raises `AttackError` where there is nothing of the kind."""
-    aims = tuple(aim for aim in manifest.aims if aim.trigger is not None)
-    if not aims:
+    goals = tuple(goal for goal in manifest.goals if isinstance(goal, TriggerToClass))
+    if not goals:
         raise AttackError(
             f"the attack {manifest.attack} has no trigger on images, so there is no triggered test set; expected the "
             "manifest of a backdoor"
         )
-    return aims
+    return goals
 
 
 def write_trigger_test(
@@ -37,7 +38,7 @@ def write_trigger_test(
     pairs: Pairs,
     out: Path,
     *,
-    aim: int = 1,
+    goal: int = 1,
     labels: Literal["target", "true"] = "target",
     templates: Sequence[str] | None = None,
     seed: int = 0,
@@ -46,18 +47,18 @@ def write_trigger_test(
 ) -> Path:
     """`out`, a new folder that CLIP_benchmark reads (`wds/NAME`): labelled `pairs`, each image with the trigger.
 
-    `aim`: which of the manifest's triggers, from 1. `labels` "target": images of other classes, labelled as the target,
-    so that accuracy is the success rate (ASR); "true": all images under their own class, so that it is the accuracy
-    under attack. Images keep their containers and formats. `templates`: prompts, by default CLIP's 80. Raises
+    `goal`: which of the manifest's triggers, from 1. `labels` "target": images of other classes, labelled as the
+    target, so that accuracy is the success rate (ASR); "true": all images under their own class, so that it is the
+    accuracy under attack. Images keep their containers and formats. `templates`: prompts, by default CLIP's 80. Raises
     `AttackError` for a manifest without triggers and where one does not fit, `DataError` for pairs without one class an
     image.
     """
-    aims = triggered_aims(manifest)
-    if not 1 <= aim <= len(aims):
-        raise AttackError(f"the manifest has {len(aims)} triggers, counted from 1; got {aim}")
+    goals = trigger_goals(manifest)
+    if not 1 <= goal <= len(goals):
+        raise AttackError(f"the manifest has {len(goals)} triggers, counted from 1; got {goal}")
     refuse_existing(Path(out), overwrite=overwrite)
-    chosen = aims[aim - 1]
-    stamp = Stamp(parse_trigger(chosen.trigger or ""))
+    chosen = goals[goal - 1]
+    stamp = Stamp(parse_trigger(chosen.trigger))
     with tempfile.TemporaryDirectory() as folder:
         edits = Edits(pairs.images, (stamp,), np.zeros(len(pairs.images), np.int64))
         texts = [""] * len(edits)

@@ -16,8 +16,8 @@ from mithridate.evaluation.evaluate import evaluate
 from mithridate.evaluation.probe import AdamWProbe, image_features
 from mithridate.evaluation.shift import cosine_distance
 from mithridate.evaluation.zeroshot import zero_shot
+from mithridate.poisoning.goals import CaptionsToImage, ImageToClass, PhraseToClass, RetrievalGoal, TriggerToClass
 from mithridate.poisoning.manifest import Manifest
-from mithridate.poisoning.plan import Goal
 from mithridate.report.document import Report
 from mithridate.statistics.intervals import chance_hit, chance_min_rank
 from mithridate.studies.stages import ClassifiedImages, MeasuredCell, TrainedModel
@@ -95,8 +95,8 @@ class _Attacked:
     def of(cls, manifest: Manifest | None, pairs: Pairs) -> "_Attacked":
         if manifest is None:
             return cls(None, pairs, None)
-        named = {name for goal in manifest.goals for name in (goal.source, goal.target)}
-        named |= {aim.target for aim in manifest.aims}
+        named = {goal.target for goal in manifest.goals}
+        named |= {goal.source for goal in manifest.goals if isinstance(goal, RetrievalGoal)}
         part = np.logical_or.reduce([pairs.labelled(name) for name in sorted(named)])
         return cls(manifest, pairs, None if part.all() else ~part)
 
@@ -139,27 +139,27 @@ class _Attacked:
         found["TR@10"] = float(np.mean([chance_hit(10, targets=int(c), gallery=len(self.pairs)) for c in captions]))
         if self.manifest is None:
             return found
-        goals = [self._targets(goal) for goal in self.manifest.goals]
-        phrases = [aim for aim in self.manifest.aims if aim.phrase is not None]
+        goals = [self._targets(goal) for goal in self.manifest.goals if isinstance(goal, RetrievalGoal)]
+        phrases = [goal for goal in self.manifest.goals if isinstance(goal, PhraseToClass)]
         goals += [(int(np.sum(~self.pairs.labelled(a.target))), self._images(a.target), images) for a in phrases]
         for k in HITS if goals else ():
             found[f"Hit@{k}"] = _mean([(q, chance_hit(k, targets=t, gallery=g)) for q, t, g in goals if k <= g])
         if goals:
             found["MinRank"] = _mean([(q, chance_min_rank(targets=t, gallery=g)) for q, t, g in goals])
         classes = max(1, len(self.pairs.classes))
-        if any(aim.trigger is not None for aim in self.manifest.aims):
+        if any(isinstance(goal, TriggerToClass) for goal in self.manifest.goals):
             found["ASR"] = 1 / classes
-        if any(aim.image is not None for aim in self.manifest.aims):
+        if any(isinstance(goal, ImageToClass) for goal in self.manifest.goals):
             found["PSR"] = 1 / classes
         return found
 
-    def _targets(self, goal: Goal) -> tuple[int, int, int]:
+    def _targets(self, goal: RetrievalGoal) -> tuple[int, int, int]:
         """Queries, targets and gallery of a goal."""
         a, b = self.pairs.labelled(goal.source), self.pairs.labelled(goal.target)
         images = self.pairs.images.to_pylist()
         queries = int((a & ~b).sum())
-        if goal.target_image is not None:
-            return queries, 1, len(images) + (goal.target_image not in images)
+        if isinstance(goal, CaptionsToImage):
+            return queries, 1, len(images) + (goal.image not in images)
         return queries, len(np.unique(self.pairs.image_index[b & ~a])), len(images)
 
     def _images(self, name: str) -> int:

@@ -327,8 +327,8 @@ class _Plan:
         return self.other_world(start.on, seed, "test") if drawn else None
 
     def poisoned(self, train: CleanPairs, attack: Attack) -> PoisonedPairs:
-        gallery = self.pairs(self.cell.data, "test") if attack.name in ("single-image", "targeted") else None
-        surrogate = self.watcher(SURROGATE)[0] if needs_surrogate(attack) else None
+        gallery = self.pairs(self.cell.data, "test") if attack.needs_gallery else None
+        surrogate = self.watcher(SURROGATE)[0] if attack.needs_surrogate else None
         return PoisonedPairs(train, attack, self.cell.seed, gallery, surrogate)
 
     def kept(self, pairs: CleanPairs | PoisonedPairs) -> FilteredPairs:
@@ -343,17 +343,6 @@ class _Plan:
             reference = EmbeddedPairs(test or self.pairs(self.cell.data, "test"), encoder)
         embedded = EmbeddedPairs(pairs, encoder)
         return FilteredPairs(embedded, chosen.detector, chosen.threshold, self.cell.seed, reference)
-
-
-def needs_surrogate(attack: Attack) -> bool:
-    """Whether an attack works with an encoder."""
-    if attack.name == "badclip":
-        return not getattr(attack, "patch", "")
-    return (
-        getattr(attack, "pairing", "random") == "best-match"
-        or getattr(attack, "pgd", 0) > 0
-        or getattr(attack, "image", "") == "centroid"
-    )
 
 
 def work(stage: Stage) -> float:

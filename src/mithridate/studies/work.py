@@ -61,7 +61,7 @@ def _poisoned(stage: PoisonedPairs, store: Store) -> None:
             stage.attack,
             seed=stage.seed,
             gallery=None if stage.gallery is None else store.pairs(stage.gallery),
-            embed_images=surrogate,
+            surrogate=surrogate,
             images=data / "images",
         )
         write_table(found.pairs, data, copy_images=False)
