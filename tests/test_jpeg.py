@@ -27,9 +27,9 @@ def recipe(size: int | list[int] = 224, **changed):
 
 
 def exact(raw, name):
-    from mithridate.encoder.encoder import _resize
+    from mithridate.encoder.preprocessing import resizing
 
-    return np.asarray(_resize(name)(Image.open(io.BytesIO(raw)).convert("RGB")))
+    return np.asarray(resizing(name)(Image.open(io.BytesIO(raw)).convert("RGB")))
 
 
 def scaled(raw: bytes, name: str):

@@ -31,3 +31,9 @@ class StudyError(MithridateError):
 
 class OutputError(MithridateError):
     """A folder exists already, or cannot be written."""
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what an error says, else its type: what a message can quote of another library's."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

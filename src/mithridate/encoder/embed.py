@@ -1,7 +1,6 @@
 """Embed a data set: whole batches from the image cache, each distinct image and caption once."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,9 @@ from mithridate.data.jpeg import decoding, scaled_decoder
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.encoder.encoder import Encoder, weights_fingerprint
-from mithridate.errors import DataError, OutputError
+from mithridate.encoder.tokenizer import Tokenizer
+from mithridate.encoder.towers import vocabulary_size
+from mithridate.errors import DataError, EncoderError, OutputError
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
@@ -62,7 +63,7 @@ def tokenise(
     """Token ids of the distinct captions (t, context_length), and which of them each pair has: (n,).
 
     16 bits an id where the vocabulary allows. Over-long captions are cut and keep their end token: it is what the
-    text tower pools.
+    text tower pools. Raises `EncoderError` for an id that the text tower has no embedding of.
     """
     if isinstance(texts, pa.Array):
         texts = pa.chunked_array([texts])
@@ -70,19 +71,27 @@ def tokenise(
     index = codes.indices.to_numpy(zero_copy_only=False)
     distinct: list[str] = codes.dictionary.to_pylist()
     path = None
-    if cache is not None:
+    # a tokenizer of the caller's own has no content that a cache could be keyed by
+    if cache is not None and isinstance(encoder.tokenizer, Tokenizer):
         folder = cache_folder() if cache == "default" else Path(cache)
-        digest = hashlib.blake2b(digest_size=12)
-        digest.update(json.dumps([encoder.config["model_cfg"]["text_cfg"], len(distinct)], sort_keys=True).encode())
+        digest = hashlib.blake2b(f"{encoder.tokenizer.fingerprint} {len(distinct)} ".encode(), digest_size=12)
         for text in distinct:
-            digest.update(text.encode(errors="surrogatepass") + b"\0")
-        path = folder / f"tokens-{digest.hexdigest()}.npy"
+            raw = text.encode(errors="surrogatepass")
+            digest.update(b"%d " % len(raw) + raw)
+        path = folder / f"token-ids-{digest.hexdigest()}.npy"
         if path.is_file():
             return load_array(path, mapped=True), index
-    vocabulary = int(encoder.config["model_cfg"]["text_cfg"].get("vocab_size", 49408))
+    vocabulary = vocabulary_size(encoder.model)
     tokens = np.empty((len(distinct), encoder.context_length), dtype=np.uint16 if vocabulary <= 2**16 else np.int32)
     for start in range(0, len(distinct), 4096):
-        tokens[start : start + 4096] = encoder.tokenizer(distinct[start : start + 4096]).numpy()
+        block = encoder.tokenizer(distinct[start : start + 4096]).numpy()
+        if block.min() < 0 or block.max() >= vocabulary:
+            row = int((block.max(axis=1) >= vocabulary).argmax())
+            raise EncoderError(
+                f"the caption {distinct[start + row][:80]!r} has the token {int(block[row].max())}, but the text tower "
+                f"of {encoder.name} has embeddings of {vocabulary} tokens; remove it, or take the model's own tokenizer"
+            )
+        tokens[start : start + 4096] = block
     if path is not None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,10 @@
 import copy
 import hashlib
 import json
-import logging
 import os
-import pickle
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +14,19 @@ import numpy as np
 import open_clip
 import torch
 from jaxtyping import Float, Int, UInt8
-from open_clip.transform import MaybeToTensor
-from open_clip.transformer import QuickGELU
+from open_clip import CLIP, CoCa, CustomTextCLIP
 from PIL import Image
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torchvision.transforms import Compose, Normalize
 
-from mithridate.encoder.towers import text_embedding
-from mithridate.errors import EncoderError
-
-CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+from mithridate.encoder.checkpoint import fit, read_checkpoint
+from mithridate.encoder.hf import offline
+from mithridate.encoder.model_config import CONFIG
+from mithridate.encoder.preprocessing import complete, resizing
+from mithridate.encoder.source import HF_CONFIG, WEIGHTS, Source, find_source
+from mithridate.encoder.tokenizer import Tokenizer, load_tokenizer, try_tokenizer
+from mithridate.encoder.towers import image_embedding, text_embedding, vocabulary_size
+from mithridate.errors import EncoderError, reason
 
 # our tiny models become names that open_clip itself knows
 TINY_MODELS = Path(__file__).parent / "configs"
@@ -37,8 +36,6 @@ open_clip.add_model_config(TINY_MODELS)
 # of them is still in the processor's cache when the next reads it. That makes MobileNetV2 twice as fast; fewer would
 # make models for 64 and 32 px slower.
 _PIXELS_AT_A_TIME = 8 * 224 * 224
-
-_TOKENIZERS: dict[str, Any] = {}  # by text tower; to read one takes as long as to draw a small model
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class Encoder:
 
     def to_pixels(self, image: Image.Image) -> np.ndarray:
         """An RGB image resized and cropped for this encoder: (h, w, 3) uint8, open_clip's own transform."""
-        return np.asarray(_resize(self.recipe)(image))
+        return np.asarray(resizing(self.recipe)(image))
 
     def normalise(self, pixels: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
         """Whole batches of uint8 pixels as the model takes them; the result lies channels-last in memory."""
@@ -92,8 +89,8 @@ class Encoder:
         model: Any = self.model
         few = max(1, _PIXELS_AT_A_TIME // (pixels.shape[1] * pixels.shape[2]))
         if torch.is_grad_enabled() or model.visual.training or pixels.device.type != "cpu" or len(pixels) <= few:
-            return model.encode_image(self.normalise(pixels))
-        return torch.cat([model.encode_image(self.normalise(part)) for part in pixels.split(few)])
+            return image_embedding(model, self.normalise(pixels))
+        return torch.cat([image_embedding(model, self.normalise(part)) for part in pixels.split(few)])
 
     def encode_tokens(self, tokens: Int[Tensor, "b length"]) -> Float[Tensor, "b d"]:
         """Unit-length embeddings of tokenised captions; padding is not computed where that is exact."""
@@ -108,122 +105,110 @@ class Encoder:
         return Encoder(copy.deepcopy(self.model), self.tokenizer, self.config, self.name)
 
 
-@lru_cache(maxsize=8)
-def _resize(recipe: str) -> Callable[[Image.Image], Image.Image]:
-    cfg = json.loads(recipe)
-    whole: Any = open_clip.image_transform(cfg.pop("size"), is_train=False, **cfg)
-    # the part that works on PIL images: what follows (to tensor, normalise) we do on whole batches
-    return Compose([step for step in whole.transforms if not isinstance(step, Normalize | MaybeToTensor)])
-
-
-# what a damaged or foreign config or checkpoint raises, that wants to run code among them
-_UNLOADABLE = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    OSError,
-    KeyError,
-    AttributeError,
-    ImportError,
-    pickle.UnpicklingError,
-    SafetensorError,
-)
-
-
 def load_encoder(name: str, *, pretrained: str | None = None, seed: int = 0) -> Encoder:
     """Any open_clip model, in eval mode.
 
-    `name`: an open_clip model (`ViT-B-32`, with `pretrained` a tag or a checkpoint file), one of ours
-    (`mithridate-tiny`, ...), `local-dir:FOLDER` or the folder itself, `hf-hub:ORG/REPO`.
-    Without weights the model is drawn from `seed`. Raises `EncoderError`.
+    `name` is one of
+
+    - an open_clip model (`ViT-B-32`) or one of ours (`mithridate-tiny`, ...), with `pretrained` a tag (`openai`), a
+      checkpoint file, or `TAG=FILE` for a file whose activation and preprocessing are those of a tag;
+    - a folder, also as `local-dir:FOLDER`: open_clip's layout, a run of `mithridate train`, or Hugging Face's
+      CLIPModel; `pretrained` names a checkpoint to take in place of the folder's own;
+    - `hf-hub:ORGANISATION/NAME`.
+
+    Without weights the model is drawn from `seed`. A folder is read without a request to any network and without
+    running anything in it. Raises `EncoderError`.
     """
-    name = _with_schema(name)
-    _refuse_no_weights(name)
+    source = find_source(name, pretrained)
+    try:
+        return _build(source, seed)
+    except EncoderError as error:
+        raise EncoderError(f"cannot load {source.label}: {error}") from error
+
+
+def _build(source: Source, seed: int) -> Encoder:
+    # a stranger's weights are held against shapes alone, before memory is taken for a model
+    state = None if source.weights is None else read_checkpoint(source.weights)
+    if state is not None and not source.trusted:
+        with torch.device("meta"):
+            state = fit(state, _model(source), label=source.label)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        model = _model(source)
+    if state is not None:
+        model.load_state_dict(fit(state, model, label=source.label) if source.trusted else state)
+    model = model.float().eval()
+    tokenizer = load_tokenizer(source.model_cfg["text_cfg"], source.tokenizer)
+    tokens = try_tokenizer(tokenizer, vocabulary_size(model))
+    visual: Any = model.get_submodule("visual")
+    config = {
+        "model_cfg": _without_places(source),
+        "preprocess_cfg": complete(source.preprocess, visual.image_size),
+        **({"text_model": source.text_model} if source.text_model else {}),
+    }
+    encoder = Encoder(model, tokenizer, config, source.label)
+    if not source.trusted:
+        _try(encoder, tokens[:1])
+    return encoder
+
+
+def _model(source: Source) -> nn.Module:
+    """The model as it is drawn, of open_clip's class for its configuration."""
+    config = copy.deepcopy(source.model_cfg)
+    custom = config.pop("custom_text", False) or bool(source.text_model)
+    kind: Any = CoCa if custom and "multimodal_cfg" in config else CustomTextCLIP if custom else CLIP
+    if "timm_model_name" in config["vision_cfg"]:
+        config["vision_cfg"]["timm_model_pretrained"] = False
+    with tempfile.TemporaryDirectory(prefix="mithridate-text-") as folder, offline():
+        if source.text_model:
+            (Path(folder) / HF_CONFIG).write_text(json.dumps(source.text_model), encoding="utf-8")
+            config["text_cfg"] |= {"hf_model_name": folder, "hf_model_pretrained": False}
         try:
-            with _quiet():
-                model = open_clip.create_model(name, pretrained=pretrained, weights_only=True)
-                model_cfg = _model_config(name)
-                tokenizer = _tokenizer(name, model_cfg.get("text_cfg", {}))
-        except _UNLOADABLE as error:
-            raise EncoderError(_explain(name, pretrained, error)) from error
-    preprocess = open_clip.get_model_preprocess_cfg(model)
-    if any(isinstance(module, QuickGELU) for module in model.modules()):
-        model_cfg["quick_gelu"] = True  # some pretrained tags imply it; the weights are wrong without
-    for tower, key in (("vision_cfg", "timm_model_pretrained"), ("text_cfg", "hf_model_pretrained")):
-        if key in model_cfg.get(tower, {}) or key == "timm_model_pretrained":
-            model_cfg[tower][key] = False  # all weights are in the checkpoint
-    label = f"{name}/{pretrained}" if pretrained else name
-    config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
-    return Encoder(model.float().eval(), tokenizer, config, label)
+            return kind(**config)
+        except Exception as error:  # whatever sizes that do not go together raise
+            raise EncoderError(f"its configuration describes no model: {reason(error)}") from error
 
 
-def _with_schema(name: str) -> str:
-    if ":" not in name and (Path(name) / CONFIG).is_file():
-        return f"local-dir:{name}"
-    if ":" not in name and (Path(name) / "model" / CONFIG).is_file():  # what `mithridate train` writes
-        return f"local-dir:{Path(name) / 'model'}"
-    return name
+def _without_places(source: Source) -> dict[str, Any]:
+    """The configuration without the paths and repositories that parts of the model were read from."""
+    config = copy.deepcopy(source.model_cfg)
+    config["vision_cfg"]["timm_model_pretrained"] = False  # all weights are in the checkpoint
+    text = config["text_cfg"]
+    if source.text_model:
+        text |= {"hf_model_name": source.text_model["model_type"], "hf_model_pretrained": False}
+    if os.sep in str(text.get("hf_tokenizer_name", "")) and Path(text["hf_tokenizer_name"]).is_absolute():
+        text["hf_tokenizer_name"] = "."
+    return config
 
 
-def _refuse_no_weights(name: str) -> None:
-    """open_clip draws weights at random where a folder has none."""
-    schema, _, folder = name.partition(":")
-    if schema != "local-dir" or not Path(folder).is_dir():
-        return
-    if not any(path.suffix in (".safetensors", ".bin", ".pth") for path in Path(folder).iterdir()):
-        raise EncoderError(f"cannot load {name}: the folder has no weights; expected {WEIGHTS}")
+def _try(encoder: Encoder, tokens: Int[Tensor, "b length"]) -> None:
+    """Embed one image and one caption: what only fails, or gives no vectors, when it runs is found now."""
+    width = encoder.config["model_cfg"]["embed_dim"]
+    black = torch.zeros(1, *encoder.image_size, 3, dtype=torch.uint8)
+    with torch.no_grad():
+        for run, given in ((encoder.encode_image, black), (encoder.encode_tokens, tokens)):
+            try:
+                shape = tuple(run(given).shape)
+            except Exception as error:  # whatever towers that do not go together raise
+                raise EncoderError(f"it is built, but does not embed: {reason(error)}") from error
+            if shape != (1, width):
+                raise EncoderError(f"it gives embeddings of shape {shape}, expected (1, {width})")
 
 
-def _model_config(name: str) -> dict[str, Any]:
-    schema, _, rest = name.partition(":")
-    if schema == "local-dir":
-        config = json.loads((Path(rest) / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
-    elif schema == "hf-hub":
-        config = open_clip.factory._get_hf_config(rest)["model_cfg"]
-    else:
-        config = open_clip.get_model_config(name.replace("/", "-")) or {}
-    return copy.deepcopy(config)
+def save_encoder(encoder: Encoder, folder: Path, *, location: Path | None = None) -> None:
+    """Write `folder` (it exists) in open_clip's release layout, with all that it takes to load it without a network.
 
-
-def _tokenizer(name: str, text_cfg: dict[str, Any]) -> Any:
-    """What turns captions into ids; CLIP's own is read once for all models with the same text tower."""
-    if "hf_tokenizer_name" in text_cfg:  # its files may lie in the model's folder
-        return open_clip.get_tokenizer(name)
-    key = json.dumps(text_cfg, sort_keys=True)
-    if key not in _TOKENIZERS:
-        _TOKENIZERS[key] = open_clip.get_tokenizer(name)
-    return _TOKENIZERS[key]
-
-
-def _explain(name: str, pretrained: str | None, error: Exception) -> str:
-    import difflib
-
-    known = open_clip.list_models()
-    if ":" not in name and name.replace("/", "-") not in known:
-        if os.sep in name or name.startswith("."):
-            return f"{name} is not a folder with {CONFIG}; expected a model's name, local-dir:FOLDER or hf-hub:ORG/REPO"
-        near = difflib.get_close_matches(name, known, n=3) or ["mithridate-tiny", "ViT-B-32", "RN50"]
-        return f"no open_clip model is called {name!r}; nearest: {', '.join(near)}"
-    if pretrained is not None and "not a known tag" in str(error):
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
-        return f"{name} has no pretrained weights {pretrained!r}, and no such file exists; its tags are {tags}"
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if not any(map(str.isalpha, first)):  # what a file that is no checkpoint stumbles over: a lone number
-        first = f"it does not read as a checkpoint ({type(error).__name__}: {first})"
-    return f"cannot load {name}{f' with pretrained={pretrained}' if pretrained else ''}: {first}"
-
-
-def save_encoder(encoder: Encoder, folder: Path) -> None:
-    """Write `folder` (it exists) in open_clip's release layout: `local-dir:FOLDER` loads it anywhere.
-
-    Weights are safetensors: no code runs when they are loaded.
+    Weights are safetensors: no code runs when they are loaded. `location` is where the folder will lie in the end, if
+    not there: open_clip finds the configuration of a Hugging Face text tower by its full path alone (this function's
+    counterpart here finds it wherever the folder is).
     """
     config = copy.deepcopy(encoder.config)
-    keep = ("size", "mean", "std", "interpolation", "resize_mode")
-    config["preprocess_cfg"] = {key: config["preprocess_cfg"][key] for key in keep}
+    if text_model := config.pop("text_model", None):
+        config["model_cfg"]["text_cfg"]["hf_model_name"] = str((location or folder).absolute())
+        (folder / HF_CONFIG).write_text(json.dumps(text_model, indent=1), encoding="utf-8")
     (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+    if isinstance(encoder.tokenizer, Tokenizer):
+        encoder.tokenizer.save(folder)
     state = {key: value.detach().cpu().contiguous().clone() for key, value in encoder.model.state_dict().items()}
     try:
         save_file(state, folder / WEIGHTS)
@@ -238,14 +223,3 @@ def weights_fingerprint(model: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-class _quiet:
-    """open_clip logs to the root logger, also what is no concern (`No pretrained weights loaded`)."""
-
-    def __enter__(self) -> None:
-        self.level = logging.getLogger().level
-        logging.getLogger().setLevel(logging.CRITICAL)  # what it calls an error we say in a sentence
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger().setLevel(self.level)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from open_clip import CLIP, CustomTextCLIP
+from open_clip import CLIP, CoCa, CustomTextCLIP
 from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from torch import Tensor, nn
 
@@ -71,7 +71,7 @@ def without_projection(model: nn.Module, tower: Tower) -> Iterator[None]:
             identity.weight.copy_(torch.eye(projection.in_features))
             identity.bias.zero_()
         setattr(owner, name, identity)
-    elif isinstance(projection, nn.Module) and name == "head":
+    elif isinstance(projection, nn.Module) and name in ("head", "proj"):  # timm's and Hugging Face's towers call them
         setattr(owner, name, nn.Identity())
     else:
         setattr(owner, name, None)
@@ -100,15 +100,29 @@ def pools_end_token(model: nn.Module) -> bool:
     return getattr(text, "attn_mask", None) is not None and getattr(text, "cls_emb", None) is None
 
 
+def vocabulary_size(model: nn.Module) -> int:
+    """How many tokens the text tower has embeddings for."""
+    text: Any = getattr(model, "text", model)
+    embedding = text.token_embedding if hasattr(text, "token_embedding") else text.transformer.get_input_embeddings()
+    return int(embedding.num_embeddings)
+
+
+def image_embedding(model: nn.Module, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+    """Embeddings of normalised images at the length that the model gives them."""
+    run: Any = model
+    return run.encode_image(images, normalize=False) if isinstance(model, CoCa) else run.encode_image(images)
+
+
 def text_embedding(model: nn.Module, tokens: Int[Tensor, "b length"]) -> Float[Tensor, "b d"]:
     """Embeddings of tokenised captions, not normalised: `model.encode_text` without what they do not depend on.
 
-    Raises `EncoderError` for a model that is not open_clip's.
+    Raises `EncoderError` for a model without `encode_text`.
     """
-    if not isinstance(model, CLIP | CustomTextCLIP):
-        raise EncoderError(f"expected open_clip's CLIP or CustomTextCLIP, got {type(model).__name__}")
-    if not pools_end_token(model):
-        return model.encode_text(tokens)
+    if not hasattr(model, "encode_text"):
+        raise EncoderError(f"expected a model with encode_image and encode_text, got {type(model).__name__}")
+    if not isinstance(model, CLIP | CustomTextCLIP) or not pools_end_token(model):
+        run: Any = model
+        return run.encode_text(tokens, normalize=False) if isinstance(model, CoCa) else run.encode_text(tokens)
     text: Any = model if isinstance(model, CLIP) else model.text
     ends = tokens.argmax(dim=1)
     groups = _by_length(ends, len(text.transformer.resblocks))
