@@ -8,25 +8,26 @@ from pathlib import Path
 from mithridate.errors import OutputError
 
 _ADVICE = {
-    errno.ENOSPC: "free some space or choose another --out",
-    errno.EDQUOT: "your quota is used up: free some space or choose another --out",
-    errno.EFBIG: "a file would be too large here: choose another --out",
-    errno.EROFS: "nothing can be written there: choose another --out",
-    errno.EACCES: "you may not write there: change its permissions or choose another --out",
-    errno.EPERM: "you may not write there: change its permissions or choose another --out",
-    errno.ENOTDIR: "a part of the path is a file: choose another --out",
-    errno.EEXIST: "a part of the path is a file: choose another --out",
-    errno.ENAMETOOLONG: "choose a shorter --out",
-    errno.EIO: "the disk is failing: choose another --out",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "your quota is used up: free some space",
+    errno.EFBIG: "free some space, raise the limit on the size of files",
+    errno.EROFS: "nothing can be written there: mount it for writing",
+    errno.EACCES: "you may not write there: change its permissions",
+    errno.EPERM: "you may not write there: change its permissions",
+    errno.ENOTDIR: "a part of the path is a file: move it away",
+    errno.EEXIST: "a part of the path is a file: move it away",
+    errno.ENAMETOOLONG: "a name is too long: shorten it",
+    errno.EIO: "the disk is failing: replace it",
 }
+_ELSE = " or choose another --out"
+GO_ON = ", then run the same command again to go on"
 
 
-def output_error(out: Path, error: Exception) -> OutputError:
+def output_error(out: Path, error: Exception, *, then: str = _ELSE) -> OutputError:
     """The sentence for a disk that refuses: the cause as the system names it, and what to do about that cause."""
     number = error_number(error)
     reason = os.strerror(number) if number is not None else _first_line(error)
-    advice = _ADVICE.get(number or 0, "check the path and the disk, or choose another --out")
-    return OutputError(f"cannot write {out}: {reason}; {advice}")
+    return OutputError(f"cannot write {out}: {reason}; {_ADVICE.get(number or 0, 'check the path and the disk')}{then}")
 
 
 def error_number(error: BaseException) -> int | None:
