@@ -34,7 +34,7 @@ CLAIMS = ExitStack()
 """What the command that runs has to itself: its output folder."""
 
 # largest value of an option beyond which there is only memory or time to lose
-_MOST = {"size": 4096, "jobs": 1024, "threads": 4096, "context_length": 2**16, "probe_folds": 2**20}
+_MOST: dict[str, int] = {"size": 4096, "jobs": 1024, "threads": 4096, "context_length": 2**16, "probe_folds": 2**20}
 
 Data = Annotated[Positional[str], tyro.conf.arg(metavar="DATA")]
 Threads = Annotated[
