@@ -12,7 +12,9 @@ import pytest
 import mithridate
 
 SOURCE = Path(mithridate.__file__).parent
-BASE = {"errors", "folders", "randomness", "threads", "version"}
+BASE = {
+    *("disk", "errors", "folders", "leftovers", "processes", "randomness", "sealed", "text", "threads", "version"),
+}
 
 # room -> the rooms it may import, besides itself and BASE
 MAY_IMPORT = {
@@ -34,11 +36,7 @@ MAY_IMPORT = {
         *("data", "toy", "encoder", "poisoning", "training", "statistics", "metrics", "audit", "evaluation", "report"),
         "studies",
     },
-    "errors": set(),
-    "version": set(),
-    "folders": set(),
-    "randomness": set(),
-    "threads": set(),
+    **{name: set() for name in BASE},
     "__main__": {"cli"},
     "__init__": {
         *("data", "toy", "encoder", "poisoning", "training", "statistics", "metrics", "audit", "evaluation", "report"),

@@ -4,8 +4,11 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+from mithridate.text import one_line, say
 
 # name -> (module with a function `run(argv)`, what it does)
 COMMANDS = {
@@ -23,20 +26,29 @@ COMMANDS = {
     "report": ("mithridate.cli.report", "render a report again"),
 }
 
+DEBUG = "MITHRIDATE_DEBUG"  # set to 1, the trace of an error is printed before its sentence
+UNEXPECTED = 70  # exit code of an error that nobody foresaw (EX_SOFTWARE)
+
 USAGE = "usage: mithridate COMMAND ...   (mithridate COMMAND --help tells its options)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; gives back its exit code: 0, 1 for an input that cannot be used, 2 for wrong usage."""
+    """Run one command. Gives back its exit code.
+
+    0, 1 for an input that cannot be used, 2 for wrong usage, 70 for an error that nobody foresaw, 128 + the number of a
+    signal that stopped it.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(_help())
+        say(*_help().splitlines())
         return 0 if argv else 2
     if argv[0] in ("-V", "--version"):
         from mithridate.version import __version__
 
-        print(__version__)
+        say(__version__)
         return 0
+    if any("\0" in argument for argument in argv):
+        return _fail("an argument holds a NUL byte, which no path can; leave it out", 2)
     if argv[0] not in COMMANDS:
         import difflib
 
@@ -48,35 +60,56 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(argv: list[str]) -> int:
     from mithridate.errors import MithridateError
+    from mithridate.folders import AlreadyDone
+    from mithridate.processes import Stopped, stoppable
 
     try:
-        with _told_warnings():
+        with _said_warnings(), stoppable(), _released():
             # a command may give back another code than 0: its work is done, and something in it failed
             return importlib.import_module(COMMANDS[argv[0]][0]).run(argv[1:]) or 0
+    except AlreadyDone as done:
+        say(f"mithridate: {done}", stderr=True)
+        return 0
     except MithridateError as error:
         return _fail(str(error), 1)
     except BrokenPipeError:  # `mithridate ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        return _fail(
-            f"the system refused{where}: {error.strerror or error}; check the path, its rights and the disk", 1
-        )
+        where = f" on {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
+        return _fail(f"I/O error{where}: {error.strerror or error}; check the path, its rights and the disk", 1)
+    except Stopped as stopped:
+        return _fail(f"stopped by {stopped}; run the same command again to go on", stopped.code)
     except KeyboardInterrupt:
         return _fail("stopped; run the same command again to go on", 130)
-
-
-class _Told(logging.Handler):
-    """What the package logs, in the form of its other messages, on the standard error of the moment."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(f"mithridate: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+    except MemoryError:
+        return _fail("there is not enough memory for this; take smaller batches or images, or fewer pairs", 1)
+    except Exception as error:
+        kind = type(error).__name__
+        return _fail(f"unexpected {kind}: {one_line(error, limit=300)}; {DEBUG}=1 shows where", UNEXPECTED)
 
 
 @contextmanager
-def _told_warnings() -> Iterator[None]:
-    log, handler = logging.getLogger("mithridate"), _Told(logging.WARNING)
+def _released() -> Iterator[None]:
+    """At the end, other commands may write the folder that this one wrote."""
+    try:
+        yield
+    finally:
+        common = sys.modules.get("mithridate.cli.common")
+        if common is not None:
+            common.CLAIMS.close()
+
+
+class _Said(logging.Handler):
+    """What the package logs, in the form of its other messages, on the standard error of the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"mithridate: {record.levelname.lower()}: {record.getMessage()}", stderr=True)
+
+
+@contextmanager
+def _said_warnings() -> Iterator[None]:
+    log, handler = logging.getLogger("mithridate"), _Said(logging.WARNING)
     propagated, log.propagate = log.propagate, False  # libraries put handlers of their own on the root
     log.addHandler(handler)
     try:
@@ -87,7 +120,9 @@ def _told_warnings() -> Iterator[None]:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"mithridate: {message}", file=sys.stderr)
+    if os.environ.get(DEBUG, "0") not in ("", "0") and sys.exc_info()[0] is not None:
+        say(*traceback.format_exc().splitlines(), stderr=True)
+    say(f"mithridate: {message}", stderr=True)
     return code
 
 

@@ -32,6 +32,7 @@ from mithridate.folders import new_folder, refuse_existing, write_atomically
 from mithridate.report.console import print_report
 from mithridate.report.document import Ranking, Report
 from mithridate.report.write import write_report
+from mithridate.text import say
 from mithridate.version import __version__
 
 
@@ -100,7 +101,7 @@ class Classify:
             emit(report.headline, as_json=True)
         else:
             print_report(report)
-            print(f"{self.out / 'report.html'}")
+            say(self.out / "report.html")
 
     def _check_probe(self) -> None:
         given = [self.probe_train is not None, self.probe_folds is not None]

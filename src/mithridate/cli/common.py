@@ -1,10 +1,12 @@
 """What several commands share: how data are named, how progress is shown, how results are printed."""
 
-import json
+import io
+import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -19,12 +21,20 @@ from mithridate.audit.keep import read_keep_list
 from mithridate.data.pairs import Pairs
 from mithridate.data.read import read_pairs
 from mithridate.errors import DataError, MithridateError, OutputError
+from mithridate.folders import claim
+from mithridate.text import one_line, say, visible_json
 from mithridate.threads import use_threads
 
 if TYPE_CHECKING:
     from mithridate.encoder.encoder import Encoder
 
 T = TypeVar("T")
+
+CLAIMS = ExitStack()
+"""What the command that runs has to itself: its output folder."""
+
+# largest value of an option beyond which there is only memory or time to lose
+_MOST: dict[str, int] = {"size": 4096, "jobs": 1024, "threads": 4096, "context_length": 2**16, "probe_folds": 2**20}
 
 Data = Annotated[Positional[str], tyro.conf.arg(metavar="DATA")]
 Threads = Annotated[
@@ -88,10 +98,12 @@ class CacheOptions:
 def parse(kind: Callable[..., T], argv: Sequence[str], *, prog: str, default: T | None = None) -> T:
     """`argv` as a value of the dataclass `kind`; tyro prints help and complaints, and exits with 2."""
     extra: dict[str, Any] = {} if default is None else {"default": default}
-    value = tyro.cli(kind, args=list(argv), prog=f"mithridate {prog}", **extra)
-    seed = getattr(value, "seed", 0)
-    if seed < 0:
-        raise MithridateError(f"seed must be at least 0, got {seed}")
+    with _visible_complaints(argv):
+        value = tyro.cli(kind, args=list(argv), prog=f"mithridate {prog}", **extra)
+    _refuse_absurd(value)
+    out = getattr(value, "out", None)
+    if isinstance(out, Path) and not getattr(kind, "shared", False) and os.environ.get("RANK", "0") == "0":
+        CLAIMS.enter_context(claim(out, command=repr((Path.cwd(), prog, list(argv)))))
     if getattr(value, "overwrite", False):
         _refuse_to_replace_input(value)
     if hasattr(value, "threads"):
@@ -99,6 +111,39 @@ def parse(kind: Callable[..., T], argv: Sequence[str], *, prog: str, default: T 
             raise MithridateError(f"threads must be at least 1, got {value.threads}")
         use_threads(value.threads)
     return value
+
+
+@contextmanager
+def _visible_complaints(argv: Sequence[str]) -> Iterator[None]:
+    """What tyro says of arguments that hold what a terminal would obey is said as everything else is."""
+    if all(argument.isprintable() for argument in argv):
+        yield
+        return
+    said, complained = io.StringIO(), io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(complained):
+            yield
+    finally:
+        say(*said.getvalue().splitlines())
+        say(*complained.getvalue().splitlines(), stderr=True)
+
+
+def _refuse_absurd(options: Any) -> None:
+    """Raise `MithridateError` for a number that would take memory or years before anything else refuses it."""
+    for name, value in vars(options).items():
+        if is_dataclass(value):
+            _refuse_absurd(value)
+            continue
+        for number in value if isinstance(value, tuple) else (value,):
+            if name in ("seed", "seeds"):
+                low, high = 0, 2**64 - 1
+            else:
+                low, high = -(2**53), _MOST.get(name, 2**53)
+            if isinstance(number, int) and not low <= number <= high:
+                bound = f"at least {low}" if number < low else f"at most {high}"
+                raise MithridateError(f"{name} must be {bound}, got {number}")
+            if isinstance(number, float) and math.isnan(number):
+                raise MithridateError(f"{name} must be a number, got nan")
 
 
 def _refuse_to_replace_input(command: Any) -> None:
@@ -123,10 +168,10 @@ def _paths(options: Any) -> Iterator[str]:
 def emit(value: dict[str, Any], *, as_json: bool) -> None:
     """Print a result as `name: value` lines, or as one JSON object on the last line."""
     if as_json:
-        print(json.dumps(value, ensure_ascii=False), flush=True)
+        say(visible_json(value))
         return
     for name, item in value.items():
-        print(f"{name}: {item if not isinstance(item, dict) else json.dumps(item, ensure_ascii=False)}")
+        say(f"{name}: {item if not isinstance(item, dict) else visible_json(item)}")
 
 
 class Display:
@@ -158,7 +203,7 @@ class Display:
     def _task(self, what: str, total: int) -> Any:
         if what not in self._tasks:
             self._bars.start()  # not before there is something to tell: to stop them prints a line
-            self._tasks[what] = self._bars.add_task(what, total=total, speed="")
+            self._tasks[what] = self._bars.add_task(one_line(what), total=total, speed="")
         return self._tasks[what]
 
 
@@ -166,7 +211,7 @@ class Display:
 def display(*, quiet: bool = False) -> Iterator[Display]:
     """Progress on standard error, so that standard output holds results alone."""
     bars = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -190,10 +235,10 @@ def only_kept(pairs: Pairs, keep: Path | None, start: "Encoder") -> Pairs:
 
     listed = read_keep_list(keep)
     kept = listed.apply(pairs)
-    print(f"mithridate: {len(kept):,} of {len(pairs):,} pairs are on the keep-list", file=sys.stderr)
+    say(f"mithridate: {len(kept):,} of {len(pairs):,} pairs are on the keep-list", stderr=True)
     warning = listed.same_encoder(start.name, weights_fingerprint(start.model))
     if warning is not None:
-        print(f"mithridate: warning {warning}", file=sys.stderr)
+        say(f"mithridate: warning {warning}", stderr=True)
     return kept
 
 

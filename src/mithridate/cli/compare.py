@@ -14,6 +14,7 @@ from mithridate.folders import new_folder, refuse_existing
 from mithridate.report.console import print_report
 from mithridate.report.document import read_report
 from mithridate.report.write import write_report
+from mithridate.text import say
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Compare:
             emit(report.headline, as_json=True)
         else:
             print_report(report)
-            print(f"{self.out / 'report.html'}")
+            say(self.out / "report.html")
 
     def _sides(self) -> list[Side]:
         if len(self.folders) < 2:

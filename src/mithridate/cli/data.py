@@ -10,6 +10,7 @@ from tyro.conf import OmitArgPrefixes
 from mithridate.cli.common import Data, ReadOptions, display, emit, parse, pick
 from mithridate.cli.truth import TriggerTest, Truth
 from mithridate.errors import DataError
+from mithridate.text import say
 from mithridate.toy.toy import CLASSES
 
 
@@ -56,9 +57,9 @@ class Doctor:
             emit({"findings": [asdict(finding) for finding in findings]}, as_json=True)
         else:
             for finding in findings:
-                print(f"{finding.severity}: {finding.message}\n  do: {finding.remedy}")
+                say(f"{finding.severity}: {finding.message}", f"  do: {finding.remedy}")
             if not findings:
-                print("nothing to complain about")
+                say("nothing to complain about")
         errors = sum(finding.severity == "error" for finding in findings)
         if errors:
             raise DataError(f"{self.data} has {errors} error{'s' if errors > 1 else ''}, named above")
@@ -140,8 +141,8 @@ COMMANDS = {
 
 def run(argv: Sequence[str]) -> None:
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: mithridate data COMMAND ...\n")
+        say("usage: mithridate data COMMAND ...", "")
         for name, command in COMMANDS.items():
-            print(f"  {name:<13} {(command.__doc__ or '').splitlines()[0]}")
+            say(f"  {name:<13} {(command.__doc__ or '').splitlines()[0]}")
         return
     parse(pick(COMMANDS, argv[0], "data command"), argv[1:], prog=f"data {argv[0]}").run()

@@ -25,6 +25,7 @@ from mithridate.poisoning.strength import Strength
 from mithridate.report.console import print_report
 from mithridate.report.document import Report
 from mithridate.report.write import write_report
+from mithridate.text import say
 from mithridate.toy.toy import CLASSES
 from mithridate.toy.world import write_toy_world
 from mithridate.training.config import SCRATCH, TrainConfig
@@ -92,12 +93,12 @@ class Demo:
             headlines.append({**report.headline, "seconds": seconds})
             if not self.json:
                 print_report(report)
-                print(f"seed {seed}: {seconds:.0f} s\n")
+                say(f"seed {seed}: {seconds:.0f} s", "")
         result = headlines[0] if self.seeds == 1 else _mean(headlines) | {"seeds": headlines}
         if self.json:
             emit(result, as_json=True)
         else:
-            print("\n".join(str(path) for path in sorted(self.out.glob("**/report.html"))))
+            say(*sorted(self.out.glob("**/report.html")))
 
 
 def run_once(out: Path, attack: SingleLabel, *, seed: int, config: TrainConfig, show: Display) -> tuple[Report, float]:

@@ -1,6 +1,5 @@
 """`mithridate embed DATA --encoder E --out DIR`."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,9 +47,8 @@ class Embed:
                 progress=show.stage,
                 partial=partial,
             )
-        with new_folder(self.out, overwrite=self.overwrite) as folder:
+        with new_folder(self.out, overwrite=self.overwrite, scratch=(partial,)) as folder:
             write_embeddings(embedded, pairs, folder)
-        shutil.rmtree(partial, ignore_errors=True)
         emit(
             {
                 "out": str(self.out),

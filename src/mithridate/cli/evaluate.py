@@ -22,6 +22,7 @@ from mithridate.poisoning.manifest import Manifest, read_manifest
 from mithridate.report.console import print_report
 from mithridate.report.write import write_report
 from mithridate.statistics.estimate import Estimate
+from mithridate.text import say
 from mithridate.training.run import read_run
 
 
@@ -105,7 +106,7 @@ class Evaluate:
             emit(report.headline, as_json=True)
         else:
             print_report(report)
-            print(f"{self.out / 'report.html'}")
+            say(self.out / "report.html")
 
     def _after(
         self,

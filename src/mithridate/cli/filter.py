@@ -19,6 +19,7 @@ from mithridate.folders import new_folder, refuse_existing
 from mithridate.poisoning.manifest import read_manifest
 from mithridate.report.console import print_report
 from mithridate.report.write import write_report
+from mithridate.text import say
 
 D = TypeVar("D")
 
@@ -79,7 +80,7 @@ class Filter(Generic[D]):
             emit({"out": str(self.out), "level": filtered.level, **report.headline}, as_json=True)
         else:
             print_report(report)
-            print(f"{self.out / 'report.html'}")
+            say(self.out / "report.html")
 
     def _threshold(self) -> Threshold | None:
         if (self.clean_quantile is None) != (self.clean is None):
@@ -100,8 +101,8 @@ class Filter(Generic[D]):
 
 def run(argv: Sequence[str]) -> None:
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: mithridate filter DETECTOR EMBEDDINGS --out DIR ...\n")
+        say("usage: mithridate filter DETECTOR EMBEDDINGS --out DIR ...", "")
         for name, detector in DETECTORS.items():
-            print(f"  {name:<16} {(detector.__doc__ or '').splitlines()[0]}")
+            say(f"  {name:<16} {(detector.__doc__ or '').splitlines()[0]}")
         return
     parse(Filter[pick(DETECTORS, argv[0], "detector")], argv[1:], prog=f"filter {argv[0]}").run()

@@ -16,6 +16,7 @@ from mithridate.poisoning.apply import poison
 from mithridate.poisoning.manifest import Manifest, write_manifest
 from mithridate.poisoning.plan import Surrogate
 from mithridate.poisoning.registry import ATTACKS
+from mithridate.text import say
 
 A = TypeVar("A")
 
@@ -108,8 +109,8 @@ def _altered(manifest: Manifest) -> dict[str, Any]:
 
 def run(argv: Sequence[str]) -> None:
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: mithridate poison ATTACK DATA --out DIR ...\n")
+        say("usage: mithridate poison ATTACK DATA --out DIR ...", "")
         for name, attack in ATTACKS.items():
-            print(f"  {name:<13} {(attack.__doc__ or '').splitlines()[0]}")
+            say(f"  {name:<13} {(attack.__doc__ or '').splitlines()[0]}")
         return
     parse(Poison[pick(ATTACKS, argv[0], "attack")], argv[1:], prog=f"poison {argv[0]}").run()

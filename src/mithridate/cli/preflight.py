@@ -1,6 +1,5 @@
 """Options of the pre-flight that ends `mithridate poison`, and how it is said."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from mithridate.data.read import read_pairs
 from mithridate.errors import MithridateError
 from mithridate.poisoning.apply import Poisoned
 from mithridate.report.document import Report
+from mithridate.text import say
 
 if TYPE_CHECKING:
     from mithridate.encoder.encoder import Encoder
@@ -95,4 +95,4 @@ class CheckOptions:
             print_report(replace(report, headline={}))
             return
         for warning in report.warnings:
-            print(f"mithridate: warning {warning.code}: {warning.message}", file=sys.stderr)
+            say(f"mithridate: warning {warning.code}: {warning.message}", stderr=True)

@@ -32,6 +32,7 @@ from mithridate.poisoning.manifest import Manifest, read_manifest
 from mithridate.report.console import print_report
 from mithridate.report.document import Report, read_report
 from mithridate.report.write import write_report
+from mithridate.text import say
 from mithridate.training.config import TrainConfig
 from mithridate.training.loop import train
 from mithridate.training.registry import OBJECTIVES
@@ -113,7 +114,7 @@ class RepairCurve(Generic[Options]):
             emit(report.headline, as_json=True)
         else:
             print_report(report)
-            print(f"{self.out / 'report.html'}")
+            say(self.out / "report.html")
 
     def _recipes(self) -> dict[str, tuple[Any, TrainConfig]]:
         """Objective and recipe by strength. Raises `MithridateError` for a strength that cannot be."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,7 +13,7 @@ from mithridate.data.labelled import write_clip_benchmark
 from mithridate.data.pairs import Pairs
 from mithridate.data.prompts import templates as prompt_templates
 from mithridate.errors import AttackError
-from mithridate.folders import refuse_existing
+from mithridate.folders import refuse_existing, scratch_folder
 from mithridate.poisoning.craft import Progress, _silent, craft
 from mithridate.poisoning.goals import TriggerToClass
 from mithridate.poisoning.manifest import Manifest
@@ -59,10 +58,10 @@ def write_trigger_test(
     refuse_existing(Path(out), overwrite=overwrite)
     chosen = goals[goal - 1]
     stamp = Stamp(parse_trigger(chosen.trigger))
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder(Path(out)) as folder:
         edits = Edits(pairs.images, (stamp,), np.zeros(len(pairs.images), np.int64))
         texts = [""] * len(edits)
-        made = craft(edits, texts, Path(folder) / "images", seed=np.random.SeedSequence(seed), progress=progress)
+        made = craft(edits, texts, folder / "images", seed=np.random.SeedSequence(seed), progress=progress)
         stamped = pairs.with_columns(image=made.places.take(pa.array(pairs.image_index)))
         return write_clip_benchmark(
             stamped,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mithridate.disk import output_error
 from mithridate.errors import OutputError
 from mithridate.folders import write_atomically
 from mithridate.report.document import Report, read_report
@@ -23,6 +24,4 @@ def write_report(report: Report, out: Path) -> None:
         write_atomically(out / "report.md", to_markdown(report))
         write_atomically(out / "report.html", to_html(report))
     except OSError as error:
-        raise OutputError(
-            f"cannot write into {out}: {error.strerror or error}; free some space or choose another folder"
-        ) from error
+        raise output_error(out, error) from error

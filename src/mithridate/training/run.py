@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import logging
+import pickle
 import platform
 import shutil
 from dataclasses import asdict, dataclass, field
@@ -12,14 +14,26 @@ import torch
 from torch import nn
 
 from mithridate.data.pairs import Pairs
+from mithridate.disk import GO_ON, output_error
 from mithridate.encoder.encoder import CONFIG, Encoder, save_encoder, weights_fingerprint
 from mithridate.errors import DataError, OutputError
 from mithridate.folders import new_folder, refuse_existing, write_atomically
+from mithridate.sealed import (
+    CHECKSUM,
+    DamagedFile,
+    json_digest,
+    read_object,
+    read_sealed,
+    write_sealed,
+    write_sealed_json,
+)
 from mithridate.training.config import TrainConfig
 from mithridate.training.objective import Objective
 from mithridate.version import __version__
 
 RUN, STATE, METRICS, MODEL = "run.json", "state.pt", "metrics.jsonl", "model"
+
+_log = logging.getLogger(__name__)
 
 # what may differ between a run and its continuation: it does not change the weights
 _FREE = {"checkpoint_every", "save_epochs", "max_bad"}
@@ -74,28 +88,51 @@ class Run:
             shutil.rmtree(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / RUN, json.dumps(record, indent=1))
+            write_sealed_json(folder / RUN, record)
         except OSError as error:
-            raise _disk(folder, error) from error
+            raise output_error(folder, error) from error
         return cls(folder, record)
 
     def restore(self, model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Take up the last state; gives back the step to go on with, 0 where there is none."""
-        if self.folder is None or not (self.folder / STATE).is_file():
-            if self.folder is not None:
-                (self.folder / METRICS).unlink(missing_ok=True)
+        """Take up the last state; gives back the step to go on with, 0 where there is none.
+
+        A state that the disk has damaged is not taken up: training begins anew, with a warning, and ends in the same
+        weights. Raises `OutputError` where a whole state is not of this model.
+        """
+        if self.folder is None:
             return 0
-        state = torch.load(self.folder / STATE, map_location="cpu", weights_only=True)
-        model.load_state_dict(state["model"])
-        loss.load_state_dict(state["objective"])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
-        if "threads" in state:  # sums are split over threads, and round otherwise with another number
-            torch.set_num_threads(state["threads"])
-        lines = (self.folder / METRICS).read_text(encoding="utf-8").splitlines() if state["step"] else []
+        state = self._state()
+        if state is None:
+            (self.folder / METRICS).unlink(missing_ok=True)
+            return 0
+        try:
+            model.load_state_dict(state["model"])
+            loss.load_state_dict(state["objective"])
+            optimizer.load_state_dict(state["optimizer"])
+            torch.set_rng_state(state["rng"])
+            if "threads" in state:  # sums are split over threads, and round otherwise with another number
+                torch.set_num_threads(state["threads"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise OutputError(
+                f"{self.folder / STATE} is no state of this training; delete it, and the training begins anew"
+            ) from error
+        lines: list[str] = []
+        if state["step"] and (self.folder / METRICS).is_file():
+            lines = (self.folder / METRICS).read_text(encoding="utf-8", errors="replace").splitlines()
         kept = [line for line in lines if _step_of(line) < state["step"]]
         write_atomically(self.folder / METRICS, "".join(f"{line}\n" for line in kept))
         return int(state["step"])
+
+    def _state(self) -> dict[str, Any] | None:
+        assert self.folder is not None
+        path = self.folder / STATE
+        try:
+            return torch.load(read_sealed(path), map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return None
+        except (DamagedFile, pickle.UnpicklingError, RuntimeError) as error:
+            _log.warning("%s is damaged (%s); the training begins anew", path, error)
+            return None
 
     def save(self, step: int, model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write the state after `step` steps; a kill leaves the state before or this one."""
@@ -109,15 +146,10 @@ class Run:
             "rng": torch.get_rng_state(),
             "threads": torch.get_num_threads(),
         }
-        temporary = self.folder / f".{STATE}"
         try:
-            with temporary.open("wb") as file:
-                torch.save(state, file)
-            temporary.replace(self.folder / STATE)
-        except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
-            raise _disk(self.folder, error) from error
-        finally:
-            temporary.unlink(missing_ok=True)
+            write_sealed(self.folder / STATE, lambda file: torch.save(state, file))
+        except OSError as error:
+            raise output_error(self.folder, error, then=GO_ON) from error
 
     def log(self, steps: list[tuple[int, float, float]], *, per_epoch: int, speed: float) -> None:
         """Append (step, lr, loss) lines to the metrics, and to TensorBoard where it is installed."""
@@ -137,7 +169,7 @@ class Run:
                     }
                     file.write(json.dumps(row) + "\n")
         except OSError as error:
-            raise _disk(self.folder, error) from error
+            raise output_error(self.folder, error, then=GO_ON) from error
         if self._board:
             for step, lr, loss in steps:
                 self._board.add_scalar("loss", loss, step)
@@ -153,25 +185,32 @@ class Run:
         """Write the final model and drop the state."""
         if self.folder is None:
             return
-        with new_folder(self.folder / MODEL, overwrite=True) as folder:
+        scratch = (self.folder / STATE,)
+        with new_folder(self.folder / MODEL, overwrite=True, completes=self.folder, scratch=scratch) as folder:
             save_encoder(encoder, folder)
-        (self.folder / STATE).unlink(missing_ok=True)
         if self._board:
             self._board.close()
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
-    """The record of the run in `folder`; None where it holds none."""
+    """The record of the run in `folder`; None where it holds none. Raises `DataError` where it is damaged."""
+    path = Path(folder) / RUN
     try:
-        return json.loads((Path(folder) / RUN).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        record = read_object(path)
+        if record.pop(CHECKSUM, None) not in (None, json_digest(record)):  # earlier versions wrote none
+            raise DamagedFile("its checksum does not fit its content")
+        for name in ("config", "objective", "versions"):
+            if not isinstance(record.get(name, {}), dict):
+                raise DamagedFile(f"{name} should be an object")
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder}/{RUN} is damaged: {error}") from error
+        raise DataError(f"{path} is damaged: {error}; delete it, or train again") from error
+    return record
 
 
 def _refuse_other(folder: Path, record: dict[str, Any]) -> None:
-    if (folder / MODEL / CONFIG).is_file():
+    if (folder / MODEL / CONFIG).is_file() and not (folder / STATE).is_file():
         raise OutputError(f"{folder} holds a finished run; choose another --out, or give --overwrite to replace it")
     there = read_run(folder) or {}
     for name, value in _deciding(record).items():
@@ -200,8 +239,3 @@ def _tensorboard(folder: Path) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(folder / "tensorboard"))
-
-
-def _disk(folder: Path, error: Exception) -> OutputError:
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-    return OutputError(f"cannot write {folder}: {reason}; free some space, then run the same command again to go on")

@@ -1,0 +1,145 @@
+"""Files of a run's own that carry a checksum: what a disk lost or flipped is noticed, and never used.
+
+Readers raise `DamagedFile`, a `ValueError`; the caller says in its own words what to do.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from hashlib import blake2b
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from mithridate.folders import replacing, write_atomically
+
+CHECKSUM = "checksum"
+_MARK = b"\nmithridate-seal/1 "
+_DIGITS = 32
+_TRAILER = len(_MARK) + _DIGITS + 1
+_BLOCK = 2**22
+
+
+class DamagedFile(ValueError):
+    """A file is not as it was written."""
+
+
+# --- JSON -----------------------------------------------------------------------------------------------
+
+
+def write_sealed_json(path: Path, value: dict[str, Any], *, indent: int | None = 1) -> None:
+    """Write an object with the checksum of its other fields; whole or not at all."""
+    record = json.loads(json.dumps(value))  # as it will be read: tuples are lists, keys are texts
+    write_atomically(path, json.dumps({**record, CHECKSUM: json_digest(record)}, indent=indent, ensure_ascii=False))
+
+
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """The object that `write_sealed_json` wrote, without its checksum. Raises `DamagedFile`, and `OSError`."""
+    record = read_object(path)
+    if record.pop(CHECKSUM, None) != json_digest(record):
+        raise DamagedFile("its checksum does not fit its content")
+    return record
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, with or without a checksum. Raises `DamagedFile`, and `OSError`."""
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # of encoding too
+        raise DamagedFile(f"it is not JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise DamagedFile(f"it should hold a JSON object, got {type(record).__name__}")
+    return record
+
+
+def json_digest(record: dict[str, Any]) -> str:
+    plain = json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
+    return blake2b(plain, digest_size=_DIGITS // 2).hexdigest()
+
+
+# --- bytes ----------------------------------------------------------------------------------------------
+
+
+class _Hashing:
+    """A file to write to that hashes what passes, and remembers why the disk refused.
+
+    Libraries that write (torch) raise errors of their own in place of the system's.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest = file, blake2b(digest_size=_DIGITS // 2)
+        self.refused: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        try:
+            written = self._file.write(content)
+        except OSError as error:
+            self.refused = error
+            raise
+        self.digest.update(content)
+        return written
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def write_sealed(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """What `write` writes front to back into the file that it is given, then its checksum; whole or not at all.
+
+    Raises `OSError` with the system's reason, also where a library hides it.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        hashing = _Hashing(file)
+        try:
+            write(cast(BinaryIO, hashing))
+        except Exception as error:
+            if hashing.refused is not None and error is not hashing.refused:
+                raise hashing.refused from error
+            raise
+        file.write(_MARK + hashing.digest.hexdigest().encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_sealed(path: Path) -> BytesIO:
+    """What `write_sealed` wrote, checked. Raises `DamagedFile`, and `OSError`."""
+    _check(path)
+    with Path(path).open("rb") as file:
+        return BytesIO(file.read(Path(path).stat().st_size - _TRAILER))
+
+
+def write_sealed_array(path: Path, array: np.ndarray) -> None:
+    """An array in numpy's form, then its checksum: any reader of `.npy` reads it."""
+    array = np.ascontiguousarray(array)
+
+    def write(file: BinaryIO) -> None:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        flat = array.reshape(-1).view(np.uint8)
+        for start in range(0, len(flat), _BLOCK):
+            file.write(flat[start : start + _BLOCK].data)
+
+    write_sealed(path, write)
+
+
+def read_sealed_array(path: Path, *, mapped: bool = False) -> np.ndarray:
+    """What `write_sealed_array` wrote, checked. Raises `DamagedFile`, and `OSError`."""
+    _check(path)
+    try:
+        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except (ValueError, EOFError, OverflowError) as error:  # sealed, and yet no array
+        raise DamagedFile(str(error)) from error
+
+
+def _check(path: Path) -> None:
+    digest = blake2b(digest_size=_DIGITS // 2)
+    with Path(path).open("rb") as file:
+        left = os.fstat(file.fileno()).st_size - _TRAILER
+        if left < 0:
+            raise DamagedFile("it is cut short")
+        while left and (block := file.read(min(left, _BLOCK))):
+            digest.update(block)
+            left -= len(block)
+        if file.read(_TRAILER) != _MARK + digest.hexdigest().encode() + b"\n":
+            raise DamagedFile("its checksum does not fit its content")

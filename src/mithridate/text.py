@@ -1,0 +1,34 @@
+"""Text from strangers on its way to a terminal or a page: what is invisible or reorders its surroundings is replaced.
+
+Split names, paths, class names, endings and captions come from files that somebody else wrote, and a terminal obeys
+what they hold. All that commands print goes through `say`; what pages show through `one_line` and `visible_json`.
+"""
+
+import json
+import re
+import sys
+from typing import Any
+
+# Control characters (a terminal obeys ESC and CSI), halves of surrogate pairs, overrides of the writing direction,
+# and what XML forbids.
+_UNSAFE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\u2028-\u202e\u2066-\u2069\ufffe\uffff]")
+_BREAKS = re.compile("\r\n|[\t-\r\x85\u2028\u2029]")
+
+
+def one_line(text: object, *, limit: int | None = None) -> str:
+    """`text` on one line without control characters; where longer than `limit`, cut with an ellipsis."""
+    line = _UNSAFE.sub("\ufffd", " ".join(str(text).split()))
+    return line if limit is None or len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def say(*lines: object, stderr: bool = False) -> None:
+    """Print lines, each of them one: what would break it, or what a terminal would obey, is replaced."""
+    for line in lines:
+        plain = _UNSAFE.sub("\ufffd", _BREAKS.sub(" ", str(line)))
+        print(plain, file=sys.stderr if stderr else sys.stdout, flush=True)
+
+
+def visible_json(value: Any, *, indent: int | None = None) -> str:
+    """`value` to the last digit, for a terminal or a page; what is not visible is escaped."""
+    record = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+    return _UNSAFE.sub(lambda unsafe: f"\\u{ord(unsafe[0]):04x}", record)
