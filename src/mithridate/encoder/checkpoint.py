@@ -111,7 +111,7 @@ def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
         if not isinstance(name, str) or name in _NO_WEIGHTS or not isinstance(value, Tensor):
             continue
         if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-            raise EncoderError(f"{path.name}: {name} is not a plain array; save the checkpoint again with dense weights")
+            raise EncoderError(f"{path.name}: {name} is not a plain array; save the checkpoint with dense weights")
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise EncoderError(f"{path.name}: {name} of shape {tuple(value.shape)} holds fewer values than that")
         found[name] = value
