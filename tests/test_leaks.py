@@ -12,7 +12,7 @@ from mithridate.data.write import write_table
 from mithridate.encoder.embed import embed
 from mithridate.encoder.encoder import load_encoder
 from mithridate.errors import DataError, EvaluationError
-from mithridate.evaluation import checks, leaks
+from mithridate.evaluation import checks
 from mithridate.evaluation.evaluate import evaluate, refuse_mixed_encoders
 from mithridate.evaluation.leaks import NEAR, difference_hash, find_shared, nearest, shared_images
 from mithridate.poisoning.apply import poison
@@ -55,8 +55,7 @@ def test_a_plain_picture_has_no_hash():
     assert difference_hash(Image.new("RGB", (40, 40), "grey")) is None
 
 
-def test_the_nearest_equals_the_slow_loop(monkeypatch):
-    monkeypatch.setattr(leaks, "_BLOCK", 3 * 2**16)
+def test_the_nearest_equals_the_slow_loop():
     rng = np.random.default_rng(0)
     known = rng.integers(0, 2**64, 50, dtype=np.uint64)
     query = np.concatenate([known[[7, 20]] ^ np.uint64(5), rng.integers(0, 2**64, 9, dtype=np.uint64)])

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,6 @@ from mithridate.threads import thread_count
 NEAR = 2
 # Grey levels, standard deviation over the 9x8 pixels: the hash of a plain picture is noise.
 PLAIN = 4.0
-_BLOCK = 2**22  # comparisons at once: 32 MiB
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,14 @@ def difference_hash(image: Image.Image) -> int | None:
 def nearest(
     query: UInt64[np.ndarray, " q"], known: UInt64[np.ndarray, " n"]
 ) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, " q"]]:
-    """(position, Hamming distance) of the nearest of `known` to each query, the first of equals; blockwise."""
-    position, distance = np.zeros(len(query), np.int64), np.full(len(query), 65, np.int64)
-    width = 2**16
-    for low in range(0, len(query), max(1, _BLOCK // width)):
-        rows = slice(low, low + max(1, _BLOCK // width))
-        for start in range(0, len(known), width):
-            bits = np.bitwise_count(query[rows, None] ^ known[None, start : start + width])  # (b, w) uint8
-            at = bits.argmin(axis=1)
-            found = bits[np.arange(len(at)), at].astype(np.int64)
-            better = found < distance[rows]
-            position[rows] = np.where(better, start + at, position[rows])
-            distance[rows] = np.where(better, found, distance[rows])
-    return position, distance
+    """(position, Hamming distance) of the nearest of `known` to each query, the first of equals."""
+    import faiss
+
+    faiss.omp_set_num_threads(thread_count())
+    index: Any = faiss.IndexBinaryFlat(64)
+    index.add(known.view(np.uint8).reshape(-1, 8))
+    distance, position = index.search(query.view(np.uint8).reshape(-1, 8), 1)
+    return position[:, 0], distance[:, 0].astype(np.int64)
 
 
 def find_shared(train: Pairs, test: Pairs, *, ignore: Collection[str] = ()) -> SharedImages:
