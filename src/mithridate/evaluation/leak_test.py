@@ -20,7 +20,7 @@ from PIL import Image, JpegImagePlugin
 from mithridate.data.images import FORMATS, read_bytes, split_place
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError, EvaluationError
-from mithridate.evaluation.detection import estimate, roc_area
+from mithridate.metrics.detection import estimate, roc_area
 from mithridate.statistics.estimate import Estimate
 from mithridate.threads import thread_count
 
