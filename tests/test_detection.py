@@ -170,7 +170,7 @@ def test_the_outcome_is_what_was_found_and_what_it_cost(seen):
     assert headlines["detection", "AUROC"] == outcome.detection.auroc
     assert headlines["filter", "removed"] == found.removed
     assert len(outcome.suspicious) == len(report.table("most-suspicious").rows) == 20
-    assert [pair.suspicion for pair in outcome.suspicious] == sorted(distance.tolist(), reverse=True)[:20]
+    assert [pair.suspicion for pair in outcome.suspicious] == pytest.approx(sorted(distance, reverse=True)[:20])
 
 
 def test_a_threshold_off_the_scale_is_warned_of(seen):
