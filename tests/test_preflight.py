@@ -175,7 +175,7 @@ def betray(folder, how, rng):
 def test_a_leak_is_found_and_named(tmp_path, how, kind):
     leak = leak_test(*betray(tmp_path, how, np.random.default_rng(1)), rng=np.random.default_rng(0))
     (warning,) = leak_warning(leak)
-    assert warning.code == "leak" and str(warning.values["kinds"]).split(", ")[0] == kind
+    assert warning.code == "leak" and kind in str(warning.values["kinds"]).split(", ")
     assert leak.leaks
     assert leak.auroc.value > 0.9
     assert leak.by[kind].value > 0.9
