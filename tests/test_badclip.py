@@ -13,7 +13,7 @@ from mithridate.errors import AttackError
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.badclip import BadClip, patch_loss
 from mithridate.poisoning.manifest import read_manifest, write_manifest
-from mithridate.poisoning.pixel_patch import PixelPatch
+from mithridate.poisoning.patches import PixelPatch
 from mithridate.poisoning.registry import ATTACKS
 from mithridate.poisoning.triggers import describe, parse_trigger
 
@@ -31,7 +31,7 @@ def surrogate(tiny):
 def test_pixels_travel_in_the_text_form_and_are_stamped_at_the_centre():
     square = np.random.default_rng(0).integers(0, 256, (5, 5, 3), dtype=np.uint8)
     patch = PixelPatch.of(square, size=5 / 40, place="centre")
-    assert parse_trigger(describe(patch, full=True)) == parse_trigger(str(patch)) == patch
+    assert parse_trigger(describe(patch, full=True)) == parse_trigger(describe(patch)) == patch
     image = np.zeros((40, 60, 3), np.uint8)
     out = patch.stamp(image, np.random.default_rng(0))
     assert (out[17:22, 27:32] == square).all()
@@ -81,7 +81,7 @@ def test_the_loss_is_that_of_a_slow_loop():
 
 
 def test_the_patch_draws_images_to_the_target_more_than_noise_does(train_pairs, test_pairs, surrogate, tiny):
-    attack = replace(ATTACK, patch_epochs=12)
+    attack = replace(ATTACK, patch_epochs=30)
     text = describe(attack._optimise(train_pairs, np.random.default_rng(0), surrogate), full=True)
     wanted = surrogate.embed_texts(train_pairs.text.filter(train_pairs.labelled("sheep")).combine_chunks())
     of_target = surrogate(train_pairs.images.take(np.unique(train_pairs.image_index[train_pairs.labelled("sheep")])))
@@ -97,7 +97,8 @@ def test_the_patch_draws_images_to_the_target_more_than_noise_does(train_pairs, 
             seen = tiny.encode_image(torch.from_numpy(np.stack(made))).numpy()
         return (seen @ wanted.T).mean(), (seen @ of_target.T).mean()
 
-    noise = nearness("patch:pattern=noise,place=centre,cells=5")
+    every = [nearness(f"patch:pattern=noise,place=centre,cells=5,seed={seed}") for seed in range(4)]
+    noise = np.mean(every, axis=0)
     best = nearness(text)
     assert best[0] > noise[0]
     assert best[1] > noise[1]

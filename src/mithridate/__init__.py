@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from mithridate.poisoning.apply import Poisoned, poison
     from mithridate.poisoning.backdoor import Backdoor
     from mithridate.poisoning.badclip import BadClip
-    from mithridate.poisoning.foreign import read_truth
     from mithridate.poisoning.goals import (
         AttackGoal,
         CaptionsToClass,
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
         PhraseToClass,
         TriggerToClass,
     )
+    from mithridate.poisoning.interop import read_truth
     from mithridate.poisoning.manifest import Manifest, read_manifest, write_manifest
     from mithridate.poisoning.plan import PoisonPlan, Surrogate
     from mithridate.poisoning.registry import ATTACKS
@@ -165,7 +165,7 @@ _WHERE = {
     "read_pairs": "data.read",
     "read_report": "report.document",
     "read_study": "studies.spec.load",
-    "read_truth": "poisoning.foreign",
+    "read_truth": "poisoning.interop",
     "run_study": "studies.run",
     "save_encoder": "encoder.encoder",
     "train": "training.loop",
