@@ -164,7 +164,7 @@ def _rng(words: np.ndarray) -> np.random.Generator:
 
 @contextmanager
 def _workers() -> Iterator[ThreadPoolExecutor]:
-    """A pool of as many threads as there are cores; after an error what has not begun is not done."""
+    """A pool of threads; after an error what has not begun is not done."""
     pool = ThreadPoolExecutor(thread_count())
     try:
         yield pool
