@@ -28,7 +28,7 @@ from mithridate.metrics.classification import (
 )
 from mithridate.metrics.ranks import best_ranks
 from mithridate.report.document import read_report
-from mithridate.report.sections.classification import classification_tables
+from mithridate.report.sections.classify import classification_tables
 
 # --- the definitions, as loops ---------------------------------------------------------------------------
 

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from mithridate.poisoning.trigger_test import write_trigger_test
     from mithridate.poisoning.triggers import TRIGGERS, parse_trigger
     from mithridate.report.document import Report, read_report
-    from mithridate.report.sections.classification import classification_report
+    from mithridate.report.sections.classify import classification_report
     from mithridate.report.sections.filtering import filter_report
     from mithridate.report.sections.preflight import preflight_report
     from mithridate.report.write import write_report
@@ -139,7 +139,7 @@ _WHERE = {
     "TrainConfig": "training.config",
     "TriggerToClass": "poisoning.goals",
     "attack_success_rate": "evaluation.success",
-    "classification_report": "report.sections.classification",
+    "classification_report": "report.sections.classify",
     "classify": "evaluation.classify",
     "compare": "evaluation.compare",
     "concat_pairs": "data.pairs",

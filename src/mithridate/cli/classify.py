@@ -59,7 +59,7 @@ class Classify:
         from mithridate.evaluation.probe import PROBES
         from mithridate.evaluation.zeroshot import find_templates
         from mithridate.report.console import print_report
-        from mithridate.report.sections.classification import classification_report, write_metrics
+        from mithridate.report.sections.classify import classification_report, write_metrics
         from mithridate.report.write import write_report
 
         templates = find_templates(self.templates)
