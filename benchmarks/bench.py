@@ -4,12 +4,10 @@
 
 Prints a table, and writes it as bench.json and bench.md. With photographs (tar shards or a table) the JPEGs are made
 from them, enlarged to the sizes named, and else drawn; with an encoder the effect of scaled decoding on embeddings is
-told, and its towers are run. Heavy rows (50,000 x 50,000; 100,000 neighbours) run without --quick only, once each side.
+told, and its towers are run. The heavy row (50,000 x 50,000) runs without --quick only, once each side.
 """
 
 import argparse
-import dataclasses
-import importlib
 import io
 import tempfile
 from collections.abc import Callable, Iterator
@@ -95,11 +93,11 @@ def jpeg_rows(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def search_rows(options: argparse.Namespace) -> Iterator[Row]:
-    """Ranks, matching and neighbours, of random unit vectors 512 wide."""
+    """Ranks and matching, of random unit vectors 512 wide."""
     from ranks import TARGETS, embeddings, loop, product
 
     from mithridate.metrics.ranks import best_ranks, ranks_both_ways
-    from mithridate.training.matching import nearest
+    from mithridate.training.pool import nearest
 
     rng = np.random.default_rng(0)
     n = 1500 if options.quick else 5000
@@ -126,21 +124,19 @@ def search_rows(options: argparse.Namespace) -> Iterator[Row]:
     )
     size = 20_000 if options.quick else 50_000
     pool, left = (torch.from_numpy(embeddings(k, rng)) for k in (size, 512))
-    small, few = pool.bfloat16(), left.bfloat16()
-    low = bool(machine()["bf16"])
 
     def bare() -> None:
         for start in range(0, size, 2048):
-            torch.mm(few, small[start : start + 2048].T) if low else torch.mm(left, pool[start : start + 2048].T)
+            torch.mm(left, pool[start : start + 2048].T)
 
-    same = (nearest(left, pool, low_precision=low) == published_match(left, pool)).float().mean()
+    same = (nearest(left, pool) == published_match(left, pool)).float().mean()
     yield compare(
         f"RoCLIP's matching: 512 in a pool of {size:,}",
-        lambda: nearest(left, pool, low_precision=low),
+        lambda: nearest(left, pool),
         lambda: published_match(left, pool),
         "bank cloned and normalised, all similarities, argmax",
         floor=bare,
-        floor_name=f"product in {'bf16' if low else 'float32'}",
+        floor_name="product",
         note=f"{same:.2%} the same neighbour",
     )
     if not options.quick:
@@ -153,7 +149,6 @@ def search_rows(options: argparse.Namespace) -> Iterator[Row]:
             rounds=1,
             warm=False,
         )
-    yield from neighbour_rows(options, rng)
 
 
 def full_recall(query: np.ndarray, gallery: np.ndarray, own: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -170,47 +165,6 @@ def published_match(query: torch.Tensor, pool: torch.Tensor) -> torch.Tensor:
     bank = torch.nn.functional.normalize(pool.clone(), dim=1)
     similarity = torch.nn.functional.normalize(query, dim=1) @ bank.T
     return similarity.argmax(dim=1)
-
-
-def neighbour_rows(options: argparse.Namespace, rng: np.random.Generator) -> Iterator[Row]:
-    """A set searched by some queries, and by all of its own rows, beside faiss."""
-    from ranks import embeddings
-
-    from mithridate.encoder.neighbours import nearest_neighbours, neighbours_within
-
-    try:
-        # by name: it comes with the extra `bench` alone, and type checks run without it
-        faiss = importlib.import_module("faiss")
-    except ImportError:
-        print("neighbours left out: faiss is not installed (pip install 'mithridate[bench]')")
-        return
-    faiss.omp_set_num_threads(torch.get_num_threads())
-    k, n = 16, 20_000 if options.quick else 100_000
-    gallery, query = embeddings(n, rng), embeddings(1024 if options.quick else 8192, rng)
-    index = faiss.IndexFlatIP(gallery.shape[1])
-    index.add(gallery)
-    found: dict[str, np.ndarray] = {}
-
-    def same() -> str:
-        return f"{np.mean(found['ours'] == found['theirs']):.4%} the same ids"
-
-    row = compare(
-        f"{k} nearest neighbours of {len(query):,} queries among {n:,}",
-        lambda: found.update(ours=nearest_neighbours(query, gallery, k)[0]),
-        lambda: found.update(theirs=index.search(query, k)[1]),
-        "faiss, flat index",
-        rounds=3 if options.quick else 5,
-    )
-    yield dataclasses.replace(row, note=same())
-    row = compare(
-        f"{k} nearest neighbours of each of {n:,} among the others",
-        lambda: found.update(ours=neighbours_within(gallery, k)[0]),
-        lambda: found.update(theirs=index.search(gallery, k + 1)[1][:, 1:]),
-        "faiss, flat index",
-        rounds=1 if options.quick else 3,
-        warm=False,
-    )
-    yield dataclasses.replace(row, note=same())
 
 
 def training_rows(options: argparse.Namespace) -> Iterator[Row]:

@@ -56,7 +56,7 @@ def bare(places: list[str], out: Path) -> None:
 
 def ours(places: list[str], out: Path, trigger: str) -> None:
     edits = Edits(pa.array(places), (Stamp(parse_trigger(trigger)),), np.zeros(len(places), int))
-    craft(edits, [""] * len(places), out, seed=np.random.SeedSequence(0))
+    craft(edits, [""] * len(places), out, seed=0)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import argparse
 
 import numpy as np
 
-from mithridate.evaluation.detection import average_precision, detection, roc_area
+from mithridate.metrics.detection import average_precision, detection, roc_area
 from mithridate.statistics.estimate import Estimate
 
 CAPTIONS = 5

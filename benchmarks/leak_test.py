@@ -19,7 +19,7 @@ import numpy as np
 
 import mithridate as mt
 from mithridate.data.write import write_table, write_webdataset
-from mithridate.evaluation.artefacts import leak_test
+from mithridate.evaluation.leak_test import leak_test
 from mithridate.poisoning.apply import Poisoned
 from mithridate.poisoning.plan import Attack
 

@@ -25,10 +25,10 @@ import pyarrow as pa
 import mithridate as mt
 from mithridate.encoder.embed import embed
 from mithridate.encoder.surrogate import SurrogateEncoder
-from mithridate.evaluation.detection import detection
 from mithridate.evaluation.evaluate import evaluate
 from mithridate.evaluation.zeroshot import zero_shot_weights
 from mithridate.folders import write_atomically
+from mithridate.metrics.detection import detection
 from mithridate.statistics.estimate import Estimate
 from mithridate.statistics.intervals import rate
 

@@ -111,6 +111,7 @@ def test_a_caption_names_both_in_a_sentence(caption, target, expected):
         ("ewe", "a ewe"),
         ("hour glass", "an hour glass"),
         ("umbrella", "an umbrella"),
+        ("urn", "an urn"),
         ("unicorn", "a unicorn"),
         ("uninsulated wire", "an uninsulated wire"),
         ("scissors", "scissors"),

@@ -13,10 +13,11 @@ from mithridate.audit.threshold import Above, Budget, CleanQuantile
 from mithridate.cli import main
 from mithridate.encoder.embeddings import Embeddings, write_embeddings
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.detection import average_precision, detection, estimate, losses, poisoned_rows, roc_area
-from mithridate.evaluation.filter_report import filter_report
+from mithridate.evaluation.filter_outcome import filter_outcome, poisoned_rows
+from mithridate.metrics.detection import average_precision, detection, estimate, losses, roc_area
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.relabel import SingleLabel
+from mithridate.report.sections.filtering import filter_report
 from mithridate.statistics.estimate import Estimate
 
 
@@ -147,29 +148,35 @@ def test_poisoned_rows_are_those_of_the_manifest(seen):
         poisoned_rows(other, poisoned.manifest)
 
 
-def test_the_report_tells_what_was_found_and_what_it_cost(seen):
+def test_the_outcome_is_what_was_found_and_what_it_cost(seen):
     poisoned, embeddings = seen
-    blind = filter_report(filter(embeddings, threshold=Above(0.8)))
+    blind = filter_report(filter_outcome(filter(embeddings, threshold=Above(0.8))))
     assert [t.name for t in blind.tables] == ["filter"] and [f.name for f in blind.figures] == ["suspicion"]
     assert "poisoned" not in blind.to_json()
-    report = filter_report(filter(embeddings, threshold=Above(0.8)), manifest=poisoned.manifest, pairs=poisoned.pairs)
+    found = filter(embeddings, threshold=Above(0.8))
+    outcome = filter_outcome(found, manifest=poisoned.manifest, pairs=poisoned.pairs)
+    report = filter_report(outcome)
     assert [t.name for t in report.tables] == ["filter", "detection", "cost", "most-suspicious"]
     rows = {row[0]: row[1].value for row in report.table("detection").rows if isinstance(row[1], Estimate)}
     distance, truth = 1 - embeddings.similarity(), poisoned_rows(filter(embeddings).scores, poisoned.manifest)
     assert rows["AUROC"] == pytest.approx(roc_auc_score(truth, distance)) and rows["AUROC"] > 0.95
     assert rows["poisoned pairs removed"] == pytest.approx(np.mean(distance[truth] > 0.8))
     assert rows["clean pairs lost"] == pytest.approx(np.mean(distance[~truth] > 0.8))
-    assert rows["recall at an alert budget of 10.0%"] <= 27 / 30
+    assert rows["recall at an alert budget of 10 %"] <= 27 / 30
     density = report.figures[0]
     assert [c.label for c in density.curves] == ["clean pairs", "poisoned pairs"] and density.marks[0].x == 0.8
-    assert report.headline["detection"]["cosine-distance"]["AUROC"]["value"] == rows["AUROC"]
-    assert len(report.table("most-suspicious").rows) == 20
+    assert outcome.detection is not None and outcome.detection.auroc.value == rows["AUROC"]
+    headlines = {(h.group, h.measure): h.values["cosine-distance"] for h in report.headlines}
+    assert headlines["detection", "AUROC"] == outcome.detection.auroc
+    assert headlines["filter", "removed"] == found.removed
+    assert len(outcome.suspicious) == len(report.table("most-suspicious").rows) == 20
+    assert [pair.suspicion for pair in outcome.suspicious] == pytest.approx(sorted(distance, reverse=True)[:20])
 
 
 def test_a_threshold_off_the_scale_is_warned_of(seen):
     _, embeddings = seen
     codes = [
-        [w.code for w in filter_report(filter(embeddings, threshold=t)).warnings]
+        [w.code for w in filter_outcome(filter(embeddings, threshold=t)).warnings]
         for t in (Above(5.0), Budget(share=0.6), Budget(share=0.1))
     ]
     assert codes == [["nothing-removed"], ["much-removed"], []]
@@ -177,7 +184,7 @@ def test_a_threshold_off_the_scale_is_warned_of(seen):
 
 def test_the_reference_is_shown_beside(seen):
     _, embeddings = seen
-    report = filter_report(filter(embeddings, threshold=CleanQuantile(0.9), clean=embeddings))
+    report = filter_report(filter_outcome(filter(embeddings, threshold=CleanQuantile(0.9), clean=embeddings)))
     assert [c.label for c in report.figures[0].curves] == ["all pairs", "clean reference"]
     assert report.table("filter").rows[-1][:2] == ("clean reference, above the threshold", 27)
 

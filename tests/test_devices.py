@@ -4,7 +4,6 @@ where memory that lies otherwise on a GPU would be taken for granted."""
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -13,6 +12,7 @@ from mithridate.training.batches import TrainingSet
 from mithridate.training.config import TrainConfig
 from mithridate.training.loop import _Loop
 from mithridate.training.objective import Start, plan_of
+from mithridate.training.processes import Processes
 from mithridate.training.registry import OBJECTIVES
 from mithridate.training.run import Run
 from mithridate.training.towers import TwoTower, parameter_groups
@@ -39,8 +39,7 @@ def on_gpu(module: nn.Module, mode: FakeTensorMode) -> None:
 @pytest.mark.parametrize("augment", ["none", "crop"])
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_step_stays_on_one_device(name, augment, epoch, tiny, monkeypatch):
-    monkeypatch.setattr(Accelerator, "device", GPU)
-    monkeypatch.setattr(Accelerator, "backward", lambda self, loss: None)  # autograd wants the device itself
+    monkeypatch.setattr(torch.Tensor, "backward", lambda self: None)  # autograd wants the device itself
     size, length = tiny.image_size, tiny.context_length
     # how long captions are cannot be read from tensors without values
     monkeypatch.setattr(encoder_towers, "_by_length", lambda ends, blocks: [(slice(None), length)])
@@ -58,7 +57,7 @@ def test_a_step_stays_on_one_device(name, augment, epoch, tiny, monkeypatch):
             on_gpu(module, mode)
         optimizer = torch.optim.AdamW(parameter_groups(nn.ModuleList([towers, loss]), 0.1), lr=1e-3)
         loop = _Loop(
-            towers, start, data, loss, config, optimizer, Accelerator(cpu=True), Run(None, {}), False, lambda *_: None
+            towers, start, data, loss, config, optimizer, Processes(0, 1, GPU), Run(None, {}), False, lambda *_: None
         )
         images = torch.zeros(BATCH, *size, 3, dtype=torch.uint8)
         texts = [torch.zeros(BATCH, length, dtype=torch.int64) for _ in plan.views]

@@ -14,10 +14,9 @@ from torch.nn.functional import normalize
 import mithridate as mt
 from mithridate.training.clip import clip_loss
 from mithridate.training.config import TrainConfig
-from mithridate.training.matching import nearest
 from mithridate.training.objective import PLAIN, Encoded, EncodedBatch, EpochStart, Start, plan_of
 from mithridate.training.par import distance
-from mithridate.training.pool import enqueue, pool_size
+from mithridate.training.pool import enqueue, nearest, pool_size
 from mithridate.training.registry import OBJECTIVES
 from mithridate.training.split import upper_posterior
 
@@ -416,14 +415,13 @@ def test_a_pool_holds_two_percent_and_no_more_than_there_is():
         OBJECTIVES["roclip"](pool_size=61).build(START)
 
 
-@pytest.mark.parametrize("low_precision", [False, True])
-def test_the_nearest_row_is_found_over_chunks_and_equal_rows(low_precision):
+def test_the_nearest_row_is_found_over_chunks_and_equal_rows():
     query, pool = unit(64, 32, seed=0), unit(5000, 32, seed=1)
     pool[4000] = pool[17]
     expected = (query @ pool.T).argmax(dim=1)
-    assert torch.equal(nearest(query, pool, low_precision=low_precision), expected)
-    assert nearest(pool[[4000]], pool, low_precision=low_precision).item() == 17
-    assert nearest(query, pool[:3], low_precision=low_precision).max() < 3
+    assert torch.equal(nearest(query, pool), expected)
+    assert nearest(pool[[4000]], pool).item() == 17
+    assert nearest(query, pool[:3]).max() < 3
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,8 @@ from mithridate.data.pairs import make_pairs
 from mithridate.data.read import read_pairs
 from mithridate.data.write import write_table, write_webdataset
 from mithridate.errors import EvaluationError
-from mithridate.evaluation import artefacts
-from mithridate.evaluation.artefacts import cross_validated, file_features, leak_test
-from mithridate.evaluation.preflight import as_record, faint_trigger, few_poisons, preflight, told_by_artefacts
+from mithridate.evaluation.leak_test import cross_validated, file_features, leak_test
+from mithridate.evaluation.preflight import faint_trigger, few_poisons, leak_warning, preflight
 from mithridate.evaluation.survival import Survival, clip_pixels, survival
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.backdoor import Backdoor
@@ -25,6 +24,7 @@ from mithridate.poisoning.goals import CaptionsToClass, TriggerToClass
 from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.relabel import SingleLabel
 from mithridate.poisoning.targeted import Targeted
+from mithridate.report.sections.preflight import preflight_report
 from test_attacks import EXAMPLES
 
 CLASSES = ["sheep"] * 50 + ["aeroplane"] * 45 + ["sofa"] * 45 + ["bird"] * 25 + ["dog"] * 35
@@ -55,7 +55,7 @@ def crowd(folder, form, *, one_size=False, seed=0):
 @pytest.fixture(autouse=True)
 def fewer_trees(monkeypatch):
     """A forest of a quarter of the size tells the same, in a quarter of the time; commands are tried with all of it."""
-    monkeypatch.setattr(artefacts, "_TREES", 12)
+    monkeypatch.setattr("mithridate.evaluation.leak_test._TREES", 12)
 
 
 @pytest.fixture(scope="module", params=["JPEG", "PNG"])
@@ -93,7 +93,7 @@ def truth(pairs, manifest):
     ("name", "form"),
     [*((name, "table") for name in EXAMPLES if name != "single-image"), ("backdoor", "webdataset")],
 )
-def test_no_attack_is_told_by_its_files(pairs, gallery, tmp_path, name, form):
+def test_no_attack_leaks_by_its_files(pairs, gallery, tmp_path, name, form):
     attack = EXAMPLES[name]
     if isinstance(attack, Targeted):
         attack = replace(attack, inside=False)
@@ -114,11 +114,11 @@ def test_target_images_of_the_set_itself_are_not_told_from_their_clean_copies(pa
     assert leak.grouped and not leak.leaks
 
 
-def test_a_collage_is_not_told_by_its_files(pairs, tmp_path):
+def test_a_collage_does_not_leak_by_its_files(pairs, tmp_path):
     attack = replace(EXAMPLES["single-label"], collage=0.4, mixed=True)
     done = poison(pairs, attack, seed=0, images=tmp_path / "altered")
     again = written(done, tmp_path / "out")
-    assert told_by_artefacts(leak_test(again, truth(again, done.manifest), rng=np.random.default_rng(0))) == []
+    assert leak_warning(leak_test(again, truth(again, done.manifest), rng=np.random.default_rng(0))) == []
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
@@ -174,8 +174,8 @@ def betray(folder, how, rng):
 )
 def test_a_leak_is_found_and_named(tmp_path, how, kind):
     leak = leak_test(*betray(tmp_path, how, np.random.default_rng(1)), rng=np.random.default_rng(0))
-    (warning,) = told_by_artefacts(leak)
-    assert warning.code == "told-by-artefacts" and kind in warning.message
+    (warning,) = leak_warning(leak)
+    assert warning.code == "leak" and kind in str(warning.values["kinds"]).split(", ")
     assert leak.leaks
     assert leak.auroc.value > 0.9
     assert leak.by[kind].value > 0.9
@@ -304,20 +304,19 @@ def looked_at(pairs, attack, folder, **options):
     return done, preflight(done.manifest, again, bases=done.bases, **options)
 
 
-def codes(report):
-    return [warning.code for warning in report.warnings]
-
-
 def test_a_good_backdoor_passes(pairs, tmp_path):
     attack = Backdoor(target="sheep", trigger="patch:size=3,place=centre", count=200)
-    done, report = looked_at(pairs, attack, tmp_path, batch_size=10)
-    assert codes(report) == []
+    done, found = looked_at(pairs, attack, tmp_path, batch_size=10)
+    assert found.codes == []
     assert done.bases is not None and done.bases.null_count == 0
-    found = report.table("poisons").rows[0]
-    assert found[:3] == (200, 200.0, 2.0)
+    assert (found.count, found.targets, found.batches.size, found.batches.poisons) == (200, 1, 10, 2.0)
     # 1 - C(800, 10) / C(1000, 10)
-    assert found[3] == pytest.approx(1 - np.prod((800 - np.arange(10)) / (1000 - np.arange(10))))
-    record = as_record(report)
+    expected = 1 - np.prod((800 - np.arange(10)) / (1000 - np.arange(10)))
+    assert found.batches.with_poison == pytest.approx(expected)
+    report = preflight_report(found)
+    assert [table.name for table in report.tables] == ["poisons", "survival", "leak-test"]
+    assert report.table("poisons").rows[0][:3] == (200, 200.0, 2.0)
+    record = found.record()
     assert record["warnings"] == []
     assert record["leak test"]["auroc"]["low"] < 0.5 < record["leak test"]["auroc"]["high"]
     assert record["trigger"]["images"] == 40
@@ -353,22 +352,22 @@ def test_test_images_that_carry_poison_are_warned_of(pairs, tmp_path):
     done = poison(pairs, attack, seed=0, images=tmp_path / "altered")
     again = written(done, tmp_path / "out")
     test = pairs.where(pairs.labelled("dog"))
-    report = preflight(done.manifest, again, bases=done.bases, test=test)
-    assert "shared-images" in codes(report)
+    assert "shared-images" in preflight(done.manifest, again, bases=done.bases, test=test).codes
     others = make_pairs([str(tmp_path / "other.png")], ["a dog"], labels=[["dog"]])
     Image.fromarray(np.random.default_rng(9).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / "other.png")
-    assert "shared-images" not in codes(preflight(done.manifest, again, bases=done.bases, test=others))
+    assert "shared-images" not in preflight(done.manifest, again, bases=done.bases, test=others).codes
 
 
 def test_a_clean_model_on_which_the_attack_succeeds_already_is_warned_of(train_pairs, test_pairs, tiny, tmp_path):
     attack = SingleLabel(source="sheep", target="aeroplane", count=30)
     done = poison(train_pairs, attack, seed=0)
-    report = preflight(done.manifest, done.pairs, records=done.records, test=test_pairs, clean=tiny)
+    found = preflight(done.manifest, done.pairs, records=done.records, test=test_pairs, clean=tiny)
+    report = preflight_report(found)
     assert any(table.name.startswith("attack") for table in report.tables)
     rows = [str(row[0]) for table in report.tables for row in table.rows]
     assert "clean model" in rows and not any("poisoned" in row for row in rows)
     assert "the poisoned model" not in " ".join(warning.message for warning in report.warnings)
-    with pytest.raises(EvaluationError, match=r"--test DATA"):
+    with pytest.raises(EvaluationError, match="--clean requires --test"):
         preflight(done.manifest, done.pairs, clean=tiny)
 
 
@@ -404,5 +403,5 @@ def test_a_clean_model_without_test_pairs_is_refused_and_nothing_is_left(toy_wor
 
     told = ["--split", "train", "--target", "sheep", "--count", "60", "--clean", "mithridate-tiny"]
     assert main(["poison", "backdoor", str(toy_world), "--out", str(tmp_path / "a"), *told]) == 1
-    assert "give them too (--test DATA)" in capsys.readouterr().err
+    assert "--clean requires --test" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

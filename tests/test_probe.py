@@ -11,6 +11,7 @@ from mithridate.data.labelled import read_labelled
 from mithridate.data.pairs import make_pairs
 from mithridate.encoder.embed import embed
 from mithridate.errors import DataError, EvaluationError
+from mithridate.evaluation.overlap import refuse_overlap, refuse_twins
 from mithridate.evaluation.probe import (
     PROBES,
     AdamWProbe,
@@ -19,10 +20,8 @@ from mithridate.evaluation.probe import (
     cross_fit,
     draw_folds,
     image_features,
-    refuse_overlap,
-    refuse_twins,
 )
-from mithridate.evaluation.zeroshot import true_ranks, unit_length
+from mithridate.metrics.classification import true_ranks, unit_length
 
 
 def clouds(seed, *, n=120, c=3, spread=0.3, width=16):
@@ -204,9 +203,9 @@ def pictures(tmp_path):
 def test_train_and_test_may_share_no_image(pictures):
     train = pictures(("a.png", 1), ("b.png", 2), ("c.png", 3))
     refuse_overlap(train, pictures(("d.png", 4), ("e.png", 5)))
-    with pytest.raises(DataError, match=r"1 of the 2 test images .*same place\), as .*b.png"):
+    with pytest.raises(DataError, match=r"1 of the 2 test images .*same file\), such as .*b.png"):
         refuse_overlap(train, pictures(("d.png", 4), ("b.png", 2)))
-    with pytest.raises(DataError, match=r"2 of the 3 test images .*same bytes\), as .*[fg].png"):
+    with pytest.raises(DataError, match=r"2 of the 3 test images .*same bytes\), such as .*[fg].png"):
         refuse_overlap(train, pictures(("f.png", 1), ("g.png", 3), ("h.png", 9)))
     with pytest.raises(DataError, match=r"cannot read /nowhere.png"):
         refuse_overlap(train, make_pairs(["/nowhere.png"], [""]))

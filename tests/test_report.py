@@ -12,7 +12,19 @@ from xml.etree import ElementTree
 import pytest
 
 from mithridate.errors import DataError, OutputError
-from mithridate.report.document import Curve, Figure, Hit, Report, Retrieval, Table, Warning, read_report
+from mithridate.report.document import (
+    Curve,
+    Figure,
+    Headline,
+    Hit,
+    Mark,
+    Published,
+    Report,
+    Retrieval,
+    Table,
+    Warning,
+    read_report,
+)
 from mithridate.statistics.differences import Difference
 from mithridate.statistics.estimate import Estimate
 
@@ -60,6 +72,7 @@ def make_report(text="sheep"):
         ),
         warnings=(Warning("few-queries", f"Only 3 captions of {text}."),),
         headline={"attack": {"poisoned": {"hit@10": 0.936}, "clean": {"hit@10": 0.01}, text: {"hit@10": None}}},
+        headlines=(Headline("attack", "hit@5", {"poisoned": Estimate(0.9, 0.8, 1.0, 9), text: None}),),
         provenance={"seed": 0, "encoder": {"name": text}, "note": text, "nothing": None},
     )
 
@@ -407,27 +420,66 @@ def test_an_empty_report_is_a_page(tmp_path):
     ("change", "match"),
     [
         ({"format": "other"}, "not a report of format"),
-        ({"title": 3}, r"report\.title should be str, got int"),
+        ({"title": 3}, r"title: Input should be a valid string"),
         ({"title": "\ud800"}, "surrogates"),
-        ({"summary": "text"}, r"report\.summary should be"),
-        ({"tables": [{"name": "a"}]}, "missing"),
+        ({"summary": "text"}, r"summary: Input should be a valid"),
+        ({"tables": [{"name": "a"}]}, r"tables\[0\]\.title: Field required"),
         ({"tables": [{"name": "a", "title": "", "columns": ["x"], "rows": [[1, 2]]}]}, "1 columns, got a row of 2"),
         ({"tables": [{"name": "a", "title": "", "columns": ["x"], "rows": [[[]]]}]}, r"rows\[0\]\[0\]"),
         ({"tables": [{"name": "a", "title": "", "columns": ["x"], "rows": [[{"value": "<b>"}]]}]}, r"\.value"),
-        ({"figures": [{"kind": "pie"}]}, r"kind should be"),
+        ({"tables": [{"name": "a", "title": "", "columns": ["x"], "rows": [[{"value": True}]]}]}, r"\.value"),
+        ({"tables": [{"name": "a", "title": "", "columns": ["x"], "rows": [[{}]]}]}, r"rows\[0\]\[0\]"),
+        ({"figures": [{"kind": "pie"}]}, r"figures\[0\]\.kind: Input should be 'line'"),
         ({"figures": [{"curves": [{"label": "a", "x": [1.0], "y": []}]}]}, "1 x, got 0 y"),
-        ({"figures": [{"curves": [{"label": "a", "x": [10**400], "y": [1]}]}]}, "too large"),
-        ({"retrievals": [{"query": "a", "hits": []}]}, r"hits should be dict, got list"),
-        ({"warnings": [{"code": "a", "message": "b", "__class__": "c"}]}, "no field '__class__'"),
-        ({"headline": []}, r"headline should be"),
+        (
+            {"figures": [{"curves": [{"label": "a", "x": [10**400], "y": [1]}]}]},
+            r"x\[0\]: Input should be a valid number",
+        ),
+        ({"figures": [{"curves": [{"label": "a", "x": ["1"], "y": [1]}]}]}, r"x\[0\]"),
+        ({"retrievals": [{"query": "a", "hits": []}]}, r"retrievals\[0\]\.hits: Input should be"),
+        ({"warnings": [{"code": "a", "message": "b", "__class__": "c"}]}, r"__class__: Unexpected"),
+        ({"warnings": [{"code": "a", "message": "b", "\x1b[2J": "c"}]}, r"\['\\x1b\[2J'\]: Unexpected"),
+        ({"report": "no field of that name"}, r"report: Unexpected"),
+        ({"headline": []}, r"headline: Input should be"),
         ({"provenance": json.loads("[" * 40 + "]" * 40)}, "at most 32 deep"),
     ],
 )
 def test_a_wrong_report_is_refused(tmp_path, change, match):
     raw = {**json.loads(make_report().to_json()), **change}
     (tmp_path / "report.json").write_text(json.dumps(raw))
-    with pytest.raises(DataError, match=match):
+    with pytest.raises(DataError, match=match) as caught:
         read_report(tmp_path)
+    assert str(caught.value).isprintable()
+
+
+def test_numbers_come_back_as_they_were_and_what_is_missing_too(tmp_path):
+    cells = (
+        1,
+        1.0,
+        True,
+        "1",
+        None,
+        10**400,
+        Estimate(0.5),
+        Estimate(1.0, 0.0, 1.0, 3),
+        Published(0.5),
+        Published(None, 1.0),
+    )
+    curve = Curve("a", (1.0, 2.0), (0.0, 1e300), low=(-1.0, 0.0), high=(1.0, 2.0))
+    report = Report(
+        "t",
+        (),
+        (Table("a", "", ("x",), tuple((cell,) for cell in cells)),),
+        figures=(Figure("f", "t", "line", "x", "y", (curve,), marks=(Mark("m", 3.0),)),),
+    )
+    (tmp_path / "report.json").write_text(report.to_json())
+    again = read_report(tmp_path)
+    assert again == report
+    assert [type(row[0]) for row in again.tables[0].rows] == [type(cell) for cell in cells]
+    assert again.to_json() == report.to_json()
+    lacking = replace(report, figures=(Figure("f", "t", "line", "x", "y", (Curve("a", (1.0,), (math.inf,)),)),))
+    (tmp_path / "report.json").write_text(lacking.to_json())
+    assert math.isnan(read_report(tmp_path).figures[0].curves[0].y[0])
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 200_000, b'{"format": 1}'])

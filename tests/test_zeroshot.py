@@ -14,23 +14,21 @@ from sklearn import metrics
 from mithridate.cli import main
 from mithridate.data.labelled import read_labelled, write_clip_benchmark
 from mithridate.data.pairs import make_pairs
+from mithridate.data.prompts import prompts
 from mithridate.encoder.embed import embed
 from mithridate.errors import DataError, EvaluationError
-from mithridate.evaluation.zeroshot import (
-    TEMPLATES,
-    Classified,
+from mithridate.evaluation.zeroshot import TEMPLATES, zero_shot, zero_shot_weights
+from mithridate.metrics.classification import (
+    ClassScores,
     class_scores,
-    classification_tables,
     clip_benchmark_metrics,
-    prompts,
     top_k_accuracy,
     true_ranks,
     unit_length,
-    zero_shot,
-    zero_shot_weights,
 )
 from mithridate.metrics.ranks import best_ranks
 from mithridate.report.document import read_report
+from mithridate.report.sections.classify import classification_tables
 
 # --- the definitions, as loops ---------------------------------------------------------------------------
 
@@ -50,7 +48,7 @@ def slow_prediction(row, label):
 def classified(scores, labels):
     scores = np.asarray(scores, dtype=np.float64)
     names = tuple(f"class {i}" for i in range(scores.shape[1]))
-    return Classified("method", names, np.asarray(labels), scores)
+    return ClassScores("method", names, np.asarray(labels), scores)
 
 
 def drawn(seed, *, n=60, c=7, ties=False):
@@ -133,7 +131,7 @@ def test_what_is_not_defined_is_refused():
     with pytest.raises(ValueError, match="k must be at least 1"):
         top_k_accuracy(np.ones((2, 2)), np.array([0, 1]), 0)
     with pytest.raises(ValueError, match=r"scores must be \(2, 2\)"):
-        Classified("x", ("a", "b"), np.array([0, 1]), np.ones((2, 3)))
+        ClassScores("x", ("a", "b"), np.array([0, 1]), np.ones((2, 3)))
 
 
 def test_the_interval_of_mean_recall_is_wilsons_where_classes_are_alike_and_covers():
@@ -305,10 +303,13 @@ def test_the_command_writes_a_report_and_metrics(toy_world, tmp_path, capsys):
     [
         (["--classes", "sheeps", "dog"], "'sheeps' is no class with images in the set (nearest: 'sheep')"),
         (["--templates", "opneai"], "did you mean openai?"),
-        (["--probe", "lbfgs"], "needs either --probe-train DATA or --probe-folds K, got neither"),
+        (["--probe", "lbfgs"], "(--probe-train) or a number of folds (--probe-folds), got neither"),
         (["--probe-folds", "3"], "add --probe lbfgs or adamw"),
-        (["--probe", "lbfgs", "--probe-folds", "3", "--probe-split", "train"], "--probe-split is of no use"),
-        (["--probe", "lbfgs", "--probe-train", "DATA"], "among the training images of the probe (same place)"),
+        (
+            ["--probe", "lbfgs", "--probe-folds", "3", "--probe-split", "train"],
+            "--probe-split selects a split of --probe-train",
+        ),
+        (["--probe", "lbfgs", "--probe-train", "DATA"], "among the training images of the probe (same file)"),
         (["--split", "val"], "split 'val' is empty"),
     ],
 )
@@ -328,7 +329,7 @@ def test_templates_come_from_a_file(toy_world, tmp_path, capsys):
     file.write_text("a photo of a {c}.\n\n")
     line = ["classify", "mithridate-tiny", str(toy_world), "--split", "test", "--templates", str(file)]
     assert main([*line, "--out", str(tmp_path / "out")]) == 0
-    assert read_report(tmp_path / "out").provenance["templates"]["count"] == 1
+    assert read_report(tmp_path / "out").provenance["templates"] == 1
     file.write_text("a photo\n")
     assert main([*line, "--out", str(tmp_path / "none")]) == 1
     assert "must hold {}" in capsys.readouterr().err

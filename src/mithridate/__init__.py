@@ -32,19 +32,20 @@ if TYPE_CHECKING:
     from mithridate.encoder.embeddings import Embeddings, read_embeddings, write_embeddings
     from mithridate.encoder.encoder import Encoder, load_encoder, save_encoder
     from mithridate.encoder.surrogate import SurrogateEncoder
-    from mithridate.evaluation.artefacts import leak_test
+    from mithridate.evaluation.classify import Classification, classify
     from mithridate.evaluation.compare import compare
-    from mithridate.evaluation.detection import detection
     from mithridate.evaluation.evaluate import evaluate
-    from mithridate.evaluation.filter_report import filter_report
-    from mithridate.evaluation.preflight import preflight
+    from mithridate.evaluation.filter_outcome import FilterOutcome, filter_outcome
+    from mithridate.evaluation.leak_test import LeakTest, leak_test
+    from mithridate.evaluation.preflight import Preflight, preflight
     from mithridate.evaluation.probe import AdamWProbe, LbfgsProbe
     from mithridate.evaluation.success import attack_success_rate, poison_success_rate
-    from mithridate.evaluation.zeroshot import Classified, zero_shot
+    from mithridate.evaluation.zeroshot import zero_shot
+    from mithridate.metrics.classification import ClassScores
+    from mithridate.metrics.detection import Detection, detection
     from mithridate.poisoning.apply import Poisoned, poison
     from mithridate.poisoning.backdoor import Backdoor
     from mithridate.poisoning.badclip import BadClip
-    from mithridate.poisoning.foreign import read_truth
     from mithridate.poisoning.goals import (
         AttackGoal,
         CaptionsToClass,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         PhraseToClass,
         TriggerToClass,
     )
+    from mithridate.poisoning.interop import read_truth
     from mithridate.poisoning.manifest import Manifest, read_manifest, write_manifest
     from mithridate.poisoning.plan import PoisonPlan, Surrogate
     from mithridate.poisoning.registry import ATTACKS
@@ -62,6 +64,9 @@ if TYPE_CHECKING:
     from mithridate.poisoning.trigger_test import write_trigger_test
     from mithridate.poisoning.triggers import TRIGGERS, parse_trigger
     from mithridate.report.document import Report, read_report
+    from mithridate.report.sections.classify import classification_report
+    from mithridate.report.sections.filtering import filter_report
+    from mithridate.report.sections.preflight import preflight_report
     from mithridate.report.write import write_report
     from mithridate.studies.analysis.outcomes import read_outcomes
     from mithridate.studies.render.page import write_study
@@ -91,19 +96,23 @@ _WHERE = {
     "Budget": "audit.threshold",
     "CaptionsToClass": "poisoning.goals",
     "CaptionsToImage": "poisoning.goals",
-    "Classified": "evaluation.zeroshot",
+    "ClassScores": "metrics.classification",
+    "Classification": "evaluation.classify",
     "CleanClip": "training.cleanclip",
     "CleanQuantile": "audit.threshold",
     "Clip": "training.clip",
     "CosineDistance": "audit.cosine",
     "DETECTORS": "audit.registry",
+    "Detection": "metrics.detection",
     "Embeddings": "encoder.embeddings",
     "Encoder": "encoder.encoder",
+    "FilterOutcome": "evaluation.filter_outcome",
     "Filtered": "audit.filter",
     "GaussianMixture": "audit.mixture",
     "ImageToClass": "poisoning.goals",
     "KeepList": "audit.keep",
     "LbfgsProbe": "evaluation.probe",
+    "LeakTest": "evaluation.leak_test",
     "Manifest": "poisoning.manifest",
     "MultiLabel": "poisoning.relabel",
     "NegClipLoss": "audit.neg_clip_loss",
@@ -113,6 +122,7 @@ _WHERE = {
     "PhraseToClass": "poisoning.goals",
     "PoisonPlan": "poisoning.plan",
     "Poisoned": "poisoning.apply",
+    "Preflight": "evaluation.preflight",
     "Report": "report.document",
     "RoClip": "training.roclip",
     "SCRATCH": "training.config",
@@ -129,20 +139,24 @@ _WHERE = {
     "TrainConfig": "training.config",
     "TriggerToClass": "poisoning.goals",
     "attack_success_rate": "evaluation.success",
+    "classification_report": "report.sections.classify",
+    "classify": "evaluation.classify",
     "compare": "evaluation.compare",
     "concat_pairs": "data.pairs",
-    "detection": "evaluation.detection",
+    "detection": "metrics.detection",
     "embed": "encoder.embed",
     "evaluate": "evaluation.evaluate",
     "filter": "audit.filter",
-    "filter_report": "evaluation.filter_report",
-    "leak_test": "evaluation.artefacts",
+    "filter_outcome": "evaluation.filter_outcome",
+    "filter_report": "report.sections.filtering",
+    "leak_test": "evaluation.leak_test",
     "load_encoder": "encoder.encoder",
     "make_pairs": "data.pairs",
     "parse_trigger": "poisoning.triggers",
     "poison": "poisoning.apply",
     "poison_success_rate": "evaluation.success",
     "preflight": "evaluation.preflight",
+    "preflight_report": "report.sections.preflight",
     "read_embeddings": "encoder.embeddings",
     "read_keep_list": "audit.keep",
     "read_labelled": "data.labelled",
@@ -151,7 +165,7 @@ _WHERE = {
     "read_pairs": "data.read",
     "read_report": "report.document",
     "read_study": "studies.spec.load",
-    "read_truth": "poisoning.foreign",
+    "read_truth": "poisoning.interop",
     "run_study": "studies.run",
     "save_encoder": "encoder.encoder",
     "train": "training.loop",
@@ -182,22 +196,26 @@ __all__ = [
     "Budget",
     "CaptionsToClass",
     "CaptionsToImage",
-    "Classified",
+    "ClassScores",
+    "Classification",
     "CleanClip",
     "CleanQuantile",
     "Clip",
     "CosineDistance",
     "DataError",
+    "Detection",
     "Embeddings",
     "Encoder",
     "EncoderError",
     "EvaluationError",
     "FilterError",
+    "FilterOutcome",
     "Filtered",
     "GaussianMixture",
     "ImageToClass",
     "KeepList",
     "LbfgsProbe",
+    "LeakTest",
     "Manifest",
     "MithridateError",
     "MultiLabel",
@@ -208,6 +226,7 @@ __all__ = [
     "PhraseToClass",
     "PoisonPlan",
     "Poisoned",
+    "Preflight",
     "Report",
     "RoClip",
     "SafeClip",
@@ -224,12 +243,15 @@ __all__ = [
     "TriggerToClass",
     "__version__",
     "attack_success_rate",
+    "classification_report",
+    "classify",
     "compare",
     "concat_pairs",
     "detection",
     "embed",
     "evaluate",
     "filter",
+    "filter_outcome",
     "filter_report",
     "leak_test",
     "load_encoder",
@@ -238,6 +260,7 @@ __all__ = [
     "poison",
     "poison_success_rate",
     "preflight",
+    "preflight_report",
     "read_embeddings",
     "read_keep_list",
     "read_labelled",

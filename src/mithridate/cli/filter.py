@@ -1,4 +1,4 @@
-"""`mithridate filter DETECTOR EMBEDDINGS --out DIR`: scores, keep-lists, a report; on request the pairs that stay."""
+"""`mithridate filter DETECTOR EMBEDDINGS --out DIR`: scores, keep-lists, a report; on request the pairs kept."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,10 +14,11 @@ from mithridate.audit.threshold import Above, Budget, CleanQuantile, Threshold
 from mithridate.cli.common import ReadOptions, Threads, emit, parse, pick
 from mithridate.encoder.embeddings import read_embeddings
 from mithridate.errors import FilterError
-from mithridate.evaluation.filter_report import filter_report
+from mithridate.evaluation.filter_outcome import filter_outcome
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.poisoning.manifest import read_manifest
 from mithridate.report.console import print_report
+from mithridate.report.sections.filtering import filter_report
 from mithridate.report.write import write_report
 from mithridate.text import say
 
@@ -26,7 +27,7 @@ D = TypeVar("D")
 
 @dataclass(frozen=True)
 class Filter(Generic[D]):
-    """Score pairs and say which stay: scores.parquet, keep.txt, keep.npy, filter.json and a report."""
+    """Score pairs and say which to keep: scores.parquet, keep.txt, keep.npy, filter.json and a report."""
 
     embeddings: Annotated[Positional[Path], arg(metavar="EMBEDDINGS")]
     """What mithridate embed wrote, or clip-retrieval; by another encoder than the one to be trained."""
@@ -34,19 +35,19 @@ class Filter(Generic[D]):
     """Folder to write."""
     detector: OmitArgPrefixes[D]
     above: float | None = None
-    """Pairs above this suspicion go; by default the detector's own level, where it has one."""
+    """Remove pairs above this suspicion; by default the detector's own level, where it has one."""
     clean_quantile: float | None = None
-    """Pairs above this quantile of the clean pairs go: 0.95 loses 5 % of clean pairs. Needs --clean."""
+    """Remove pairs above this quantile of the clean pairs: 0.95 loses 5 % of clean pairs. Requires --clean."""
     clean: Path | None = None
     """Embeddings of pairs known to be clean, by the same encoder."""
     budget: int | None = None
-    """The most suspicious pairs go, this many."""
+    """Remove the most suspicious pairs, this many."""
     budget_share: float | None = None
-    """The most suspicious pairs go, this share of all."""
+    """Remove the most suspicious pairs, this share of all."""
     pairs: str | None = None
-    """The data that were embedded: the report then shows captions, and --format can write what stays."""
+    """The data that were embedded: the report then shows captions, and --format can write the pairs kept."""
     format: Literal["table", "parquet", "webdataset", "imagefolder"] | None = None
-    """Write the pairs that stay to OUT/data in this layout; `parquet` leaves the images where they are."""
+    """Write the pairs kept to OUT/data in this layout; `parquet` leaves the images where they are."""
     manifest: Path | None = None
     """The truth, to measure the detector with: what mithridate poison wrote. It changes nothing but the report."""
     seed: int = 0
@@ -62,13 +63,14 @@ class Filter(Generic[D]):
         refuse_existing(self.out, overwrite=self.overwrite)
         threshold = self._threshold()
         if self.format is not None and self.pairs is None:
-            raise FilterError(f"--format {self.format} needs the data that were embedded; give them with --pairs")
+            raise FilterError(f"--format {self.format} requires --pairs, the data that were embedded")
         manifest = None if self.manifest is None else read_manifest(self.manifest)
         embeddings = read_embeddings(self.embeddings)
         pairs = None if self.pairs is None else self.read.read(self.pairs)
         clean = None if self.clean is None else read_embeddings(self.clean)
         filtered = filter(embeddings, self.detector, threshold=threshold, clean=clean, seed=self.seed)  # type: ignore[arg-type]
-        report = filter_report(filtered, manifest=manifest, pairs=pairs)
+        outcome = filter_outcome(filtered, manifest=manifest, pairs=pairs)
+        report = filter_report(outcome)
         with new_folder(self.out, overwrite=self.overwrite) as folder:
             write_filtered(filtered, folder)
             write_report(report, folder)
@@ -77,16 +79,14 @@ class Filter(Generic[D]):
                 data.mkdir()
                 write_kept_pairs(filtered, pairs, data, form=self.format)
         if self.json:
-            emit({"out": str(self.out), "level": filtered.level, **report.headline}, as_json=True)
+            emit({"out": str(self.out), "level": filtered.level, **outcome.record()}, as_json=True)
         else:
             print_report(report)
             say(self.out / "report.html")
 
     def _threshold(self) -> Threshold | None:
         if (self.clean_quantile is None) != (self.clean is None):
-            raise FilterError(
-                "a clean quantile and embeddings of clean pairs go together: --clean-quantile Q --clean DIR"
-            )
+            raise FilterError("--clean-quantile and --clean need each other: --clean-quantile Q --clean DIR")
         chosen = {
             "--above": None if self.above is None else Above(self.above),
             "--clean-quantile": None if self.clean_quantile is None else CleanQuantile(self.clean_quantile),

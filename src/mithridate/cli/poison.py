@@ -10,7 +10,6 @@ from tyro.conf import OmitArgPrefixes
 from mithridate.cli.common import CacheOptions, Data, Display, ReadOptions, Threads, display, emit, parse, pick
 from mithridate.cli.preflight import CheckOptions
 from mithridate.data.write import write_table, write_webdataset
-from mithridate.evaluation.preflight import as_record
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.manifest import Manifest, write_manifest
@@ -57,7 +56,7 @@ class Poison(Generic[A]):
         gallery = None
         if self.gallery or self.gallery_split:
             gallery = self.read.read(self.gallery or self.data, split=self.gallery_split)
-        material = self.check.material(self.read)
+        inputs = self.check.inputs(self.read)
         with new_folder(self.out, overwrite=self.overwrite) as folder:
             data = folder / "data"
             data.mkdir()
@@ -79,14 +78,14 @@ class Poison(Generic[A]):
                 copied = self.format == "table"
                 records = poisoned.records if copied else None
                 write_table(poisoned.pairs, data, copy_images=copied, records=records)
-            found = self.check.look(poisoned, data, material, cache=self.cache, seed=self.seed)
-            manifest = replace(poisoned.manifest, preflight=as_record(found))
+            found = self.check.look(poisoned, data, inputs, cache=self.cache, seed=self.seed)
+            manifest = replace(poisoned.manifest, preflight=found.record())
             write_manifest(manifest, folder / "manifest.json")
-        self.check.say(found, quiet=self.json)
+        self.check.print(found, quiet=self.json)
         strength = poisoned.manifest.strength
         shown = strength if self.json else {k: f"{v:.6g}" for k, v in strength.items()}
         made = {"out": str(self.out), "attack": poisoned.manifest.attack, **shown, **_altered(poisoned.manifest)}
-        made["warnings"] = [warning.code for warning in found.warnings]
+        made["warnings"] = found.codes
         emit(made, as_json=self.json)
 
     def _surrogate(self, show: Display) -> Surrogate | None:

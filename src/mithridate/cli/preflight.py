@@ -1,4 +1,4 @@
-"""Options of the pre-flight that ends `mithridate poison`, and how it is said."""
+"""Options of the pre-flight that ends `mithridate poison`, and how it is printed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,15 +13,17 @@ from mithridate.data.pairs import Pairs
 from mithridate.data.read import read_pairs
 from mithridate.errors import MithridateError
 from mithridate.poisoning.apply import Poisoned
-from mithridate.report.document import Report
+from mithridate.report.console import print_report
+from mithridate.report.sections.preflight import preflight_report
 from mithridate.text import say
 
 if TYPE_CHECKING:
     from mithridate.encoder.encoder import Encoder
+    from mithridate.evaluation.preflight import Preflight
 
 
 @dataclass(frozen=True)
-class Material:
+class CheckInputs:
     """What a poisoned set is checked against; `to_pixels` prepares images as the trainer does."""
 
     test: Pairs | None
@@ -50,49 +52,47 @@ class CheckOptions:
         if self.batch_size < 1:
             raise MithridateError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.clean and not self.test:
-            raise MithridateError("--clean is measured on test pairs: give them too (--test DATA)")
+            raise MithridateError("--clean requires --test")
         if self.test_split and not self.test:
-            raise MithridateError("--test-split is the split of --test, which is not given; give --test DATA")
+            raise MithridateError("--test-split requires --test")
 
-    def material(self, read: ReadOptions) -> Material:
+    def inputs(self, read: ReadOptions) -> CheckInputs:
         """What is needed besides the poisoned set, read before that is made: an error then costs nothing."""
         test = replace(read, split=self.test_split).read(self.test) if self.test else None
         if not (self.model or self.clean):
-            return Material(test)
+            return CheckInputs(test)
         from mithridate.encoder.encoder import load_encoder
 
-        return Material(
+        return CheckInputs(
             test,
             load_encoder(self.clean) if self.clean else None,
             load_encoder(self.model).to_pixels if self.model else None,
         )
 
-    def look(self, poisoned: Poisoned, data: Path, material: Material, *, cache: CacheOptions, seed: int) -> Report:
+    def look(
+        self, poisoned: Poisoned, data: Path, inputs: CheckInputs, *, cache: CacheOptions, seed: int
+    ) -> "Preflight":
         """The pre-flight of what was written to the folder `data`."""
         from mithridate.evaluation.preflight import preflight
 
-        written = read_pairs(data)
-        shared = len(written.images) < len(set(poisoned.records.tolist()))
         return preflight(
             poisoned.manifest,
-            written,
+            read_pairs(data),
             bases=poisoned.bases,
-            # images that are pointed at stand in several samples, in the order of the table
-            records=poisoned.records if shared and len(written) == len(poisoned.records) else None,
+            records=poisoned.records,
             batch_size=self.batch_size,
-            to_pixels=material.to_pixels,
-            test=material.test,
-            clean=material.clean,
+            to_pixels=inputs.to_pixels,
+            test=inputs.test,
+            clean=inputs.clean,
             cache=cache.folder,
             seed=seed,
         )
 
-    def say(self, report: Report, *, quiet: bool) -> None:
+    def print(self, found: "Preflight", *, quiet: bool) -> None:
         """All of it to standard output, or its warnings to standard error."""
+        report = preflight_report(found)
         if self.check and not quiet:
-            from mithridate.report.console import print_report
-
-            print_report(replace(report, headline={}))
+            print_report(report)
             return
         for warning in report.warnings:
             say(f"mithridate: warning {warning.code}: {warning.message}", stderr=True)

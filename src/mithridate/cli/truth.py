@@ -77,7 +77,7 @@ class Truth:
 
     def run(self) -> None:
         from mithridate.errors import OutputError
-        from mithridate.poisoning.foreign import FORMS, read_truth
+        from mithridate.poisoning.interop import FORMS, read_truth
 
         if self.out.exists() and not self.overwrite:
             raise OutputError(f"{self.out} exists already; choose another --out, or give --overwrite to replace it")

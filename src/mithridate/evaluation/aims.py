@@ -21,7 +21,8 @@ from mithridate.evaluation.probe import Probe
 from mithridate.evaluation.readouts import Captions, caption_table, captions_found, measure_probe
 from mithridate.evaluation.success import poison_success_rate
 from mithridate.evaluation.triggered import Success, TriggeredImages, classes_of_test, success, target_ranks
-from mithridate.evaluation.zeroshot import Classified, class_scores, zero_shot_weights
+from mithridate.evaluation.zeroshot import zero_shot_weights
+from mithridate.metrics.classification import ClassScores, class_scores
 from mithridate.poisoning.goals import ClassificationGoal, ImageToClass, PhraseToClass, TriggerToClass
 from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.triggers import Phrase, describe, parse_trigger
@@ -103,7 +104,7 @@ def _accuracy(m: Material, found: Findings) -> None:
     told = []
     for name, e in m.embedded.items():
         scores = class_scores(e.image[m.classes.image], m.weights[name])
-        accuracy = Classified(name, m.classes.names, m.classes.label, scores).accuracy()
+        accuracy = ClassScores(name, m.classes.names, m.classes.label, scores).accuracy()
         rows.append((model_name(name), len(m.classes.label), accuracy))
         found.headline.setdefault("zero-shot", {})[name] = {"accuracy": asdict(accuracy)}
         told.append(f"{model_name(name)} {accuracy.value:.3f}")

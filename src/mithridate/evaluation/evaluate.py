@@ -18,7 +18,7 @@ from mithridate.errors import EvaluationError
 from mithridate.evaluation import checks
 from mithridate.evaluation.aims import measure_aims, refuse_unknown_aims
 from mithridate.evaluation.attack import attack_ranks, below_chance
-from mithridate.evaluation.leaks import shared_images
+from mithridate.evaluation.overlap import shared_images
 from mithridate.evaluation.pictures import poison_density, retrievals
 from mithridate.evaluation.present import (
     Measured,
@@ -38,6 +38,7 @@ from mithridate.evaluation.utility import RetrievalRanks, recall, retrieval_rank
 from mithridate.poisoning.goals import CaptionsToImage, RetrievalGoal
 from mithridate.poisoning.manifest import Manifest
 from mithridate.report.document import Report, Warning
+from mithridate.report.sections.warnings import worded
 from mithridate.statistics.intervals import chance_hit
 from mithridate.version import __version__
 
@@ -120,7 +121,7 @@ def evaluate(
     if train is not None:
         # a target image taken from the test gallery is in the poison on purpose
         on_purpose = [getattr(goal, "image", None) for goal in (manifest.goals if manifest else goals)]
-        warnings += shared_images(train, pairs, ignore=[place for place in on_purpose if place])
+        warnings += worded(shared_images(train, pairs, ignore=[place for place in on_purpose if place]))
     pictures = (
         ()
         if not measured

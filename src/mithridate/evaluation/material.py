@@ -13,7 +13,7 @@ from mithridate.encoder.embed import Progress
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.encoder.encoder import Encoder
 from mithridate.evaluation.triggered import LabelledImages
-from mithridate.evaluation.zeroshot import chance
+from mithridate.metrics.classification import chance_accuracy
 from mithridate.report.document import Ranking, Table, Warning
 
 
@@ -44,7 +44,7 @@ class Material:
 
     @property
     def chance(self) -> float:
-        return chance(1, len(self.classes.names))
+        return chance_accuracy(1, len(self.classes.names))
 
     def uids(self, images: np.ndarray) -> tuple[str, ...]:
         """An image is named by its first pair."""

@@ -4,7 +4,7 @@
 # (pyarrow makes its compute functions at import, where pyright does not see them)
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from math import lgamma
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,14 @@ from PIL import Image
 
 from mithridate.data.pairs import Pairs, make_pairs
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.artefacts import LeakTest, leak_test
-from mithridate.evaluation.leaks import shared_images
+from mithridate.evaluation.leak_test import LeakTest, leak_test
+from mithridate.evaluation.measurement import Warning
+from mithridate.evaluation.overlap import shared_images
 from mithridate.evaluation.survival import Survival, survival
 from mithridate.poisoning.goals import ImageToClass, PhraseToClass, TriggerToClass
 from mithridate.poisoning.manifest import Manifest
-from mithridate.report.document import Cell, Report, Table, Warning
+from mithridate.randomness import stream
+from mithridate.report import document
 
 if TYPE_CHECKING:
     from mithridate.encoder.encoder import Encoder
@@ -33,6 +35,52 @@ FAINT = 2.0  # steps of 1/255
 KEPT = 0.25
 CROPPED = 0.9
 _LOOKED_AT = 64  # altered images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """Shuffled batches of `size` pairs: `poisons` expected in one, and the probability that one has any."""
+
+    size: int
+    poisons: float
+    with_poison: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preflight:
+    """What is known of a poisoned set of `count` poisoned pairs for `targets` targets before it is trained on.
+
+    `survival`: None where no image was altered. `leak`: None where the leak test could not be done, and then
+    `leak_untested` says why.
+    """
+
+    attack: str
+    count: int
+    targets: int
+    batches: Batches
+    survival: Survival | None
+    leak: LeakTest | None
+    leak_untested: str
+    warnings: tuple[Warning, ...]
+    clean_tables: tuple[document.Table, ...] = ()
+    clean_warnings: tuple[document.Warning, ...] = ()
+    provenance: dict[str, Any]
+
+    @property
+    def codes(self) -> list[str]:
+        """Of all warnings."""
+        return [warning.code for warning in (*self.warnings, *self.clean_warnings)]
+
+    def record(self) -> dict[str, Any]:
+        """What a manifest keeps of it."""
+        codes = [asdict(warning) for warning in self.warnings]
+        codes += [{"code": warning.code, "values": {}} for warning in self.clean_warnings]
+        return {
+            **({} if self.survival is None else {"trigger": asdict(self.survival)}),
+            **({} if self.leak is None else {"leak test": asdict(self.leak)}),
+            "batches": asdict(self.batches),
+            "warnings": codes,
+        }
 
 
 def preflight(
@@ -47,186 +95,141 @@ def preflight(
     clean: "Encoder | None" = None,
     cache: Path | str | None = "default",
     seed: int = 0,
-) -> Report:
+) -> Preflight:
     """What is known of a poisoned set before it is trained on; its warnings name the premises that fail.
 
-    `written`: the set as it was written, read back; `records` (n,) its samples where several share an image. `bases`
-    (k,): the place that the image of each poisoned pair was made from, null where it is as it was. `to_pixels`: how
-    the trainer's encoder prepares images (default: CLIP's at 224 pixels). `test`: pairs to measure success on, which
-    must not hold poisoned images; `clean`: a model without poison, on which nothing should succeed yet. Raises
-    `EvaluationError` where `written` lacks poisoned pairs, or `clean` comes without `test`.
+    `written`: the set as it was written, read back. `records` (n,): the sample of each pair, which counts where
+    samples share image files; where they do not, an image is a sample. `bases` (k,): the location that the image of
+    each poisoned pair was made from, null where it is unaltered. `to_pixels`: how the trainer's encoder prepares
+    images (default: CLIP's at 224 pixels). `test`: pairs to measure success on, which must not hold poisoned images.
+    `clean`: a model without poison, on which nothing should succeed yet. Raises `EvaluationError` where `written`
+    lacks poisoned pairs, or `clean` comes without `test`.
     """
     if clean is not None and test is None:
-        raise EvaluationError("what a clean model does is measured on test pairs: give them too (--test DATA)")
+        raise EvaluationError("the clean model is measured on test pairs: --clean requires --test")
     poisoned = pc.is_in(written.uid, value_set=manifest.poisoned["uid"]).to_numpy()
     if int(poisoned.sum()) != len(manifest):
         raise EvaluationError(
-            f"the manifest is of another data set: it names {len(manifest):,} poisoned pairs, of which "
-            f"{int(poisoned.sum()):,} are here"
+            f"the manifest is of another data set: it names {len(manifest)} poisoned pairs, of which "
+            f"{int(poisoned.sum())} are here"
         )
-    rng = np.random.default_rng([seed, 2])
-    tables, warnings, headline = [_strength_table(manifest, batch_size)], few_poisons(manifest), {}
-    altered = _altered(manifest, bases)
-    if altered is not None:
-        chosen = np.sort(rng.permutation(len(altered[0]))[:_LOOKED_AT])
-        before, after = ([places[i] for i in chosen] for places in altered)
-        found = survival(before, after, to_pixels=to_pixels, rng=rng)
-        tables.append(_survival_table(found))
-        warnings += faint_trigger(found)
-        headline["trigger"] = asdict(found)
-    leak = _leak_test(written, poisoned, records, rng)
-    tables.append(_leak_table(leak))
-    if isinstance(leak, LeakTest):
-        warnings += told_by_artefacts(leak)
-        headline["leak test"] = asdict(leak)
+    warnings = few_poisons(manifest)
+    left = _survival(manifest, bases, to_pixels, seed)
+    if left is not None:
+        warnings += faint_trigger(left)
+    leak, why = _leak_test(written, poisoned, _samples(written, records), seed)
+    if leak is not None:
+        warnings += leak_warning(leak)
+    tables, more = (), ()
     if test is not None:
         warnings += _shared(manifest, bases, test)
         if clean is not None:
-            more, table = _on_clean_model(manifest, test, clean, cache, seed)
-            warnings += more
-            tables += table
-    headline["batches"] = _batches(manifest, batch_size)
-    return Report(
-        title=f"Pre-flight: {manifest.attack}",
-        summary=(),
-        tables=tuple(tables),
+            more, tables = _on_clean_model(manifest, test, clean, cache, seed)
+    return Preflight(
+        attack=manifest.attack,
+        count=int(manifest.strength["count"]),
+        targets=int(manifest.strength["targets"]),
+        batches=_batches(manifest, batch_size),
+        survival=left,
+        leak=leak,
+        leak_untested=why,
         warnings=tuple(warnings),
-        headline=headline,
+        clean_tables=tuple(tables),
+        clean_warnings=tuple(more),
         provenance={"data": manifest.data, "batch_size": batch_size, "seed": seed},
     )
-
-
-def as_record(report: Report) -> dict[str, Any]:
-    """What a manifest keeps of a pre-flight."""
-    return {**report.headline, "warnings": [asdict(warning) for warning in report.warnings]}
 
 
 # --- premises ---------------------------------------------------------------------------------------------
 
 
 def few_poisons(manifest: Manifest) -> list[Warning]:
-    """Fewer poisoned pairs for each target than attacks of the kind were seen to take with."""
+    """`few-poisons`: fewer poisoned pairs for each target than attacks of the kind were seen to take with."""
     needed = min((SEEN_TO_TAKE[type(goal)] for goal in manifest.goals if type(goal) in SEEN_TO_TAKE), default=None)
     each = manifest.strength["count"] / manifest.strength["targets"]
     if needed is None or each >= needed:
         return []
-    return [
-        Warning(
-            "few-poisons",
-            f"{manifest.attack} has {each:g} poisoned pairs for each target; the fewest with which such attacks were "
-            f"seen to take are {needed}",
-        )
-    ]
+    each = int(each) if each == int(each) else each
+    return [Warning(code="few-poisons", values={"attack": manifest.attack, "each": each, "needed": needed})]
 
 
-def faint_trigger(found: Survival) -> list[Warning]:
-    """The alteration hardly reaches the model, or random crops lose it."""
+def faint_trigger(left: Survival) -> list[Warning]:
+    """`faint-trigger`: the alteration hardly reaches the model; `cropped-trigger`: random crops lose it."""
     warnings = []
-    if found.largest < FAINT or found.kept < KEPT:
+    if left.largest < FAINT or left.kept < KEPT:
         warnings.append(
-            Warning(
-                "faint-trigger",
-                f"after the training transform images differ by {found.change:.2f}/255 on average and "
-                f"{found.largest:.0f}/255 at most: {found.kept:.0%} of what was put into them",
-            )
+            Warning(code="faint-trigger", values={"change": left.change, "largest": left.largest, "kept": left.kept})
         )
-    (name, share), *_ = found.crops.items()
+    (crops, share), *_ = left.crops.items()
     if share < CROPPED:
-        warnings.append(
-            Warning("cropped-trigger", f"of random crops of {name} of the area {share:.0%} still contain the trigger")
-        )
+        warnings.append(Warning(code="cropped-trigger", values={"crops": crops, "share": share}))
     return warnings
 
 
-def told_by_artefacts(leak: LeakTest) -> list[Warning]:
-    """A classifier that sees neither pixels nor captions tells poison from clean."""
+def leak_warning(leak: LeakTest) -> list[Warning]:
+    """`leak`: a classifier that sees neither pixels nor captions tells poison from clean; by kind, the worst first."""
     if not leak.leaks:
         return []
     kinds = sorted(leak.by, key=lambda kind: -abs(leak.by[kind].value - 0.5))
-    told = ", ".join(f"{kind} {leak.by[kind].value:.2f}" for kind in kinds[:3])
-    a = leak.auroc
-    return [
-        Warning(
-            "told-by-artefacts",
-            f"files and positions alone tell poisoned from clean images with an AUROC of {a.value:.3f} "
-            f"[{a.low:.3f}, {a.high:.3f}]; by kind: {told}",
-        )
-    ]
+    area = {"auroc": leak.auroc.value, "low": leak.auroc.low, "high": leak.auroc.high}
+    return [Warning(code="leak", values={**area, "kinds": ", ".join(kinds[:3])})]
 
 
 # --- parts -----------------------------------------------------------------------------------------------
 
 
-def _batches(manifest: Manifest, batch_size: int) -> dict[str, int | float]:
+def _batches(manifest: Manifest, batch_size: int) -> Batches:
     count, n = int(manifest.strength["count"]), int(manifest.strength["pairs"])
     size = min(batch_size, n)
     clean = n - count
     # the hypergeometric probability of a batch without poison, from logarithms: n may be millions
-    none = 0.0 if clean < size else _log_choose(clean, size) - _log_choose(n, size)
-    with_poison = 1.0 if clean < size else 1 - float(np.exp(none))
-    return {"batch size": size, "poisons a batch": size * count / n, "batches with poison": with_poison}
+    none = -np.inf if clean < size else _log_choose(clean, size) - _log_choose(n, size)
+    return Batches(size=size, poisons=size * count / n, with_poison=1 - float(np.exp(none)))
 
 
 def _log_choose(n: int, k: int) -> float:
     return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
 
 
-def _strength_table(manifest: Manifest, batch_size: int) -> Table:
-    found = _batches(manifest, batch_size)
-    count, targets = int(manifest.strength["count"]), int(manifest.strength["targets"])
-    return Table(
-        "poisons",
-        "How often a trainer meets the poison",
-        ("an epoch", "each target", "a batch", "batches with any"),
-        ((count, count / targets, found["poisons a batch"], found["batches with poison"]),),
-        f"Poisoned pairs, expected, in shuffled batches of {found['batch size']:g}.",
+def _survival(
+    manifest: Manifest, bases: pa.Array | None, to_pixels: Callable[[Image.Image], np.ndarray] | None, seed: int
+) -> Survival | None:
+    """Of up to 64 distinct altered images, chosen at random."""
+    if bases is None or bases.null_count == len(bases):
+        return None
+    made_from = {
+        after: base
+        for after, base in zip(manifest.poisoned["image"].to_pylist(), bases.to_pylist())
+        if base is not None
+    }
+    after, before = list(made_from), list(made_from.values())
+    chosen = np.sort(stream(seed, "preflight images").permutation(len(after))[:_LOOKED_AT])
+    return survival(
+        [before[i] for i in chosen],
+        [after[i] for i in chosen],
+        to_pixels=to_pixels,
+        rng=stream(seed, "preflight crops"),
     )
 
 
-def _survival_table(found: Survival) -> Table:
-    return Table(
-        "survival",
-        "The trigger after the training transform",
-        ("images", "mean change /255", "largest /255", "kept", *(f"crops of {name}" for name in found.crops)),
-        ((found.images, found.change, found.largest, found.kept, *found.crops.values()),),
-        "Medians over altered images. Kept: mean change as a share of what it was at the image's own resolution. "
-        "Crops: share of random ones that still contain it (at least half of its change a pixel).",
-    )
+def _samples(written: Pairs, records: np.ndarray | None) -> np.ndarray | None:
+    """`records` where samples share image files, which a table that points at images does, in its order of pairs."""
+    if records is None or len(records) != len(written) or len(written.images) >= len(set(records.tolist())):
+        return None
+    return records
 
 
 def _leak_test(
-    written: Pairs, poisoned: np.ndarray, records: np.ndarray | None, rng: np.random.Generator
-) -> LeakTest | str:
+    written: Pairs, poisoned: np.ndarray, records: np.ndarray | None, seed: int
+) -> tuple[LeakTest | None, str]:
     try:
-        return leak_test(written, poisoned, records=records, rng=rng)
+        return leak_test(written, poisoned, records=records, rng=stream(seed, "leak test")), ""
     except EvaluationError as error:
-        return str(error)
-
-
-def _leak_table(leak: LeakTest | str) -> Table:
-    rows: list[tuple[Cell, ...]] = []
-    note = f"Not done: {leak}." if isinstance(leak, str) else ""
-    if isinstance(leak, LeakTest):
-        rows = [("all of them", leak.auroc), *((kind, estimate) for kind, estimate in leak.by.items())]
-        alone = "" if leak.grouped else " Too few images are poisoned to keep their copies together."
-        note = (
-            f"{leak.samples:,} images, {leak.poisoned:,} of them poisoned; a forest of random trees, "
-            f"cross-validated over images. 0.5 is chance, as it should be.{alone}"
-        )
-    return Table("leak-test", "Leak test: poison told without a look at it", ("seen", "AUROC"), tuple(rows), note)
-
-
-def _altered(manifest: Manifest, bases: pa.Array | None) -> tuple[list[str], list[str]] | None:
-    """Places before and after of each distinct altered image."""
-    if bases is None or bases.null_count == len(bases):
-        return None
-    after = manifest.poisoned["image"].to_pylist()
-    found = {place: base for place, base in zip(after, bases.to_pylist()) if base is not None}
-    return list(found.values()), list(found)
+        return None, str(error)
 
 
 def _shared(manifest: Manifest, bases: pa.Array | None, test: Pairs) -> list[Warning]:
-    """Test images among those that carry poison, but for those that are targets on purpose."""
+    """Test images among those that carry poison, except those that are targets on purpose."""
     places = manifest.poisoned["image"].to_pylist() + ([] if bases is None else bases.drop_null().to_pylist())
     distinct = list(dict.fromkeys(places))
     on_purpose = [getattr(goal, "image", None) for goal in manifest.goals]
@@ -236,7 +239,7 @@ def _shared(manifest: Manifest, bases: pa.Array | None, test: Pairs) -> list[War
 
 def _on_clean_model(
     manifest: Manifest, test: Pairs, clean: "Encoder", cache: Path | str | None, seed: int
-) -> tuple[list[Warning], Sequence[Table]]:
+) -> tuple[list[document.Warning], Sequence[document.Table]]:
     from mithridate.evaluation.evaluate import evaluate
 
     # the same measure as after training, of a model on which nothing should succeed

@@ -1,12 +1,9 @@
 """Linear probes: what a frozen image tower's features hold, read out by a linear classifier."""
 
-import hashlib
 import math
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -17,13 +14,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from mithridate.data.images import read_bytes, split_place
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import ImageSource, Progress, _in_batches, _silent, image_source
 from mithridate.encoder.encoder import Encoder
-from mithridate.errors import DataError, EvaluationError
-from mithridate.evaluation.zeroshot import refuse_bad_images, unit_length
-from mithridate.threads import thread_count
+from mithridate.errors import EvaluationError
+from mithridate.evaluation.zeroshot import refuse_bad_images
+from mithridate.metrics.classification import unit_length
 
 
 @runtime_checkable
@@ -236,59 +232,3 @@ def source_features(
         return encoder.image_embedding(torch.from_numpy(source.gather(rows)).to(encoder.device))
 
     return _in_batches(encoder, count, batch_size, encode, "embedding images", progress)
-
-
-# --- train and test share no image ---------------------------------------------------------------------------
-
-
-def refuse_overlap(train: Pairs, test: Pairs) -> None:
-    """Raise `DataError` if an image is in both: at the same place, or elsewhere with the same bytes.
-
-    Limit: an image that was encoded anew, or resized, is another one here.
-    """
-    places = set(train.images.to_pylist())
-    both = [place for place in test.images.to_pylist() if place in places]
-    how = "place"
-    if not both:
-        both, how = _same_bytes(train, test), "bytes"
-    if both:
-        raise DataError(
-            f"{len(both):,} of the {len(test.images):,} test images are among the training images of the probe (same "
-            f"{how}), as {both[0]}; a probe must not be tested on what it was trained on: take them out of one side"
-        )
-
-
-def refuse_twins(pairs: Pairs) -> None:
-    """Raise `DataError` if two images have the same bytes: folds would then share an image."""
-    sizes = [places for places in _by_size(pairs.images.to_pylist()).values() if len(places) > 1]
-    first: dict[bytes, str] = {}
-    with ThreadPoolExecutor(thread_count()) as pool:
-        for place, digest in zip(chain(*sizes), pool.map(_digest, chain(*sizes))):
-            if first.setdefault(digest, place) != place:
-                raise DataError(f"{place} has the same bytes as {first[digest]}; keep one of them to cross-validate")
-
-
-def _same_bytes(train: Pairs, test: Pairs) -> list[str]:
-    """Test images whose bytes a training image has; only what is of one size is read."""
-    sides = [_by_size(pairs.images.to_pylist()) for pairs in (train, test)]
-    common = sides[0].keys() & sides[1].keys()
-    trained, tested = ([place for size in sorted(common) for place in side[size]] for side in sides)
-    with ThreadPoolExecutor(thread_count()) as pool:
-        known = set(pool.map(_digest, trained))
-        found = list(pool.map(_digest, tested))
-    return [place for place, digest in zip(tested, found) if digest in known]
-
-
-def _by_size(places: list[str]) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = {}
-    for place in places:
-        path, _, size = split_place(place)
-        try:
-            found.setdefault(size if size is not None else Path(path).stat().st_size, []).append(place)
-        except OSError as error:
-            raise DataError(f"cannot read {place}: {error.strerror or error}") from error
-    return found
-
-
-def _digest(place: str) -> bytes:
-    return hashlib.blake2b(read_bytes(place), digest_size=16).digest()

@@ -13,7 +13,7 @@ from mithridate.evaluation.material import Findings, Material, model_name
 from mithridate.evaluation.probe import PROBES, Probe, draw_folds, source_features
 from mithridate.evaluation.success import attack_success_rate
 from mithridate.evaluation.triggered import TriggeredImages
-from mithridate.evaluation.zeroshot import Classified, true_ranks
+from mithridate.metrics.classification import ClassScores, true_ranks
 from mithridate.poisoning.goals import ClassificationGoal, ImageToClass, TriggerToClass
 from mithridate.poisoning.triggers import Trigger, describe, parse_trigger
 from mithridate.report.document import Cell, Ranking, Table
@@ -160,7 +160,7 @@ def measure_probe(
     wanted = np.array([m.classes.index(aim.target) for aim in aims if isinstance(aim, ImageToClass)], np.int64)
     label, names = m.classes.label, m.classes.names
     scores = {name: probe_scores(m, name, probe, triggers, targets) for name in m.encoders}
-    accuracy = {n: Classified(n, names, label, s.untouched).accuracy() for n, s in scores.items()}
+    accuracy = {n: ClassScores(n, names, label, s.untouched).accuracy() for n, s in scores.items()}
     rows: list[tuple[Cell, ...]] = []
     for name, right in accuracy.items():
         rows.append((model_name(name), "untouched images, own class", None, len(label), right, None))

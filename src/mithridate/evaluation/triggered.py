@@ -13,7 +13,7 @@ from mithridate.data.pairs import Pairs
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.success import attack_success_rate, z_score
-from mithridate.evaluation.zeroshot import class_scores, true_ranks
+from mithridate.metrics.classification import class_scores, true_ranks
 from mithridate.poisoning.triggers import Trigger
 from mithridate.statistics.estimate import Estimate
 from mithridate.threads import thread_count

@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import cache
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,9 @@ from mithridate.data.pairs import Pairs
 from mithridate.errors import AttackError
 from mithridate.poisoning.placement import corners
 from mithridate.poisoning.plan import Draft, Edit, Edits, PoisonPlan, Surrogate
+
+if TYPE_CHECKING:
+    import inflect
 
 Pairing = Literal["random", "best-match"]
 
@@ -170,14 +174,18 @@ def name_beside(caption: str, target: str, rng: np.random.Generator) -> str:
 
 
 def with_article(word: str) -> str:
-    """`word` behind a or an, by how it sounds; plurals behind nothing. A rule, not a dictionary."""
-    lower = word.lower()
-    last = lower.split()[-1] if lower.split() else ""
+    """`word` behind a or an, by how it sounds (the library inflect); plurals, told by their ending, behind nothing."""
+    last = word.lower().split()[-1] if word.split() else ""
     if last in ("people", "men", "women", "children") or re.search(r"[^aeisu]s$|[aeiou]es$", last):
         return word
-    silent = re.match(r"(hour|honest|honou?r|heir)", lower)
-    consonant = re.match(r"(uni([^nm]|$)|use|usu|eu|ewe|one\b|once\b|u[krt]|ufo)", lower)
-    return f"{'an' if silent or (lower[:1] in tuple('aeiou') and not consonant) else 'a'} {word}"
+    return _english().a(word)  # pyright: ignore[reportArgumentType] (its Word is a str that is not empty)
+
+
+@cache
+def _english() -> inflect.engine:
+    import inflect  # half a second, and few attacks word captions
+
+    return inflect.engine()
 
 
 # --- images ---------------------------------------------------------------------------------------------------

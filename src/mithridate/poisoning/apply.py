@@ -24,6 +24,7 @@ from mithridate.errors import AttackError
 from mithridate.poisoning.craft import Crafted, Progress, _silent, craft
 from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.plan import Attack, PoisonPlan, Surrogate
+from mithridate.randomness import stream
 from mithridate.version import __version__
 
 
@@ -63,8 +64,7 @@ def poison(
     if not len(pairs):
         raise AttackError("there are no pairs to poison")
     _refuse_unused(attack, gallery, surrogate)
-    choose, place, edit = np.random.SeedSequence(seed).spawn(3)
-    plan = attack.plan(pairs, np.random.default_rng(choose), gallery=gallery, surrogate=surrogate)
+    plan = attack.plan(pairs, stream(seed, "poison"), gallery=gallery, surrogate=surrogate)
     _check(plan, pairs)
     if plan.edits is not None and images is None:
         raise AttackError(
@@ -72,9 +72,9 @@ def poison(
         )
     crafted, shown = None, plan.images
     if plan.edits is not None and images is not None:
-        crafted = craft(plan.edits, _first_texts(plan), images, seed=edit, progress=progress)
+        crafted = craft(plan.edits, _first_texts(plan), images, seed=seed, progress=progress)
         plan = replace(plan, images=_altered(plan, crafted))
-    poisoned, records, rows, origin = _carry_out(pairs, plan, shown, np.random.default_rng(place))
+    poisoned, records, rows, origin = _carry_out(pairs, plan, shown, seed)
     manifest = _manifest(pairs, attack, seed, plan, poisoned, rows, crafted)
     if surrogate is not None:
         manifest = replace(manifest, versions={**manifest.versions, "surrogate": surrogate.name})
@@ -127,7 +127,7 @@ def _check(plan: PoisonPlan, pairs: Pairs) -> None:
 
 
 def _carry_out(
-    pairs: Pairs, plan: PoisonPlan, shown: pa.Array, rng: np.random.Generator
+    pairs: Pairs, plan: PoisonPlan, shown: pa.Array, seed: int
 ) -> tuple[Pairs, np.ndarray, np.ndarray, Origin]:
     """The poisoned pairs, the record of each, where in them the k poisoned ones stand, and where all are from.
 
@@ -155,11 +155,12 @@ def _carry_out(
     base_at = np.concatenate([pairs.image_index, len(pairs.images) + before.indices.to_numpy()[added]])
     base_at[plan.rows[replaced]] = len(pairs.images) + before.indices.to_numpy()[replaced]
 
-    uids = pa.chunked_array([*pairs.uid.chunks, _new_uids(pairs.uid, len(added), rng)])
+    uids = pa.chunked_array([*pairs.uid.chunks, _new_uids(pairs.uid, len(added), stream(seed, "uids of added pairs"))])
     keep = np.ones(len(text_at), dtype=bool)
     keep[plan.drop] = False
     # clean pairs keep their order; what is added falls anywhere between them
-    position = np.concatenate([np.arange(n, dtype=np.float64), _places_between(pairs, like_rows[added], rng)])
+    between = _places_between(pairs, like_rows[added], stream(seed, "places of added pairs"))
+    position = np.concatenate([np.arange(n, dtype=np.float64), between])
     order = np.argsort(position, kind="stable")
     order = order[keep[order]]
 

@@ -11,10 +11,11 @@ from mithridate.data.pairs import Pairs
 from mithridate.errors import AttackError
 from mithridate.poisoning.backdoor import Backdoor, Captions
 from mithridate.poisoning.classes import names_class, of_class, texts_of
-from mithridate.poisoning.pixel_patch import MOST, PixelPatch
+from mithridate.poisoning.patches import MOST, PixelPatch
 from mithridate.poisoning.placement import corners, pixels
 from mithridate.poisoning.plan import PoisonPlan, Surrogate
 from mithridate.poisoning.triggers import Stamp, describe, parse_trigger
+from mithridate.randomness import stream
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,7 +103,7 @@ class BadClip:
             if surrogate is None:
                 raise AttackError("the patch is optimised on an encoder: give --surrogate ENCODER, or --patch")
             # what cannot be is refused before the long part
-            self._backdoor("patch").plan(pairs, np.random.default_rng(0))
+            self._backdoor("patch").plan(pairs, stream(0, "rehearsal of badclip"))
             trigger = describe(self._optimise(pairs, rng, surrogate), full=True)
         plan = self._backdoor(trigger).plan(pairs, rng)
         assert plan.edits is not None  # a backdoor alters images

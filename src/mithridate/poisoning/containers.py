@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, JpegImagePlugin
 
+from mithridate.data.containers import JPEG, PNG, jpeg_segments, png_chunks, riff_chunks
 from mithridate.data.images import FORMATS, MAX_PIXELS, decode
 from mithridate.errors import AttackError
 
@@ -111,8 +112,8 @@ def _jpeg(raw: bytes, image: Image.Image, new: Image.Image) -> tuple[bytes, list
     coded = out.getvalue()
     # the colours of CMYK are only right with the marker of whoever coded them
     taken = 0xEE if image.mode == "CMYK" else None
-    parts = [b"\xff\xd8", *(_segment(m, body) for m, body in source if _describes(m) and m != taken)]
-    for marker, start, end in _walk(coded):
+    parts = [JPEG, *(_segment(m, body) for m, body in source if _describes(m) and m != taken)]
+    for marker, start, end in jpeg_segments(coded):
         if marker == 0xDA:
             parts.append(coded[start:])
         elif not _describes(marker) or marker == taken:
@@ -122,26 +123,9 @@ def _jpeg(raw: bytes, image: Image.Image, new: Image.Image) -> tuple[bytes, list
 
 def _segments(raw: bytes) -> Iterator[tuple[int, bytes]]:
     """(marker, body) of each segment before the first scan."""
-    for marker, start, end in _walk(raw):
+    for marker, start, end in jpeg_segments(raw):
         if marker != 0xDA:
             yield marker, raw[start + 4 : end]
-
-
-def _walk(raw: bytes) -> Iterator[tuple[int, int, int]]:
-    at = 2
-    while at + 4 <= len(raw):
-        if raw[at] != 0xFF:  # what is between segments means nothing
-            at += 1
-            continue
-        marker = raw[at + 1]
-        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:
-            at += 1 if marker == 0xFF else 2
-            continue
-        end = at + 2 + int.from_bytes(raw[at + 2 : at + 4], "big")
-        yield marker, at, end
-        if marker == 0xDA:
-            return
-        at = end
 
 
 def _describes(marker: int) -> bool:
@@ -177,12 +161,11 @@ def _usual_huffman() -> frozenset[bytes]:
 
 # --- PNG ------------------------------------------------------------------------------------------------------
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ANIMATION = {b"acTL", b"fcTL", b"fdAT"}
 
 
 def _png(raw: bytes, image: Image.Image, new: Image.Image) -> tuple[bytes, list[str]]:
-    source = list(_chunks(raw))
+    source = list(png_chunks(raw))
     header = next(body for name, body in source if name == b"IHDR")
     data = [body for name, body in source if name == b"IDAT"]
     out = io.BytesIO()
@@ -190,7 +173,7 @@ def _png(raw: bytes, image: Image.Image, new: Image.Image) -> tuple[bytes, list[
     # two bits of the stream say how hard it was compressed; these levels write the same two
     level = {0: 1, 1: 3, 2: 6, 3: 9}[data[0][1] >> 6 if len(data[0]) > 1 else 2]
     new.save(out, "PNG", compress_level=level, **bits)
-    coded = list(_chunks(out.getvalue()))
+    coded = list(png_chunks(out.getvalue()))
     written = next(body for name, body in coded if name == b"IHDR")
     pixels = b"".join(body for name, body in coded if name == b"IDAT")
     size = len(data[0]) if len(data) > 1 else max(1, len(pixels))
@@ -208,15 +191,7 @@ def _png(raw: bytes, image: Image.Image, new: Image.Image) -> tuple[bytes, list[
     between = [(b"IDAT", pixels[at : at + size]) for at in range(0, len(pixels), size)]
     parts = [*before, *between, *source[last + 1 :]]
     kept = (_chunk(name, body) for name, body in parts if name not in _ANIMATION)
-    return _SIGNATURE + b"".join(kept), not_kept
-
-
-def _chunks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = len(_SIGNATURE)
-    while at + 12 <= len(raw):
-        size = int.from_bytes(raw[at : at + 4], "big")
-        yield raw[at + 4 : at + 8], raw[at + 8 : at + 8 + size]
-        at += 12 + size
+    return PNG + b"".join(kept), not_kept
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
@@ -228,7 +203,7 @@ def _chunk(name: bytes, body: bytes) -> bytes:
 
 def _webp(raw: bytes, image: Image.Image, new: Image.Image) -> tuple[bytes, list[str]]:
     kept = {name: image.info[name] for name in ("exif", "icc_profile", "xmp") if image.info.get(name)}
-    lossless = any(name == b"VP8L" for name, _ in _riff(raw))
+    lossless = any(name == b"VP8L" for name, _ in riff_chunks(raw))
     options = {"lossless": True} if lossless else {"quality": _webp_quality(raw, image)}
     out = io.BytesIO()
     new.save(out, "WEBP", **options, **kept)
@@ -237,7 +212,7 @@ def _webp(raw: bytes, image: Image.Image, new: Image.Image) -> tuple[bytes, list
 
 def _webp_quality(raw: bytes, image: Image.Image) -> int:
     """The quality at which the unaltered image would be nearest to its size: the file does not say which it was."""
-    wanted = sum(len(body) for name, body in _riff(raw) if name == b"VP8 ")
+    wanted = sum(len(body) for name, body in riff_chunks(raw) if name == b"VP8 ")
     low, high = 0, len(_QUALITIES) - 1
     sizes: dict[int, int] = {}
 
@@ -245,18 +220,10 @@ def _webp_quality(raw: bytes, image: Image.Image) -> int:
         if at not in sizes:
             out = io.BytesIO()
             image.convert("RGB").save(out, "WEBP", quality=_QUALITIES[at])
-            sizes[at] = sum(len(body) for name, body in _riff(out.getvalue()) if name == b"VP8 ")
+            sizes[at] = sum(len(body) for name, body in riff_chunks(out.getvalue()) if name == b"VP8 ")
         return sizes[at]
 
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if size(middle) < wanted else (low, middle)
     return _QUALITIES[min((low, high), key=lambda at: abs(size(at) - wanted))]
-
-
-def _riff(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 12
-    while at + 8 <= len(raw):
-        size = int.from_bytes(raw[at + 4 : at + 8], "little")
-        yield raw[at : at + 4], raw[at + 8 : at + 8 + size]
-        at += 8 + size + size % 2

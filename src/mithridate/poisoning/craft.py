@@ -24,6 +24,7 @@ from mithridate.errors import DataError
 from mithridate.folders import new_folder
 from mithridate.poisoning.containers import colours, encode_like, in_mode, open_image
 from mithridate.poisoning.plan import Draft, Edit, Edits, LocalEdit
+from mithridate.randomness import stream
 from mithridate.threads import thread_count
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
@@ -54,17 +55,15 @@ class _Opened:
     draft: Draft
 
 
-def craft(
-    edits: Edits, texts: Sequence[str], out: Path, *, seed: np.random.SeedSequence, progress: Progress = _silent
-) -> Crafted:
+def craft(edits: Edits, texts: Sequence[str], out: Path, *, seed: int, progress: Progress = _silent) -> Crafted:
     """Write the m images of `edits` into the new folder `out`, under names that mean nothing.
 
     `texts` (m,): the first caption of each. An image depends on its position, the seed and what it is made from, not
     on how many threads there are. Raises `DataError` and `AttackError` where one cannot be made; then nothing is left.
     """
-    draws, names = seed.spawn(2)
-    stems = hexadecimal(np.random.default_rng(names).integers(0, 256, (len(edits), 16), dtype=np.uint8)).to_pylist()
-    words = draws.generate_state(4 * len(edits), np.uint64).reshape(-1, 4)
+    names = stream(seed, "names of altered images").integers(0, 256, (len(edits), 16), dtype=np.uint8)
+    stems = hexadecimal(names).to_pylist()
+    words = stream(seed, "altered images").integers(0, 2**64, (len(edits), 4), dtype=np.uint64)
     bases = edits.base.to_pylist()
     lost: Counter[str] = Counter()
     made: list[tuple[str, str]] = [("", "")] * len(edits)
@@ -165,7 +164,7 @@ def _rng(words: np.ndarray) -> np.random.Generator:
 
 @contextmanager
 def _workers() -> Iterator[ThreadPoolExecutor]:
-    """A pool of as many threads as there are cores; after an error what has not begun is not done."""
+    """A pool of threads; after an error what has not begun is not done."""
     pool = ThreadPoolExecutor(thread_count())
     try:
         yield pool

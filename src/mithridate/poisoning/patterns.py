@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mithridate.data.images import decode, read_bytes
 from mithridate.errors import AttackError, DataError
+from mithridate.randomness import stream
 
 _REFERENCE = 224  # the side that published strengths of a warp are of
 
@@ -23,7 +24,7 @@ def checkerboard(cells: int, side: int) -> UInt8[np.ndarray, "side side 3"]:
 @lru_cache(maxsize=64)
 def noise(seed: int, cells: int, side: int) -> UInt8[np.ndarray, "side side 3"]:
     """Uniform colours, `cells` across, that `seed` alone decides."""
-    return resized(np.random.default_rng(seed).integers(0, 256, (cells, cells, 3), dtype=np.uint8), side)
+    return resized(stream(seed, "noise of a trigger").integers(0, 256, (cells, cells, 3), dtype=np.uint8), side)
 
 
 @lru_cache(maxsize=64)
@@ -89,7 +90,7 @@ def bend(k: int, strength: float, seed: int, side: int) -> Float[np.ndarray, "si
     `strength` over the width in coordinates that run from -1 to 1; so half of `strength`, in pixels of an image of
     224, which others are scaled to.
     """
-    field = np.random.default_rng(seed).uniform(-1, 1, (k, k, 2)).astype(np.float32)
+    field = stream(seed, "field of a warp").uniform(-1, 1, (k, k, 2)).astype(np.float32)
     field /= np.abs(field).mean()
     planes = [
         np.asarray(

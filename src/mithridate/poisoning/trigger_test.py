@@ -61,7 +61,7 @@ def write_trigger_test(
     with scratch_folder(Path(out)) as folder:
         edits = Edits(pairs.images, (stamp,), np.zeros(len(pairs.images), np.int64))
         texts = [""] * len(edits)
-        made = craft(edits, texts, folder / "images", seed=np.random.SeedSequence(seed), progress=progress)
+        made = craft(edits, texts, folder / "images", seed=seed, progress=progress)
         stamped = pairs.with_columns(image=made.places.take(pa.array(pairs.image_index)))
         return write_clip_benchmark(
             stamped,

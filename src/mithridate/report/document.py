@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mithridate.errors import DataError
-from mithridate.statistics.estimate import Estimate
+from mithridate.statistics.estimate import Estimate, Number
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 FORMAT = "mithridate-report/1"
 
@@ -19,23 +21,29 @@ FORMAT = "mithridate-report/1"
 MAX_DEPTH = 32
 
 
+class _Strict:
+    """Read back by pydantic: no other fields, no conversions."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+
 @dataclass(frozen=True)
-class Published:
+class Published(_Strict):
     """A published number beside ours: `difference` is ours minus theirs, `inside` whether it lies in our interval.
 
     None is missing: not published, or (the last two) nothing of ours to hold it against.
     """
 
-    published: float | None
-    difference: float | None = None
+    published: Number | None
+    difference: Number | None = None
     inside: bool | None = None
 
 
-Cell = Estimate | Published | float | int | str | None
+Cell = Estimate | Published | bool | float | int | str | None
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(_Strict):
     """One table: `columns` (c,) names, `rows` (r, c) cells; None is missing. `note` says what is counted."""
 
     name: str
@@ -51,7 +59,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Curve:
+class Curve(_Strict):
     """A line of a figure: y against x, both (p,).
 
     `series` says which colour, by default the curve's number in its figure; -1 is grey, behind the others. `marker`
@@ -60,14 +68,14 @@ class Curve:
     """
 
     label: str
-    x: tuple[float, ...]
-    y: tuple[float, ...]
+    x: tuple[Number, ...]
+    y: tuple[Number, ...]
     series: int | None = None
     marker: Literal["dot", "cross"] = "dot"
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
-    x_low: tuple[float, ...] = ()
-    x_high: tuple[float, ...] = ()
+    low: tuple[Number, ...] = ()
+    high: tuple[Number, ...] = ()
+    x_low: tuple[Number, ...] = ()
+    x_high: tuple[Number, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
@@ -78,15 +86,15 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Mark:
+class Mark(_Strict):
     """A vertical line in a figure: a threshold."""
 
     label: str
-    x: float
+    x: Number
 
 
 @dataclass(frozen=True)
-class Figure:
+class Figure(_Strict):
     """What a figure shows, not how it looks.
 
     `kind`: `line`; `density` (x are the left ends of bins); `step` (a cumulative share on a logarithmic axis:
@@ -113,17 +121,17 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Hit:
+class Hit(_Strict):
     """One retrieved image: thumbnail (base64 of a JPEG), labels, cosine similarity, is it a target."""
 
     thumbnail: str
     labels: tuple[str, ...]
-    similarity: float
+    similarity: Number
     is_target: bool
 
 
 @dataclass(frozen=True)
-class Retrieval:
+class Retrieval(_Strict):
     """What one text query retrieves, by model name: for each the first few images, best first."""
 
     query: str
@@ -131,7 +139,7 @@ class Retrieval:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class Ranking(_Strict):
     """0-based rank of the best target for every query, by model: what a paired comparison needs.
 
     `uid` (q,) of the queries (an image is named by its first pair), `ranks` (q,) for each model. `image` (q,): a number
@@ -154,7 +162,16 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class Warning:
+class Headline(_Strict):
+    """One measure that a report opens with, by model or method; measures of one `group` are shown together."""
+
+    group: str
+    measure: str
+    values: Mapping[str, Cell]
+
+
+@dataclass(frozen=True)
+class Warning(_Strict):
     """A premise that does not hold: `code` is the heading in docs/warnings.md."""
 
     code: str
@@ -162,7 +179,7 @@ class Warning:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(_Strict):
     """A sentence that was put to the test: what it `says`, who said so, and in words what came out."""
 
     says: str
@@ -172,7 +189,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Section:
+class Section(_Strict):
     """One part of a report that has several: what it asks, what it found, what it shows.
 
     `cells` are the runs that its numbers come from, `commands` make them again: what each makes, and the command line.
@@ -191,7 +208,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(_Strict):
     """Named tables of numbers with provenance; `report.json` is this, other forms are rendered from it."""
 
     title: str
@@ -203,6 +220,7 @@ class Report:
     warnings: tuple[Warning, ...] = ()
     about: str = ""
     sections: tuple[Section, ...] = ()
+    headlines: tuple[Headline, ...] = ()
     headline: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -216,6 +234,16 @@ class Report:
     def to_json(self) -> str:
         text = json.dumps({"format": FORMAT, **_finite(asdict(self))}, indent=1, ensure_ascii=False)
         return text.encode(errors="replace").decode()  # a path that is not UTF-8 comes as half a surrogate pair
+
+
+@dataclass(frozen=True)
+class _File(Report):
+    """What `report.json` holds: the fields of a report, and the format."""
+
+    format: Literal["mithridate-report/1"] = FORMAT
+
+    def report(self) -> Report:
+        return Report(**{each.name: getattr(self, each.name) for each in fields(Report)})
 
 
 def _finite(value: Any, depth: int = 0) -> Any:
@@ -233,52 +261,29 @@ def _finite(value: Any, depth: int = 0) -> Any:
 
 def read_report(path: Path) -> Report:
     """The report in `path` (a `report.json`, or the folder that holds one). Raises `DataError`."""
+    from pydantic import TypeAdapter, ValidationError
+
     path = Path(path)
     path = path / "report.json" if path.is_dir() else path
     try:
         raw = _finite(json.loads(path.read_text(encoding="utf-8")))
-        json.dumps(raw, ensure_ascii=False).encode()  # half a surrogate pair can be read but not written
+        # half a surrogate pair can be read but not written
+        plain = json.dumps(raw, ensure_ascii=False).encode()
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not a report: {error}") from error
-    if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
-        raise DataError(f"{path} is not a report of format {FORMAT}; make it again with mithridate evaluate")
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        raise DataError(f"{path} is not a report of format {FORMAT}; run the command that wrote it again")
     try:
-        return _parse(Report, raw, "report")
-    except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"{path} lacks or has a wrong field: {error}; make it again with mithridate evaluate"
-        ) from error
+        return TypeAdapter(_File).validate_json(plain).report()
+    except ValidationError as error:
+        raise DataError(f"{path} is damaged: {_first(error)}; run the command that wrote it again") from error
 
 
-def _parse(kind: Any, value: Any, where: str) -> Any:
-    """`value` of a JSON file as the type `kind`. Raises `TypeError` that names the place."""
-    options = get_args(kind)
-    if kind is Any or (get_origin(kind) is Literal and value in options):
-        return value
-    if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
-        hints = get_type_hints(kind)
-        if unknown := value.keys() - hints.keys():
-            raise TypeError(f"{where} has no field {min(unknown)!r}")
-        return kind(**{name: _parse(hints[name], item, f"{where}.{name}") for name, item in value.items()})
-    if get_origin(kind) is tuple and isinstance(value, list):
-        return tuple(_parse(options[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if get_origin(kind) is dict and isinstance(value, dict):
-        return {key: _parse(options[1], item, f"{where}[{key!r}]") for key, item in value.items()}
-    if get_origin(kind) is UnionType:
-        if value is None and NoneType in options:
-            return None
-        kinds = [option for option in options if is_dataclass(option)]
-        if kinds and isinstance(value, dict):
-            # the one whose fields these are; where none's are, the first says what is wrong
-            known = [option for option in kinds if value.keys() <= get_type_hints(option).keys()]
-            return _parse((known or kinds)[0], value, where)
-        for option in options:
-            with suppress(TypeError, OverflowError):
-                return _parse(option, value, where)
-    if kind is float and value is None:
-        return math.nan  # what `to_json` wrote as null
-    if kind is float and isinstance(value, int | float) and math.isfinite(value):
-        return value
-    if isinstance(kind, type) and get_origin(kind) is None and isinstance(value, kind):
-        return value
-    raise TypeError(f"{where} should be {getattr(kind, '__name__', kind)}, got {type(value).__name__}")
+def _first(error: ValidationError) -> str:
+    """The first fault and where it is; a wrong field says more than one that is missing."""
+    faults = error.errors(include_url=False, include_input=False)
+    first = next((fault for fault in faults if fault["type"] != "missing"), faults[0])
+    where = "".join(
+        f".{part}" if isinstance(part, str) and part.isidentifier() else f"[{part!r}]" for part in first["loc"]
+    )
+    return f"{where.removeprefix('.')}: {first['msg'].removeprefix('Value error, ')}"

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from mithridate.report.document import Cell
+from mithridate.report.document import Cell, Report
 from mithridate.report.numbers import show
 from mithridate.statistics.estimate import Estimate
 
 Measure = tuple[str, list[tuple[str, Cell]]]
+
+
+def grouped(report: Report) -> list[tuple[str, list[Measure]]]:
+    """[(group, [(measure, [(model, number)])])] of what a report opens with."""
+    found: dict[str, list[Measure]] = {}
+    for h in report.headlines:
+        found.setdefault(h.group, []).append((h.measure, list(h.values.items())))
+    return [*found.items(), *groups(report.headline)]
 
 
 def groups(headline: dict[str, Any]) -> list[tuple[str, list[Measure]]]:

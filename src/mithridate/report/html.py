@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from mithridate.report.document import Cell, Figure, Hit, Report, Section, Table
 from mithridate.report.figures import figure_svg
-from mithridate.report.headline import groups
+from mithridate.report.headline import grouped
 from mithridate.report.numbers import MISSING, Shown, has_intervals, is_number, share, show
 from mithridate.report.text import indented_json, one_line
 
@@ -31,9 +31,7 @@ def to_html(report: Report) -> str:
     return template.render(
         report=report,
         style=Markup(resources.files("mithridate.report").joinpath("templates/page.css").read_text("utf-8")),
-        groups=[
-            (group, [_tile(measure, rows) for measure, rows in measures]) for group, measures in groups(report.headline)
-        ],
+        groups=[(group, [_tile(measure, rows) for measure, rows in measures]) for group, measures in grouped(report)],
         tables=[_table(table) for table in report.tables],
         has_intervals=has_intervals(report),
         figures=[_figure(figure, next(numbers)) for figure in report.figures],

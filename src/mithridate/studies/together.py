@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import torch
 import torch.distributed as dist
-from accelerate import Accelerator
 
 from mithridate.studies.graph import Graph
 from mithridate.studies.inputs import begin_folder, read_fingerprints
@@ -24,6 +22,7 @@ from mithridate.studies.stages import TrainedModel
 from mithridate.studies.store import Store, write_json
 from mithridate.studies.worker import Worker
 from mithridate.training.loop import train
+from mithridate.training.processes import Processes
 
 _LOOK = 0.1  # seconds between two looks at what to train next
 
@@ -42,11 +41,11 @@ def run_together(
 
     An error in a training ends the run: the processes would wait for each other.
     """
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    processes = Processes.join()
     name = [uuid4().hex]
-    dist.broadcast_object_list(name, src=0, device=accelerator.device)
+    dist.broadcast_object_list(name, src=0, device=processes.device)
     board = Path(out) / f".together-{name[0]}.json"
-    if accelerator.process_index > 0:
+    if not processes.first:
         return _join_in(study, Path(out), board)
     told = 0
 

@@ -15,7 +15,8 @@ from mithridate.data.write import write_table
 from mithridate.encoder.embed import embed
 from mithridate.encoder.surrogate import SurrogateEncoder
 from mithridate.errors import OutputError
-from mithridate.evaluation.detection import detection, losses, poisoned_rows
+from mithridate.evaluation.filter_outcome import poisoned_rows
+from mithridate.metrics.detection import detection, losses
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.manifest import write_manifest
 from mithridate.statistics.intervals import rate

@@ -2,22 +2,19 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from mithridate.data.jpeg import decoding
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import Progress, _silent
 from mithridate.encoder.encoder import Encoder
-from mithridate.encoder.neighbours import multiplies_bf16
 from mithridate.encoder.towers import tower_parameters
 from mithridate.errors import DataError, MithridateError
 from mithridate.randomness import stream_seed
@@ -36,6 +33,7 @@ from mithridate.training.objective import (
     View,
     plan_of,
 )
+from mithridate.training.processes import Processes, WholeBatchNorm
 from mithridate.training.run import Run
 from mithridate.training.towers import TwoTower, cosine_lr, parameter_groups
 from mithridate.training.training_set import training_set
@@ -68,14 +66,14 @@ def train(
     config, objective = config or TrainConfig(), objective or Clip()
     if not len(pairs):
         raise DataError("there are no pairs to train on")
-    low_precision = _low_precision(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    processes = Processes.join()
+    device = processes.device
+    low_precision = _low_precision(config, device)
     width = int(encoder.config["model_cfg"]["embed_dim"])
-    loss = objective.build(Start(len(pairs), width, config.epochs, config.seed, low_precision))
+    loss = objective.build(Start(len(pairs), width, config.epochs, config.seed))
     views = {view for epoch in range(config.epochs) for view in plan_of(loss, epoch).views}
-    # its own mixed precision is fixed once a process; two runs in one process may differ, so autocast is ours
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    with accelerator.main_process_first():
-        replace = overwrite and accelerator.is_main_process  # the others find the folder made
+    with processes.first_before_others():
+        replace = overwrite and processes.first  # the others find the folder made
         synonyms = None if all(view.text == "plain" for view in views) else find_synonyms()
         run = Run.open(
             out,
@@ -88,15 +86,15 @@ def train(
         )
     start_towers = None
     if any(view.model == "start" for view in views):
-        start_towers = TwoTower(encoder.copy(), config).to(accelerator.device).eval().requires_grad_(False)
+        start_towers = TwoTower(encoder.copy(), config).to(device).eval().requires_grad_(False)
     encoder = encoder.copy()
-    if config.batch_size % accelerator.num_processes:
+    if config.batch_size % processes.world:
         raise MithridateError(
-            f"batch_size must be a multiple of the {accelerator.num_processes} processes, got {config.batch_size}"
+            f"batch_size must be a multiple of the {processes.world} processes, got {config.batch_size}"
         )
-    towers = TwoTower(encoder, config).to(accelerator.device)
-    loss.to(accelerator.device)
-    data = training_set(encoder, towers, pairs, config, views, synonyms, accelerator, cache, cache_limit, progress)
+    towers = TwoTower(encoder, config).to(device)
+    loss.to(device)
+    data = training_set(encoder, towers, pairs, config, views, synonyms, processes, cache, cache_limit, progress)
     groups = parameter_groups(nn.ModuleList([towers, loss]), config.weight_decay)
     if not groups:
         raise MithridateError("nothing is left to train: everything is frozen; leave out a part of --freeze")
@@ -104,10 +102,10 @@ def train(
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(config.seed, "dropout"))
         start = run.restore(encoder.model, loss, optimizer)
-        loop = _Loop(towers, start_towers, data, loss, config, optimizer, accelerator, run, low_precision, on_step)
+        loop = _Loop(towers, start_towers, data, loss, config, optimizer, processes, run, low_precision, on_step)
         loop.go(encoder, start)
     encoder.model.eval()
-    if accelerator.is_main_process:
+    if processes.first:
         run.finish(encoder)
     return encoder
 
@@ -120,20 +118,18 @@ class _Loop:
     loss: nn.Module
     config: TrainConfig
     optimizer: torch.optim.Optimizer
-    accelerator: Accelerator
+    processes: Processes
     run: Run
     low_precision: bool
     on_step: Callable[[int, int, int], None]
-    noughts: dict[nn.Parameter, Tensor] = field(default_factory=dict)  # gradients of what is spared
+    zero_gradients: dict[nn.Parameter, Tensor] = field(default_factory=dict)  # gradients of what is spared
 
     def go(self, encoder: Encoder, start: int) -> None:
         """All steps from `start` on, epoch by epoch."""
-        config, accelerator = self.config, self.accelerator
-        rank, world = accelerator.process_index, accelerator.num_processes
-        device = accelerator.device
+        config, processes = self.config, self.processes
         per_epoch = len(self.data) // config.batch_size
         total = per_epoch * config.epochs
-        step_module = accelerator.prepare(self.towers)
+        step_module = processes.share(self.towers)
         step_module.train()
         self.loss.train()
         waiting: list[tuple[int, float, Tensor]] = []
@@ -142,7 +138,9 @@ class _Loop:
             begin = epoch * per_epoch
             if start <= begin and isinstance(self.loss, Prepares):
                 self.loss.prepare(
-                    epoch_start(epoch, self.towers, self.data, device=device, low_precision=self.low_precision)
+                    epoch_start(
+                        epoch, self.towers, self.data, device=processes.device, low_precision=self.low_precision
+                    )
                 )
             plan = plan_of(self.loss, epoch)
             stream = batches(
@@ -151,8 +149,8 @@ class _Loop:
                 seed=config.seed,
                 start=max(start, begin),
                 stop=begin + per_epoch,
-                part=rank,
-                parts=world,
+                part=processes.rank,
+                parts=processes.world,
                 views=plan.views,
                 groups=None if plan.groups is None else plan.groups[self.data.rows],
             )
@@ -174,7 +172,7 @@ class _Loop:
                         clock = self._log(waiting, per_epoch, clock)
                         waiting = []
                     self.on_step(done, total, config.batch_size)
-                    if accelerator.is_main_process:
+                    if processes.first:
                         if done % per_epoch == 0 and config.save_epochs:
                             self.run.save_epoch(encoder, done // per_epoch)
                         if save and not last:
@@ -191,46 +189,43 @@ class _Loop:
         rows: Tensor,
     ) -> Tensor:
         """One step of the optimizer; gives back the loss."""
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        device = self.accelerator.device
-        rows = rows.to(device)
-        if world > 1:
-            rows = cast(Tensor, self.accelerator.gather(rows))
-        pixels = self._images(images.to(device), plan.views, step, rank)
+        processes, device = self.processes, self.processes.device
+        several = processes.world > 1
+        rows = processes.gather(rows.to(device))
+        pixels = self._images(images.to(device), plan.views, step)
         # all parameters take part where gradients are reduced over processes; else a backward pass is spared
-        spared = plan.no_gradient if world == 1 else ()
+        spared = () if several else plan.no_gradient
         inputs = [(image, text.to(device)) for image, text in zip(pixels, texts)]
         current = [i for i, view in enumerate(plan.views) if view.model == "current"]
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.low_precision):
-            found, scale = step_module([inputs[i] for i in current], spared)
-            encoded = dict(zip(current, found))
+            with WholeBatchNorm() if several else nullcontext():
+                embeddings, scale = step_module([inputs[i] for i in current], spared)
+            encoded = dict(zip(current, embeddings))
             if self.start_towers is not None:
                 with torch.no_grad():
                     for i in encoded.keys() ^ set(range(len(inputs))):
                         encoded[i] = self.start_towers([inputs[i]])[0][0]
-        if world > 1:
-            encoded = {
-                i: (_gather(image, rank, world), _gather(text, rank, world)) for i, (image, text) in encoded.items()
-            }
+        encoded = {i: (processes.gather(image), processes.gather(text)) for i, (image, text) in encoded.items()}
         first, *others = (Encoded(*encoded[i]) for i in range(len(inputs)))
         loss = self.loss(EncodedBatch(first.image, first.text, scale, rows, epoch, step, tuple(others)))
-        if plan.no_gradient and world > 1:
+        if plan.no_gradient and several:
             loss = loss + 0 * sum(x.sum() for pair in encoded.values() for x in pair)
         self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
+        loss.backward()
         for tower in spared:
             for parameter in tower_parameters(self.towers.model, tower).values():
                 if parameter.requires_grad and parameter.grad is None:
                     # not none: weight decay and momentum go on as with the whole backward pass
-                    if parameter not in self.noughts:
-                        self.noughts[parameter] = torch.zeros_like(parameter)
-                    parameter.grad = self.noughts[parameter]
+                    if parameter not in self.zero_gradients:
+                        self.zero_gradients[parameter] = torch.zeros_like(parameter)
+                    parameter.grad = self.zero_gradients[parameter]
         self.optimizer.step()
         return loss.detach()
 
-    def _images(self, images: Tensor, views: Sequence[View], step: int, rank: int) -> list[Tensor]:
+    def _images(self, images: Tensor, views: Sequence[View], step: int) -> list[Tensor]:
         """The images as each view wants them, drawn for the whole batch, so that it does not matter who shares it."""
-        config, own = self.config, slice(rank * len(images), (rank + 1) * len(images))
+        config, low = self.config, self.processes.rank * len(images)
+        own = slice(low, low + len(images))
         if config.augment == "crop" and images.dtype == torch.uint8:
             drawn = torch.Generator().manual_seed(stream_seed(config.seed, "crop", step))
             images = crop(images, crop_windows(config.batch_size, generator=drawn)[own])
@@ -253,24 +248,9 @@ class _Loop:
             )
         seconds, now = time.perf_counter() - clock, time.perf_counter()
         speed = len(waiting) * self.config.batch_size / max(seconds, 1e-9)
-        if self.accelerator.is_main_process:
+        if self.processes.first:
             self.run.log([(s, r, x) for (s, r, _), x in zip(waiting, losses)], per_epoch=per_epoch, speed=speed)
         return now
-
-
-def _gather(local: Tensor, rank: int, world: int) -> Tensor:
-    """The embeddings of all processes, with a gradient through this one's.
-
-    Every process computes the whole loss; DDP then takes the mean over processes of gradients that each hold one
-    share of the sum, so that share is scaled up here. (Scaling the loss would scale the temperature's gradient too.)
-    """
-    parts = [torch.empty_like(local) for _ in range(world)]
-    dist.all_gather(parts, local.detach().contiguous())
-    own = local.view_as(local)
-    if own.requires_grad:
-        own.register_hook(lambda gradient: gradient * world)
-    parts[rank] = own
-    return torch.cat(parts)
 
 
 def _low_precision(config: TrainConfig, device: torch.device) -> bool:
@@ -280,4 +260,5 @@ def _low_precision(config: TrainConfig, device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     # where the processor multiplies bf16: 2.8x for ViT-B/32, 1.3x for the tiny model; without, it is emulated and slow
-    return multiplies_bf16()
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in names)

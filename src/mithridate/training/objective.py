@@ -79,7 +79,6 @@ class Start:
     width: int  # of embeddings
     epochs: int
     seed: int = 0
-    low_precision: bool = False  # whether the towers run in bf16
 
 
 @dataclass(frozen=True)

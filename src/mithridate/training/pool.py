@@ -1,13 +1,14 @@
-"""A pool of embeddings that is kept across steps: first in, first out."""
+"""A pool of embeddings that is kept across steps: first in, first out, and asked for the nearest."""
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mithridate.errors import MithridateError
 from mithridate.randomness import stream
 
+_CHUNK = 2048  # rows of the pool, which at CLIP's widths stay in a core's cache
 _LARGEST, _SHARE = 21_845, 0.02  # RoCLIP's default for a million pairs, and what share of them that is
 
 
@@ -32,6 +33,18 @@ def pool_rows(rows: np.ndarray, size: int, *, seed: int, epoch: int) -> np.ndarr
             f"a pool of {size} needs as many pairs, and {len(rows)} are usable; choose a smaller --pool-size"
         )
     return stream(seed, "pool", epoch).choice(rows, size, replace=False)
+
+
+@torch.no_grad()
+def nearest(query: Float[Tensor, "b d"], pool: Float[Tensor, "p d"]) -> Int[Tensor, " b"]:
+    """The row of `pool` with the largest product with each query, the first of equal ones; a chunk at a time."""
+    best = query.new_full((len(query),), -torch.inf)
+    at = torch.zeros(len(query), dtype=torch.int64, device=query.device)
+    for low in range(0, len(pool), _CHUNK):
+        score, row = (query @ pool[low : low + _CHUNK].T).max(dim=1)
+        better = score > best
+        best, at = torch.where(better, score, best), torch.where(better, row + low, at)
+    return at
 
 
 @torch.no_grad()

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from mithridate.errors import MithridateError
 from mithridate.randomness import stream_seed
 from mithridate.training.clip import clip_loss
-from mithridate.training.matching import nearest
 from mithridate.training.objective import EncodedBatch, EpochPlan, EpochStart, Start, View
-from mithridate.training.pool import enqueue, pool_rows, pool_size
+from mithridate.training.pool import enqueue, nearest, pool_rows, pool_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ class RoClipLoss(nn.Module):
             return clip_loss(batch.image, batch.text, batch.scale)
         # by cosine: what is not of unit length is in the published code not so in the loss either
         pool = F.normalize(self.pool, dim=1) if self.options.faithful else self.pool
-        matched = self.pool[nearest(batch.image, pool, low_precision=self._start.low_precision)]
+        matched = self.pool[nearest(batch.image, pool)]
         loss = clip_loss(batch.image, matched, batch.scale)
         place = int(self.place)
         text = batch.text.detach()

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from mithridate.errors import MithridateError
 from mithridate.randomness import stream
 from mithridate.training.clip import clip_loss
-from mithridate.training.matching import nearest
 from mithridate.training.objective import Encoded, EncodedBatch, EpochPlan, EpochStart, Start, View
-from mithridate.training.pool import enqueue, pool_rows, pool_size
+from mithridate.training.pool import enqueue, nearest, pool_rows, pool_size
 from mithridate.training.split import upper_posterior
 
 _LOG = logging.getLogger(__name__)
@@ -157,7 +156,7 @@ class SafeClipLoss(nn.Module):
         for i, (pool, one, other) in enumerate(
             ((self.image_pool, first.image, second.image), (self.text_pool, first.text, second.text))
         ):
-            at = nearest(one.detach(), pool, low_precision=self._start.low_precision)
+            at = nearest(one.detach(), pool)
             parts.append(neighbour_loss(pool[at], other, scale))
             self.places[i] = enqueue(pool, int(self.places[i]), one.detach())
         return (parts[0] + parts[1]) / 2

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from accelerate import Accelerator
 from torch import Tensor
 
 from mithridate.data.cache import cache_folder
@@ -20,6 +19,7 @@ from mithridate.training.batches import AugmentTexts, TrainingSet
 from mithridate.training.config import TrainConfig
 from mithridate.training.features import frozen_features
 from mithridate.training.objective import View
+from mithridate.training.processes import Processes
 from mithridate.training.towers import TwoTower
 
 _LOG = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def training_set(
     config: TrainConfig,
     views: Collection[View],
     synonyms: Synonyms | None,
-    accelerator: Accelerator,
+    processes: Processes,
     cache: Path | str | None,
     cache_limit: int | None,
     progress: Progress,
@@ -42,7 +42,7 @@ def training_set(
     Raises `DataError` where pairs or images do not suffice.
     """
     # one process fills the cache, the others find it filled
-    with accelerator.main_process_first():
+    with processes.first_before_others():
         source = image_source(encoder, pairs.images, cache=cache, limit=cache_limit, progress=progress)
         tokens, text_index = tokenise(encoder, pairs.text, cache=cache)
     if source.bad:
@@ -58,7 +58,7 @@ def training_set(
     folder = cache_folder() if cache == "default" else None if cache is None else Path(cache)
 
     def run_frozen(tower, keys, count, gather, recipe) -> np.ndarray | None:
-        with accelerator.main_process_first():
+        with processes.first_before_others():
             return frozen_features(
                 towers,
                 tower,
@@ -67,7 +67,7 @@ def training_set(
                 gather,
                 recipe=recipe,
                 folder=folder,
-                device=accelerator.device,
+                device=processes.device,
                 progress=progress,
             )
 

@@ -47,9 +47,6 @@ def _embed(
 ) -> Float[Tensor, "k d"]:
     """Embeddings of the inputs `at` (k,), each process its share of them."""
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    if world > 1:  # statistics of batch norm differ since the last step
-        for buffer in towers.buffers():
-            dist.broadcast(buffer, 0)
     share = -(-len(at) // world)
     mine = np.resize(at, share * world)[rank * share : (rank + 1) * share]
     training = towers.training

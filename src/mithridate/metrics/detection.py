@@ -11,12 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int
 
-from mithridate.audit.scores import Scores
 from mithridate.errors import EvaluationError
-from mithridate.poisoning.manifest import Manifest
 from mithridate.statistics.estimate import Estimate
 from mithridate.statistics.intervals import score_interval, student_quantile
 
@@ -53,18 +50,6 @@ class Losses:
     clean_lost: Estimate
     precision: Estimate | None
     poison_left: int
-
-
-def poisoned_rows(scores: Scores, manifest: Manifest) -> Bool[np.ndarray, " n"]:
-    """Which of the scored pairs are poisoned. Raises `EvaluationError` where the manifest is of another data set."""
-    truth = manifest.poisoned["uid"]
-    missing = int(pc.sum(pc.invert(pc.is_in(truth, value_set=scores.uid.cast(truth.type)))).as_py() or 0)  # type: ignore[attr-defined]
-    if missing or not len(truth):
-        raise EvaluationError(
-            f"the manifest is of another data set: the scored pairs lack {missing} of its {len(truth)} poisoned pairs; "
-            "embed and filter what the attack wrote"
-        )
-    return pc.is_in(scores.uid, value_set=truth.cast(scores.uid.type)).to_numpy()  # type: ignore[attr-defined]
 
 
 def detection(

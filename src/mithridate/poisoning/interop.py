@@ -22,7 +22,7 @@ from mithridate.errors import DataError
 from mithridate.folders import write_atomically
 from mithridate.poisoning.goals import AttackGoal, TriggerToClass
 from mithridate.poisoning.manifest import POISONED, Manifest, read_manifest, write_manifest
-from mithridate.poisoning.pixel_patch import MOST, PixelPatch
+from mithridate.poisoning.patches import MOST, PixelPatch
 from mithridate.poisoning.triggers import describe
 from mithridate.version import __version__
 

@@ -25,7 +25,7 @@ from mithridate.data.write import write_table, write_webdataset
 from mithridate.errors import AttackError, DataError
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.backdoor import Backdoor
-from mithridate.poisoning.foreign import FORMS, read_truth
+from mithridate.poisoning.interop import FORMS, read_truth
 from mithridate.poisoning.manifest import read_manifest
 from mithridate.poisoning.relabel import SingleLabel
 from mithridate.poisoning.trigger_test import write_trigger_test

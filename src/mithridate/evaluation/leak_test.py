@@ -17,10 +17,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image, JpegImagePlugin
 
+from mithridate.data.containers import JPEG, PNG, RIFF, jpeg_segments, png_chunks, riff_chunks
 from mithridate.data.images import FORMATS, read_bytes, split_place
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError, EvaluationError
-from mithridate.evaluation.detection import estimate, roc_area
+from mithridate.metrics.detection import estimate, roc_area
 from mithridate.statistics.estimate import Estimate
 from mithridate.threads import thread_count
 
@@ -209,33 +210,23 @@ def _is_metadata(name: str) -> bool:
 
 def _parts(raw: bytes) -> list[tuple[str, bytes]]:
     """(name, content) of the parts before the pixels, and of PNG all: JPEG segments, PNG chunks, RIFF chunks."""
+    if raw.startswith(JPEG):
+        found = [(marker, raw[start + 4 : end]) for marker, start, end in jpeg_segments(raw)]
+        return [(f"ff {marker:02x}", body) for marker, body in found if marker != 0xDA]
     parts: list[tuple[str, bytes]] = []
-    if raw[:2] == b"\xff\xd8":
-        at = 2
-        while at + 4 <= len(raw) and raw[at] == 0xFF and raw[at + 1] != 0xDA:
-            size = int.from_bytes(raw[at + 2 : at + 4], "big")
-            parts.append((f"ff {raw[at + 1]:02x}", raw[at + 4 : at + 2 + size]))
-            at += 2 + size
-    elif raw[:4] == b"\x89PNG":
-        at = 8
-        while at + 12 <= len(raw):
-            size = int.from_bytes(raw[at : at + 4], "big")
-            name = raw[at + 4 : at + 8].decode("latin-1")
-            body = raw[at + 8 : at + 8 + size]
-            at += 12 + size
+    if raw.startswith(PNG):
+        chunks = [(kind.decode("latin-1"), body) for kind, body in png_chunks(raw)]
+        for number, (name, body) in enumerate(chunks):
             if name != "IDAT":
                 parts.append((name, body))
-            elif not parts or parts[-1][0] != "IDAT":
+            elif number == 0 or chunks[number - 1][0] != "IDAT":
                 # how long all of it is depends on the pixels; how hard it was compressed and how it is cut does not
-                cut = str(size) if raw[at + 4 : at + 8] == b"IDAT" else ""
+                cut = str(len(body)) if chunks[number + 1 : number + 2] and chunks[number + 1][0] == "IDAT" else ""
                 parts.append((name, f"{body[:2].hex()} {cut}".encode()))
-    elif raw[:4] == b"RIFF":
-        at = 12
-        while at + 8 <= len(raw):
-            size = int.from_bytes(raw[at + 4 : at + 8], "little")
-            name = raw[at : at + 4].decode("latin-1").strip()
-            parts.append((name, b"" if name.startswith(("VP8", "ALPH", "ANMF")) else raw[at + 8 : at + 8 + size]))
-            at += 8 + size + size % 2
+    elif raw.startswith(RIFF):
+        for kind, body in riff_chunks(raw):
+            name = kind.decode("latin-1").strip()
+            parts.append((name, b"" if name.startswith(("VP8", "ALPH", "ANMF")) else body))
     return parts
 
 

@@ -1,26 +1,28 @@
-"""Images that are in training and in test data: equal bytes, or nearly the same picture."""
+"""Images that are in training and in test data: at one location, of equal bytes, or nearly the same picture."""
 
 import hashlib
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int, UInt64
 from PIL import Image
 
-from mithridate.data.images import decode, read_bytes
+from mithridate.data.images import decode, read_bytes, split_place
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError
-from mithridate.report.document import Warning
+from mithridate.evaluation.measurement import Warning
 from mithridate.threads import thread_count
 
 # Of 64 bits. A picture saved again or scaled differs in 0 to 2; unrelated photographs in 32 on average.
 NEAR = 2
 # Grey levels, standard deviation over the 9x8 pixels: the hash of a plain picture is noise.
 PLAIN = 4.0
-_BLOCK = 2**22  # comparisons at once: 32 MiB
 
 
 @dataclass(frozen=True)
@@ -46,19 +48,14 @@ def difference_hash(image: Image.Image) -> int | None:
 def nearest(
     query: UInt64[np.ndarray, " q"], known: UInt64[np.ndarray, " n"]
 ) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, " q"]]:
-    """(position, Hamming distance) of the nearest of `known` to each query, the first of equals; blockwise."""
-    position, distance = np.zeros(len(query), np.int64), np.full(len(query), 65, np.int64)
-    width = 2**16
-    for low in range(0, len(query), max(1, _BLOCK // width)):
-        rows = slice(low, low + max(1, _BLOCK // width))
-        for start in range(0, len(known), width):
-            bits = np.bitwise_count(query[rows, None] ^ known[None, start : start + width])  # (b, w) uint8
-            at = bits.argmin(axis=1)
-            found = bits[np.arange(len(at)), at].astype(np.int64)
-            better = found < distance[rows]
-            position[rows] = np.where(better, start + at, position[rows])
-            distance[rows] = np.where(better, found, distance[rows])
-    return position, distance
+    """(position, Hamming distance) of the nearest of `known` to each query, the first of equals."""
+    import faiss
+
+    faiss.omp_set_num_threads(thread_count())
+    index: Any = faiss.IndexBinaryFlat(64)
+    index.add(known.view(np.uint8).reshape(-1, 8))
+    distance, position = index.search(query.view(np.uint8).reshape(-1, 8), 1)
+    return position[:, 0], distance[:, 0].astype(np.int64)
 
 
 def find_shared(train: Pairs, test: Pairs, *, ignore: Collection[str] = ()) -> SharedImages:
@@ -94,22 +91,17 @@ def find_shared(train: Pairs, test: Pairs, *, ignore: Collection[str] = ()) -> S
 
 
 def shared_images(train: Pairs, test: Pairs, *, ignore: Collection[str] = ()) -> list[Warning]:
-    """The warning `shared-images`, with counts and examples, where there are any."""
+    """The warning `shared-images`, with counts and up to three examples, where there are any; see `find_shared`."""
     shared = find_shared(train, test, ignore=ignore)
     count, exact = len(shared.test), int(shared.exact.sum())
     if not count:
         return []
     examples = "; ".join(
-        f"{test.images[t].as_py()} is {'' if same else 'nearly '}{train.images[r].as_py()}"
+        f"{test.images[t].as_py()} {'equals' if same else 'resembles'} {train.images[r].as_py()}"
         for t, r, same in list(zip(shared.test.tolist(), shared.train.tolist(), shared.exact.tolist()))[:3]
     )
-    return [
-        Warning(
-            "shared-images",
-            f"{count} of {len(test.images)} test images are training images: {exact} to the last byte, "
-            f"{count - exact} nearly (at most {NEAR} of 64 bits of a difference hash differ); {examples}",
-        )
-    ]
+    numbers = {"count": count, "images": len(test.images), "exact": exact, "near": count - exact, "bits": NEAR}
+    return [Warning(code="shared-images", values={**numbers, "examples": examples})]
 
 
 def _seen(places: pa.Array) -> list[tuple[bytes | None, int | None]]:
@@ -124,3 +116,59 @@ def _seen(places: pa.Array) -> list[tuple[bytes | None, int | None]]:
 
     with ThreadPoolExecutor(thread_count()) as pool:  # decoding leaves Python's lock
         return list(pool.map(look, places.to_pylist(), chunksize=1))
+
+
+# --- train and test share no image ---------------------------------------------------------------------------
+
+
+def refuse_overlap(train: Pairs, test: Pairs) -> None:
+    """Raise `DataError` if an image is in both: at the same location, or elsewhere with the same bytes.
+
+    Limit: an image that was encoded anew, or resized, is another one here; see `find_shared`.
+    """
+    known = set(train.images.to_pylist())
+    both = [location for location in test.images.to_pylist() if location in known]
+    how = "file"
+    if not both:
+        both, how = _same_bytes(train, test), "bytes"
+    if both:
+        raise DataError(
+            f"{len(both)} of the {len(test.images)} test images are among the training images of the probe (same "
+            f"{how}), such as {both[0]}; a probe must not be tested on what it was trained on: remove them from one set"
+        )
+
+
+def refuse_twins(pairs: Pairs) -> None:
+    """Raise `DataError` if two images have the same bytes: folds would then share an image."""
+    sizes = [places for places in _by_size(pairs.images.to_pylist()).values() if len(places) > 1]
+    first: dict[bytes, str] = {}
+    with ThreadPoolExecutor(thread_count()) as pool:
+        for place, digest in zip(chain(*sizes), pool.map(_digest, chain(*sizes))):
+            if first.setdefault(digest, place) != place:
+                raise DataError(f"{place} has the same bytes as {first[digest]}; keep one of them to cross-validate")
+
+
+def _same_bytes(train: Pairs, test: Pairs) -> list[str]:
+    """Test images whose bytes a training image has; only what is of one size is read."""
+    sides = [_by_size(pairs.images.to_pylist()) for pairs in (train, test)]
+    common = sides[0].keys() & sides[1].keys()
+    trained, tested = ([place for size in sorted(common) for place in side[size]] for side in sides)
+    with ThreadPoolExecutor(thread_count()) as pool:
+        known = set(pool.map(_digest, trained))
+        found = list(pool.map(_digest, tested))
+    return [place for place, digest in zip(tested, found) if digest in known]
+
+
+def _by_size(places: list[str]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    for place in places:
+        path, _, size = split_place(place)
+        try:
+            found.setdefault(size if size is not None else Path(path).stat().st_size, []).append(place)
+        except OSError as error:
+            raise DataError(f"cannot read {place}: {error.strerror or error}") from error
+    return found
+
+
+def _digest(place: str) -> bytes:
+    return hashlib.blake2b(read_bytes(place), digest_size=16).digest()

@@ -12,12 +12,13 @@ from mithridate.data.write import write_table
 from mithridate.encoder.embed import embed
 from mithridate.encoder.encoder import load_encoder
 from mithridate.errors import DataError, EvaluationError
-from mithridate.evaluation import checks, leaks
+from mithridate.evaluation import checks
 from mithridate.evaluation.evaluate import evaluate, refuse_mixed_encoders
-from mithridate.evaluation.leaks import NEAR, difference_hash, find_shared, nearest, shared_images
+from mithridate.evaluation.overlap import NEAR, difference_hash, find_shared, nearest, shared_images
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.goals import CaptionsToClass
 from mithridate.poisoning.relabel import SingleImage, SingleLabel
+from mithridate.report.sections.warnings import worded
 
 GOAL = CaptionsToClass("sheep", "aeroplane")
 
@@ -55,8 +56,7 @@ def test_a_plain_picture_has_no_hash():
     assert difference_hash(Image.new("RGB", (40, 40), "grey")) is None
 
 
-def test_the_nearest_equals_the_slow_loop(monkeypatch):
-    monkeypatch.setattr(leaks, "_BLOCK", 3 * 2**16)
+def test_the_nearest_equals_the_slow_loop():
     rng = np.random.default_rng(0)
     known = rng.integers(0, 2**64, 50, dtype=np.uint64)
     query = np.concatenate([known[[7, 20]] ^ np.uint64(5), rng.integers(0, 2**64, 9, dtype=np.uint64)])
@@ -88,9 +88,16 @@ def test_equal_and_nearly_equal_images_are_found_and_others_are_not(tmp_path):
     assert shared.exact.tolist() == [True, False, False]
     (warning,) = shared_images(train, test)
     assert warning.code == "shared-images"
-    assert "3 of 6 test images are training images: 1 to the last byte, 2 nearly" in warning.message
-    assert f"{test.image[1].as_py()} is {train.image[1].as_py()}" in warning.message
-    assert f"{test.image[2].as_py()} is nearly {train.image[2].as_py()}" in warning.message
+    assert {name: warning.values[name] for name in ("count", "images", "exact", "near")} == {
+        "count": 3,
+        "images": 6,
+        "exact": 1,
+        "near": 2,
+    }
+    examples = str(warning.values["examples"])
+    assert f"{test.image[1].as_py()} equals {train.image[1].as_py()}" in examples
+    assert f"{test.image[2].as_py()} resembles {train.image[2].as_py()}" in examples
+    assert "3 of 6 test images" in worded([warning])[0].message
     ignored = find_shared(train, test, ignore=[test.image[1].as_py()])
     assert ignored.test.tolist() == [2, 3]
 
@@ -128,10 +135,8 @@ def test_evaluate_looks_for_test_images_in_the_training_data(tiny, train_pairs, 
     for train, expected in ((train_pairs, []), (leaking, ["shared-images"]), (None, [])):
         report = evaluate(tiny, test_pairs, train=train)
         assert [warning.code for warning in report.warnings] == expected
-    assert (
-        "3 of 27 test images are training images: 3 to the last byte, 0 nearly"
-        in shared_images(leaking, test_pairs)[0].message
-    )
+    values = shared_images(leaking, test_pairs)[0].values
+    assert (values["count"], values["images"], values["exact"], values["near"]) == (3, 27, 3, 0)
 
 
 def test_a_target_image_that_the_attack_took_from_the_test_data_is_not_counted(tiny, train_pairs, test_pairs):
