@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -80,7 +79,7 @@ def read_karpathy(
     """
     is_coco = all("cocoid" in image for image in document["images"])
     images = {image["cocoid"] if is_coco else n: image for n, image in enumerate(document["images"])}
-    names = {key: os.path.join(image.get("filepath", ""), image["filename"]) for key, image in images.items()}
+    names = {key: str(Path(image.get("filepath", ""), image["filename"])) for key, image in images.items()}
     root = image_root or path.parent
     folders = [root, root / "images", root / f"{document.get('dataset', '')}-images"]
     captions = {

@@ -133,12 +133,12 @@ def _count_swallowed(table: pa.Table, separator: str, path: Path, tally: Tally) 
     image = next((at for at, name in enumerate(names) if name.strip().lower() in col.IMAGE_COLUMNS), None)
     if len(names) < 2 or image is None:
         return
-    for name in names:
-        several = pc.match_substring(table[name], "\n")
+    for column in table.columns:
+        several = pc.match_substring(column, "\n")
         if not pc.any(several).as_py():
             continue
         rows = pc.indices_nonzero(several).to_pylist()
-        for row, text in zip(rows, table[name].take(pa.array(rows)).to_pylist()):
+        for row, text in zip(rows, column.take(pa.array(rows)).to_pylist()):
             first, *lines = text.split("\n")
             inner = [line for line in lines if _is_row(line.split(separator), len(names), image)]
             if inner:

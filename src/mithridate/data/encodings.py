@@ -14,10 +14,11 @@ _MARKS = (
 )
 
 
-def decode_text(raw: bytes, where: str, encoding: str | None = None) -> str:
+def decode_text(raw: bytes, where: str, encoding: str | None = None, *, option: bool = True) -> str:
     """`raw` as text, without a byte-order mark at its start.
 
     Raises `DataError` where it is not UTF-8 (or not `encoding`), with the encoding it is likely to be in.
+    `option`: whether the command has an --encoding for it.
     """
     try:
         return raw.decode(encoding or "utf-8-sig").removeprefix("\ufeff")
@@ -26,8 +27,8 @@ def decode_text(raw: bytes, where: str, encoding: str | None = None) -> str:
             raise DataError(f"{where} is not {encoding}: {error.reason} at byte {error.start}") from error
         likely = likely_encoding(raw)
         raise DataError(
-            f"{where} is not UTF-8 (byte {error.start} is {raw[error.start]:#04x}); it looks like {likely}: give "
-            f"--encoding {likely.split()[0]}, or save it as UTF-8"
+            f"{where} is not UTF-8 (byte {error.start} is {raw[error.start]:#04x}); it looks like {likely}: "
+            + (f"give --encoding {likely.split()[0]}, or save it as UTF-8" if option else "save it as UTF-8")
         ) from error
 
 

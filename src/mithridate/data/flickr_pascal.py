@@ -66,9 +66,7 @@ def pascal_sentence_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("sentence/*/*.txt")) or sorted(folder.glob("sentences/*/*.txt"))
 
 
-def read_pascal_sentences(
-    folder: Path, *, image_root: Path | None = None, encoding: str | None = None
-) -> Pairs:
+def read_pascal_sentences(folder: Path, *, image_root: Path | None = None, encoding: str | None = None) -> Pairs:
     """The pairs of PASCAL sentences as published: images in `CLASS/` or `dataset/CLASS/`, one caption a line."""
     root = (image_root or folder).resolve()
     root = root / "dataset" if (root / "dataset").is_dir() else root

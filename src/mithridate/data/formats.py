@@ -29,7 +29,13 @@ _BY_ENDING: dict[str, Format] = {
 }
 # in a folder any file of these endings is taken for a table; text files only where they are named so
 TABLE_ENDINGS = tuple(ending for ending in _BY_ENDING if ending not in (".txt", ".token", ".json"))
-TEXT_TABLES = ("captions.txt", "results.csv", "results_20130124.token", "Flickr8k.token.txt", "Flickr8k.lemma.token.txt")
+TEXT_TABLES = (
+    "captions.txt",
+    "results.csv",
+    "results_20130124.token",
+    "Flickr8k.token.txt",
+    "Flickr8k.lemma.token.txt",
+)
 
 
 def suffix_of(path: Path) -> str:

@@ -24,7 +24,7 @@ MAX_PIXELS = 64_000_000
 MAX_DECODING_MEMORY = 1_536 * 2**20
 # OpenJPEG holds every channel in 32 bits, several times over.
 _MAX_PIXELS_OF = {"JPEG2000": 16_000_000}
-# A JPEG may be coded in as many scans as it likes, each over all pixels. Encoders write ten, optimisers up to a few dozen.
+# A JPEG may have as many scans as it likes, each over all pixels. Encoders write ten, optimisers a few dozen.
 MAX_SCANS = 100
 _MAX_SCANNED = 2_000_000_000  # scans times pixels
 # longer than this many times its width (or wider), an image is cut before it is resized
@@ -97,7 +97,7 @@ def _refuse_large(place: str, size: int) -> None:
 
 
 def _read_row(table: str, row: int, column: str) -> bytes:
-    stamp = os.stat(table)
+    stamp = Path(table).stat()
     with _ONE_AT_A_TIME:  # several threads want neighbouring rows: one of them reads the group
         starts = _group_starts(table, stamp.st_mtime_ns, stamp.st_size)
         group = int(np.searchsorted(starts, row, side="right")) - 1

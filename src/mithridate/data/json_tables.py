@@ -47,10 +47,8 @@ def load_json_lines(path: Path, encoding: str | None = None) -> pa.Table:
 def _load_with_arrow(path: Path) -> pa.Table | None:
     """The table, None where Arrow's reader cannot read it, or must not."""
     with path.open("rb") as file:
-        if path.suffix.lower() == ".gz":
-            raw = read_all(path)
-        else:
-            raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        packed = path.suffix.lower() == ".gz"
+        raw = read_all(path) if packed else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         start = 3 if raw[:3] == b"\xef\xbb\xbf" else 0
         if not _OBJECT.match(raw, start) or _OTHER_LINE.search(raw, start) or _may_be_deep(raw):
             return None

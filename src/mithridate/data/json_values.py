@@ -76,7 +76,7 @@ def _json_column(cells: list[Any], spell: Callable[[Any], str | None]) -> pa.Arr
 
 
 def text_of(value: Any) -> str | None:
-    """`value` if it is a string, else None. Half characters, which JSON can spell, become U+FFFD: `doctor` counts it."""
+    """`value` if it is a string, else None. Half characters, which JSON can spell, become U+FFFD: `doctor` counts."""
     if not isinstance(value, str):
         return None
     try:

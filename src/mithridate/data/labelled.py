@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 
 from mithridate.data.class_folders import read_class_folders, read_zip, some
 from mithridate.data.columns import CAPTION_COLUMNS, find_column, refuse_duplicates
-from mithridate.data.pairs import Pairs, concat_pairs
 from mithridate.data.encodings import decode_text
 from mithridate.data.formats import format_of, table_suffix
 from mithridate.data.image_folder import metadata_files
 from mithridate.data.json_values import records_to_table
 from mithridate.data.left_out import Tally
+from mithridate.data.pairs import Pairs, concat_pairs
 from mithridate.data.read import read_pairs
 from mithridate.data.shards import IMAGE_ENDINGS, read_shards
 from mithridate.data.sources import find_sources
@@ -44,8 +44,9 @@ def read_labelled(
     Supported: folders of class folders and zips of them (both also under train/ and test/; a zip is read in place, so
     its members must be stored, not compressed), tables with a class column, CLIP_benchmark's shards, and whatever
     `read_pairs` reads that has labels. Classes that are all numbers are positions in a list of names: they are
-    looked up in the set's own classnames.txt. `allow_outside` is that of `read_pairs`. Raises `DataError` where that is missing or too short, where an image
-    has no class or several, and where the split lacks a class that the rest of the set has.
+    looked up in the set's own classnames.txt. `allow_outside` is that of `read_pairs`. Raises `DataError` where that
+    list is missing or too short, where an image has no class or several, and where the split lacks a class that the
+    rest of the set has.
     """
     sources = find_sources(path)
     if len(sources) > 1 and all(_is_tar(source) for source in sources):  # a class may be missing in one of them
@@ -91,7 +92,9 @@ def match_classes(pairs: Pairs, names: Sequence[str] | None = None) -> tuple[str
         faults.append(f"{len(extra) - 5} more are none either")
     if missing:
         faults.append(f"the list lacks {some(missing)}")
-    raise DataError(f"the classes given are not those of the set: {'; '.join(faults)}; give each class as it is spelled")
+    raise DataError(
+        f"the classes given are not those of the set: {'; '.join(faults)}; give each class as it is spelled"
+    )
 
 
 def class_index(pairs: Pairs, names: Sequence[str]) -> np.ndarray:
@@ -121,7 +124,7 @@ def read_templates(path: Path) -> list[str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = decode_text(path.read_bytes(), str(path))
+        text = decode_text(path.read_bytes(), str(path), option=False)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error}; expected a text file in UTF-8, one entry a line") from error
     return [line.strip() for line in text.rstrip().split("\n")]

@@ -1,8 +1,8 @@
 """Where an image is: a file, a span of a tar or zip, or a row of a Parquet table that holds images.
 
-    PATH                     a file
-    PATH.tar#OFFSET+SIZE     SIZE bytes at OFFSET of a tar shard (or of a zip)
-    PATH.parquet#ROW@COLUMN  the image bytes in row ROW of COLUMN
+PATH                     a file
+PATH.tar#OFFSET+SIZE     SIZE bytes at OFFSET of a tar shard (or of a zip)
+PATH.parquet#ROW@COLUMN  the image bytes in row ROW of COLUMN
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -68,7 +68,12 @@ def as_places(
     into an output.
     """
     empty = pc.fill_null(pc.equal(image, ""), True)
-    _refuse(image, empty, lambda count, row, _: f"{count} rows of {path} name no image, the first is row {row}", "remove them")
+    _refuse(
+        image,
+        empty,
+        lambda count, row, _: f"{count} rows of {path} name no image, the first is row {row}",
+        "remove them",
+    )
     _refuse(
         image,
         pc.match_substring_regex(image, r"^[A-Za-z][A-Za-z0-9+.-]+://"),
@@ -78,7 +83,9 @@ def as_places(
     _refuse(
         image,
         pc.match_substring(image, "\0"),
-        lambda count, row, name: f"{count} image names of {path} hold a NUL character, the first is row {row}: {name!r}",
+        lambda count, row, name: (
+            f"{count} image names of {path} hold a NUL character, the first is row {row}: {name!r}"
+        ),
         "correct them",
     )
     root = _prefix(folder)
@@ -126,10 +133,11 @@ def _refuse(image: pa.ChunkedArray, mask: pa.ChunkedArray, sentence, remedy: str
         raise DataError(f"{sentence(pc.sum(mask).as_py(), row + 1, None if name is None else name[:120])}; {remedy}")
 
 
-
 def _prefix(folder: Path) -> str:
     """What absolute names below a folder begin with."""
-    return os.path.join(folder.resolve(), "")
+    root = str(folder.resolve())
+    return root if root.endswith(os.sep) else root + os.sep
+
 
 _SAMPLE = 4096  # names that are looked for in each candidate
 
@@ -147,6 +155,6 @@ def fullest_folder(candidates: Iterable[Path], names: Sequence[str | Path]) -> P
     sample = [str(name) for name in names[::step] if "\0" not in str(name)]
 
     def held(folder: Path) -> int:
-        return sum(os.path.isfile(os.path.join(folder, name)) for name in sample)
+        return sum((folder / name).is_file() for name in sample)
 
     return max(there, key=held)  # of equals the first

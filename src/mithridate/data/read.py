@@ -197,8 +197,7 @@ def _read_document(path: Path, options: Mapping[str, Any]) -> Pairs:
         return _apply(name, DOCUMENTS[name], options, path, document)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, pa.ArrowException) as error:
         raise DataError(
-            f"{path} looks like {name} but has another form: {str(error)[:200]!r} ({type(error).__name__}); compare "
-            f"the original ({INPUTS})"
+            f"{path} looks like {name} but has another form: {repr(error)[:200]}; compare the original ({INPUTS})"
         ) from error
 
 
@@ -263,9 +262,7 @@ def _read_hub_files(folder: Path, **options: Any) -> Pairs:
 
 def read_flickr_pascal(flickr: Path, pascal: Path, *, seed: int = 0, **options: Any) -> Pairs:
     """`join_flickr_pascal` of what `read_pairs` reads in the two folders."""
-    return flickr_pascal.join_flickr_pascal(
-        read_pairs(flickr, **options), read_pairs(pascal, **options), seed=seed
-    )
+    return flickr_pascal.join_flickr_pascal(read_pairs(flickr, **options), read_pairs(pascal, **options), seed=seed)
 
 
 FOLDERS = {

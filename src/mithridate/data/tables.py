@@ -187,16 +187,16 @@ def load_table(path: Path, *, tally: Tally | None = None, encoding: str | None =
         table.validate(full=True)
         names = table.column_names
     except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError, OverflowError) as error:
-        raise DataError(f"{path} does not read as {form}: {str(error)[:300]}; fetch or write it again") from error
+        raise DataError(
+            f"{path} does not read as {form.upper()}: {str(error)[:300]}; fetch or write it again"
+        ) from error
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise DataError(f"{path} has two columns named {twice!r}; rename one of them")
     return table
 
 
-def load_json(
-    path: Path, hook: Callable[[dict[str, Any]], Any] | None = None, encoding: str | None = None
-) -> Any:
+def load_json(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None, encoding: str | None = None) -> Any:
     """The value in a JSON file; `hook` may thin out every object as it is read."""
     try:
         raw = read_all(path)

@@ -91,8 +91,10 @@ def _write_csv(names: list[str], text: pa.ChunkedArray, path: Path) -> None:
 
 # what pandas takes for a missing value, quoted or not (pandas.read_csv, na_values)
 _MISSING = frozenset(
-    ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA")
-    + ("NULL", "NaN", "None", "n/a", "nan", "null")
+    [
+        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+        *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+    ]
 )
 
 
@@ -216,9 +218,9 @@ def row_codes(pairs: Pairs) -> np.ndarray:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     numbers = pa.ListArray.from_arrays(pa.array(offsets), flat.indices.cast(pa.string()))
     joined = pc.binary_join(numbers, " ").dictionary_encode().indices.to_numpy().astype(np.int64)
-    split = pairs.split.dictionary_encode(null_encoding="encode").unify_dictionaries().combine_chunks()
-    parts = split.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    return joined * (len(split.dictionary) + 1) + parts
+    split = pairs.split.dictionary_encode().unify_dictionaries().combine_chunks()
+    parts = split.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return joined * (len(split.dictionary) + 1) + parts + 1
 
 
 def _places(pairs: Pairs, members: Sequence[np.ndarray]) -> pa.Array:
