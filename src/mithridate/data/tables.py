@@ -26,7 +26,7 @@ from mithridate.data.json_values import parse_json, records_to_table
 from mithridate.data.left_out import ReadReport, Tally
 from mithridate.data.locations import as_places, fullest_folder
 from mithridate.data.pairs import SCHEMA, Pairs, make_pairs
-from mithridate.data.seal import is_sealed
+from mithridate.data.signature import is_signed
 from mithridate.errors import DataError
 
 
@@ -49,7 +49,7 @@ def read_table(
     table = load_table(path, tally=tally, encoding=encoding)
     named = (caption_field, label_field, image_field)
     if _is_ours(table) and named == (None, None, None):
-        trusted = allow_outside or is_sealed(table)
+        trusted = allow_outside or is_signed(table)
         place = as_places(
             table["image"],
             image_root or path.parent,

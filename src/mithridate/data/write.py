@@ -26,8 +26,8 @@ from mithridate.data.fields import Origin, SampleFields, carried_over, own_keys
 from mithridate.data.images import read_bytes
 from mithridate.data.locations import as_places
 from mithridate.data.pairs import Pairs
-from mithridate.data.seal import with_seal
 from mithridate.data.shards import IMAGE_ENDINGS
+from mithridate.data.signature import signed
 from mithridate.errors import DataError
 from mithridate.folders import new_folder
 
@@ -75,7 +75,7 @@ def write_table(pairs: Pairs, out: Path, *, copy_images: bool, records: np.ndarr
         places = _relative(pairs.image, out)
     table = pairs.with_columns(image=places).table
     if not copy_images:
-        table = with_seal(table)
+        table = signed(table)
     pq.write_table(table, out / "pairs.parquet", compression="zstd")
 
 

@@ -6,6 +6,9 @@ cache folder, readable for its owner alone. Without the key (another machine, a 
 --allow-outside.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes its compute functions at import, where pyright does not see them)
+
 from __future__ import annotations
 
 import hashlib
@@ -16,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mithridate.data.cache import cache_folder
 
@@ -23,13 +27,15 @@ _NAME = b"mithridate.locations"
 _KEY_BYTES = 32
 
 
-def with_seal(table: pa.Table) -> pa.Table:
-    """`table` with the mark; as it is where no key can be kept."""
+def signed(table: pa.Table) -> pa.Table:
+    """`table` with the mark; as it is where it names no file elsewhere, or no key can be kept."""
+    if not pc.any(pc.starts_with(table["image"], os.sep)).as_py() and os.name != "nt":
+        return table
     key = _key(make=True)
     return table if key is None else table.replace_schema_metadata({_NAME: _mark(table, key)})
 
 
-def is_sealed(table: pa.Table) -> bool:
+def is_signed(table: pa.Table) -> bool:
     """Whether the table carries the mark of this user, and its locations are those that were marked."""
     found = (table.schema.metadata or {}).get(_NAME)
     key = None if found is None else _key(make=False)
