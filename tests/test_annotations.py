@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from mithridate.data.coco import Instances
-from mithridate.data.flickr_pascal import read_flickr_pascal
-from mithridate.data.read import read_pairs
+from mithridate.data.read import read_flickr_pascal, read_pairs
 from mithridate.errors import DataError
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mithridate.data import cache as cache_module
 from mithridate.data.cache import CachedImages, DecodedImages, cache_folder, open_images
-from mithridate.data.images import span_place
+from mithridate.data.locations import span_place
 from mithridate.errors import OutputError
 from mithridate.folders import new_folder, write_atomically
 

@@ -12,7 +12,9 @@ from mithridate.data.pairs import make_pairs
 @pytest.fixture
 def places(tmp_path):
     for n in range(20):
-        Image.new("RGB", (8, 8), (n, 0, 0)).save(tmp_path / f"{n}.png")
+        image = Image.new("RGB", (8, 8), (n, 0, 0))
+        image.putpixel((0, 0), (255, 255, 255))  # an image of one colour is a finding
+        image.save(tmp_path / f"{n}.png")
     return [str(tmp_path / f"{n}.png") for n in range(20)]
 
 

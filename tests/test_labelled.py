@@ -253,7 +253,7 @@ def test_lists_of_names_that_do_not_fit_are_refused(tmp_path):
     (tmp_path / "h" / "classnames.txt").write_text("zero\none\n")
     assert read_labelled(tmp_path / "h").classes == {"one": 1, "zero": 1}
     (tmp_path / "h" / "classnames.txt").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match=r"is not UTF-8 .* looks like utf-16: save it as UTF-8"):
         read_labelled(tmp_path / "h")
 
 

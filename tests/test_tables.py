@@ -81,7 +81,7 @@ def test_several_captions_and_labels_of_any_form(tmp_path):
     ]
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
     pairs = read_pairs(tmp_path / "t.jsonl")
-    assert pairs.text.to_pylist() == ["one", "two", "", "three", "", "", "", "a?b"]
+    assert pairs.text.to_pylist() == ["one", "two", "", "three", "", "", "", "a\ufffdb"]
     assert pairs.labels.to_pylist() == [["dog", "cat"], ["dog", "cat"], [], ["cow"], ["7"], [], [], []]
     assert pairs.table["width"].to_pylist() == [8, 8, 9, 10, 11, 12, 12, 12]
     assert pairs.image_index.tolist() == [0, 0, 1, 2, 3, 4, 4, 4]
@@ -99,12 +99,14 @@ def test_lists_in_parquet_keep_labels_uids_and_splits_in_step(tmp_path):
         }
     )
     pq.write_table(table, tmp_path / "t.parquet")
-    pairs = read_pairs(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"1 rows of .* name images outside .*'/abs/b.jpg' \(row 2\)"):
+        read_pairs(tmp_path / "t.parquet")
+    pairs = read_pairs(tmp_path / "t.parquet", allow_outside=True)
     assert pairs.image.to_pylist() == [f"{tmp_path}/a.jpg"] * 2 + ["/abs/b.jpg"]
     assert pairs.labels.to_pylist() == [["3"], ["3"], []]
     assert pairs.table["image_uid"].to_pylist() == ["u0", "u0", "u1"]
     assert pairs.table["source_text"].to_pylist() == [1, 1, 2]
-    assert read_pairs(tmp_path / "t.parquet", split="validation").text.to_pylist() == ["three"]
+    assert read_pairs(tmp_path / "t.parquet", split="validation", allow_outside=True).text.to_pylist() == ["three"]
 
 
 def test_our_own_table_is_read_as_it_is(tmp_path):
@@ -148,11 +150,11 @@ TABLES_REFUSED = {
     "image": ("picture,caption\na,b\n", r"no image column: expected one of filepath.*'picture', 'caption'"),
     "single": ("image caption\na b\n", r"no image column.*separate its columns by comma, tab"),
     "ragged": ("image,caption\na,b\nc,d,e\n", r"separated by ','.*Expected 2 columns, got 3.*put quotes"),
-    "latin": ("image,caption\na,caf\xe9\n".encode("latin-1"), r"invalid UTF8.*save it as UTF-8"),
+    "latin": ("image,caption\na,caf\xe9\n".encode("latin-1"), r"not UTF-8 \(byte 19 is 0xe9\).* --encoding cp1252"),
     "rows": ("image,caption\n", "holds no pairs"),
     "empty": ("", "is empty; expected a table"),
     "gaps": ("image,caption\na,b\n,c\n", "1 rows of .* name no image, the first is row 2"),
-    "web": ("image,caption\nhttps://x/y.jpg,b\n", "web addresses such as https://x/y.jpg; fetch the images"),
+    "web": ("image,caption\nhttps://x/y.jpg,b\n", r"web addresses such as https://x/y.jpg \(row 1\); fetch the images"),
     "uid": ("uid,image,caption\nu,a,b\nv,a,b\nu,a,c\n", "uid 'u' .* stands twice, again in row 3; make them unique"),
     "twice": ("image,caption,caption\na,b,c\n", "two columns named 'caption'"),
 }
@@ -209,8 +211,7 @@ def test_other_refusals(tmp_path):
         read_pairs(tmp_path / "bad.parquet")
     embedded = pa.table({"image": [{"bytes": b"", "path": "a"}], "text": ["b"]})
     pq.write_table(embedded, tmp_path / "hf.parquet")
-    with pytest.raises(DataError, match="holds the images themselves"):
-        read_pairs(tmp_path / "hf.parquet")
+    assert read_pairs(tmp_path / "hf.parquet").image.to_pylist() == [f"{tmp_path}/hf.parquet#0@image"]
     pq.write_table(pa.table({"image": ["a"], "text": [3]}), tmp_path / "numbers.parquet")
     with pytest.raises(DataError, match=r"'text' .* holds int64, expected strings"):
         read_pairs(tmp_path / "numbers.parquet")
@@ -242,9 +243,9 @@ def test_braces(pattern):
 def test_refused_braces():
     with pytest.raises(DataError, match=r"do not read as \{000..012\}"):
         expand_braces("{a}.tar")
-    with pytest.raises(DataError, match="at most 1,000,000"):
+    with pytest.raises(DataError, match="at most 1000000"):
         expand_braces("{0..99999999999}.tar")
-    with pytest.raises(DataError, match="at most 1,000,000"):
+    with pytest.raises(DataError, match="at most 1000000"):
         expand_braces("{0..9999}{0..9999}.tar")
 
 

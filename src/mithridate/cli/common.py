@@ -52,9 +52,15 @@ class ReadOptions:
     image_root: Path | None = None
     """Where relative image paths start; by default the table's folder."""
     caption_field: str | None = None
-    """Column or json field with the captions, where it has an unusual name."""
+    """Column, json field or ending of the members with the captions, where it has an unusual name."""
     label_field: str | None = None
     """Column or json field with the classes, where it has an unusual name."""
+    image_field: str | None = None
+    """Column with the images, or ending of the members that are images, where it has an unusual name."""
+    encoding: str | None = None
+    """Encoding of captions that are not UTF-8 (cp1252, utf-16, gb18030)."""
+    allow_outside: bool = False
+    """Read images that a table names outside its folder and --image-root."""
     label_rule: Literal["random-instance", "largest-object", "named-in-caption"] = "random-instance"
     """How COCO's instances become a class."""
     exclude_coco: bool = False
@@ -68,6 +74,9 @@ class ReadOptions:
             image_root=self.image_root,
             caption_field=self.caption_field,
             label_field=self.label_field,
+            image_field=self.image_field,
+            encoding=self.encoding,
+            allow_outside=self.allow_outside,
             label_rule=self.label_rule,
             exclude_coco=self.exclude_coco,
         )

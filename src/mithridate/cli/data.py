@@ -16,7 +16,7 @@ from mithridate.toy.toy import CLASSES
 
 @dataclass(frozen=True)
 class Describe:
-    """What is in a data set: pairs, images, splits, classes, caption lengths."""
+    """What is in a data set: pairs, images, splits, classes, caption lengths, and what was left out of it."""
 
     data: Data
     """A table, tar shards, an annotation file, or a folder."""
@@ -59,7 +59,7 @@ class Doctor:
             for finding in findings:
                 say(f"{finding.severity}: {finding.message}", f"  do: {finding.remedy}")
             if not findings:
-                say("nothing to complain about")
+                say("no findings")
         errors = sum(finding.severity == "error" for finding in findings)
         if errors:
             raise DataError(f"{self.data} has {errors} error{'s' if errors > 1 else ''}, named above")
@@ -88,7 +88,9 @@ class Convert:
         refuse_existing(self.out, overwrite=self.overwrite)
         pairs = self.read.read(self.data)
         convert(pairs, self.out, to=self.to, overwrite=self.overwrite)
-        emit({"out": str(self.out), "pairs": len(pairs), "images": len(pairs.images)}, as_json=self.json)
+        left_out = {reason: entry.count for reason, entry in pairs.report.left_out.items()}
+        made = {"out": str(self.out), "pairs": len(pairs), "images": len(pairs.images)}
+        emit({**made, **({"left_out": left_out} if left_out else {})}, as_json=self.json)
 
 
 @dataclass(frozen=True)

@@ -10,33 +10,41 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from mithridate.data.images import span_place, split_place
+from mithridate.data.left_out import Tally
+from mithridate.data.locations import INPUTS, span_place, split_place
 from mithridate.data.pairs import Pairs, make_pairs
-from mithridate.data.read import SPLIT_NAMES
+from mithridate.data.shards import IMAGE_ENDINGS, OTHER_IMAGES
+from mithridate.data.splits import split_of_folder
 from mithridate.errors import DataError
 
-FOLDER_SPLITS = {*SPLIT_NAMES[0], *SPLIT_NAMES[1], "test"}
-
-_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
+_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2", ".jfif")
+# of a set's folder, not of its images
+_USUAL = ("readme", "license", "licence", "classnames.txt", "zeroshot_classification_templates.txt")
 
 
 def read_class_folders(root: Path) -> Pairs:
     """The images below `root`, where each lies."""
     files: list[tuple[tuple[str, ...], str]] = []
     folders: list[tuple[str, ...]] = []
+    tally = Tally()
     for parent, below, names in os.walk(root):
         below[:] = sorted(name for name in below if not _hidden(name))
         parts = Path(parent).relative_to(root).parts
         folders += [(*parts, name) for name in below]
         where = Path(parent).resolve()
-        files += [(parts, str(where / name)) for name in sorted(names) if _is_image(name) and not _hidden(name)]
-    return _from_tree(files, folders, root)
+        for name in sorted(names):
+            if _is_image(name) and not _hidden(name):
+                files.append((parts, str(where / name)))
+            else:
+                _count(name, str(where / name), tally)
+    return _from_tree(files, folders, root, tally)
 
 
 def read_zip(path: Path) -> Pairs:
     """Images of a zip, each a span of it; nothing is unpacked, so where its names point does not matter."""
     files: list[tuple[tuple[str, ...], str]] = []
     folders: list[tuple[str, ...]] = []
+    tally = Tally()
     where = str(path.parent.resolve() / path.name)
     try:
         with path.open("rb") as raw, zipfile.ZipFile(raw) as archive:
@@ -48,11 +56,13 @@ def read_zip(path: Path) -> Pairs:
                     folders.append((*above, name))
                 elif _is_image(name):
                     files.append((tuple(above), span_place(where, _content(raw, member, path), member.file_size)))
+                else:
+                    _count(name, f"{member.filename} in {path}", tally)
     except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
         raise DataError(f"{path} does not read as a zip: {error}; fetch it again, or unpack it") from error
     if not files:
         raise DataError(f"{path} holds no image ({', '.join(_IMAGES)}); expected CLASS/NAME.jpg")
-    return _from_tree(files, folders, path)
+    return _from_tree(files, folders, path, tally)
 
 
 def _content(raw: BinaryIO, member: zipfile.ZipInfo, path: Path) -> int:
@@ -86,49 +96,77 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(_IMAGES)
 
 
+def _count(name: str, where: str, tally: Tally) -> None:
+    """Count a file that is not read; what every set has beside its images, and what is hidden, is not counted."""
+    ending = name.lower().rpartition(".")[2]
+    if ending in (*IMAGE_ENDINGS, *OTHER_IMAGES):
+        tally.add("unread-ending", where)
+    elif not _hidden(name) and not name.lower().startswith(_USUAL):
+        tally.add("other-file", where)
+
+
 def _hidden(name: str) -> bool:
     return name.startswith((".", "__MACOSX"))
 
 
-def _from_tree(files: list[tuple[tuple[str, ...], str]], folders: list[tuple[str, ...]], root: Path) -> Pairs:
-    """Images by the folders above each: CLASS/..., SPLIT/CLASS/..., or either below one folder that holds all."""
+def _from_tree(
+    files: list[tuple[tuple[str, ...], str]], folders: list[tuple[str, ...]], root: Path, tally: Tally
+) -> Pairs:
+    """Images by the folders above each: CLASS/..., SPLIT/CLASS/..., CLASS/SPLIT/..., or any below one folder."""
     if not files:
         raise DataError(f"{root} holds no image ({', '.join(_IMAGES)}) in class folders; expected CLASS/NAME.jpg")
+    depth, splits = _depth_of_classes(files, root)
+    at = depth + 1 if splits else depth
+    classes = [parts[at] for parts, _ in files]
+    empty = {parts[: at + 1] for parts in folders if len(parts) == at + 1} - {parts[: at + 1] for parts, _ in files}
+    if empty:
+        raise DataError(f"the class folder {'/'.join(min(empty))!r} of {root} holds no image; fill it or remove it")
+    for name in {*classes, *(place for _, place in files)}:
+        if any("\ud800" <= sign <= "\udfff" for sign in name):
+            raise DataError(f"{name!r} of {root} is not UTF-8; rename it")
+    if splits:
+        split = [split_of_folder(parts[depth]) for parts, _ in files]
+    else:  # CLASS/train/..., as anomaly detection has it
+        below = [parts[at + 1] if len(parts) > at + 1 else "" for parts, _ in files]
+        split = [split_of_folder(name) for name in below]
+        split = split if None not in split else [None] * len(files)
+    return make_pairs(
+        [place for _, place in files],
+        [""] * len(files),
+        labels=[[name] for name in classes],
+        split=pa.array(split, pa.string()),
+        salt="\n".join(map(_known_by, files)).encode(),
+        report=tally.report(),
+    )
+
+
+def _depth_of_classes(files: list[tuple[tuple[str, ...], str]], root: Path) -> tuple[int, bool]:
+    """How deep the folders lie that tell images apart, and whether these are splits (with classes in them)."""
     depth = 0
     while True:
         loose = [place for parts, place in files if len(parts) <= depth]
         if loose:
             raise DataError(
-                f"{len(loose):,} images of {root} lie in no class folder, as {loose[0]}; sort them into one"
+                f"{len(loose)} images of {root} lie in no class folder, as {loose[0]}; sort them into one ({INPUTS})"
             )
         tops = {parts[depth] for parts, _ in files}
         flat = {parts[depth] for parts, _ in files if len(parts) == depth + 1}  # images lie in it: a class
-        # a folder of trains is a class, one of folders is a split
-        splits = {top for top in tops - flat if top.lower() in FOLDER_SPLITS}
+        named = {top for top in tops if split_of_folder(top) is not None}
+        if named == tops and flat:
+            raise DataError(
+                f"{root} has images in the split folders {some(sorted(flat))} themselves; expected a folder for each "
+                f"class in them ({INPUTS})"
+            )
+        # among classes a folder of trains is a class, one of folders is a split
+        splits = named - flat
         if splits and splits != tops:
             raise DataError(
                 f"{root} holds both splits ({some(sorted(splits))}) and other folders "
                 f"({some(sorted(tops - splits))}); move the others away, or name the split's folder alone"
             )
         if splits or flat or len(tops) > 1:
-            break
+            return depth, bool(splits)
         depth += 1
-    at = depth + 1 if splits else depth
-    classes = [parts[at] for parts, _ in files]
-    empty = {parts[: at + 1] for parts in folders if len(parts) == at + 1} - {parts[: at + 1] for parts, _ in files}
-    if empty:
-        raise DataError(f"the class folder {'/'.join(min(empty))!r} of {root} holds no image; fill it or remove it")
-    split = pa.array([parts[depth] for parts, _ in files], pa.string()) if splits else None
-    for name in {*classes, *(place for _, place in files)}:
-        if any("\ud800" <= sign <= "\udfff" for sign in name):
-            raise DataError(f"{name!r} of {root} is not UTF-8; rename it")
-    return make_pairs(
-        [place for _, place in files],
-        [""] * len(files),
-        labels=[[name] for name in classes],
-        split=split,
-        salt="\n".join(map(_known_by, files)).encode(),
-    )
 
 
 def _known_by(file: tuple[tuple[str, ...], str]) -> str:

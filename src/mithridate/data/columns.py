@@ -1,11 +1,13 @@
-"""From the columns of a foreign table to those of `Pairs`: names, places, strings, labels, uids."""
+"""From the columns of a foreign table to those of `Pairs`: names, strings, lists, labels, uids."""
 
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow makes its compute functions at import, where pyright does not see them)
 
 from __future__ import annotations
 
-import os
+import ast
+import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mithridate.data.locations import INPUTS
 from mithridate.errors import DataError
 
 IMAGE_COLUMNS = ("filepath", "image", "image_path", "file_name", "filename", "img_name")
@@ -20,50 +23,68 @@ CAPTION_COLUMNS = ("title", "caption", "captions", "text", "txt", "sentences")
 LABEL_COLUMNS = ("label", "labels", "class", "cls")
 
 
+# tables of addresses, whose images must be fetched first (LAION's and DataComp's Parquet)
+URL_COLUMNS = ("url", "image_url", "img_url", "urls")
+
+
 def find_column(names: Iterable[str], aliases: Sequence[str]) -> str | None:
-    """The name among `names` that comes first in `aliases`, whatever its case."""
-    known = {name.strip().lower(): name for name in names}
-    return next((known[alias] for alias in aliases if alias in known), None)
+    """The name among `names` that comes first in `aliases`, whatever its case and blanks around it.
+
+    Raises `DataError` where two names differ in nothing else: either may be meant.
+    """
+    known: dict[str, list[str]] = {}
+    for name in names:
+        known.setdefault(name.strip().lower(), []).append(name)
+    alias = next((alias for alias in aliases if alias in known), None)
+    if alias is None:
+        return None
+    if len(known[alias]) > 1:
+        raise DataError(f"columns {listed(known[alias])} differ in case or blanks only; rename one of them")
+    return known[alias][0]
+
+
+def match_name(wanted: str, names: Iterable[str]) -> str | None:
+    """The one of `names` that a user means by `wanted`: the same, else the same without blanks, else in any case."""
+    names = list(dict.fromkeys(names))
+    if wanted in names:
+        return wanted
+    for form in (str.strip, lambda name: name.strip().lower()):
+        same = [name for name in names if form(name) == form(wanted)]
+        if len(same) == 1:
+            return same[0]
+    return None
 
 
 def need_column(names: Sequence[str], aliases: Sequence[str], what: str, path: Path, field: str | None = None) -> str:
     """`find_column`, or the column `field` where the user names it; a `DataError` where there is none."""
     if field is not None:
-        if field in names:
-            return field
-        raise DataError(f"{path} has no column {field!r}; its columns are {_listed(names)}")
+        named = match_name(field, names)
+        if named is not None:
+            return named
+        raise DataError(f"{path} has no column {field!r}; its columns are {listed(names)}")
     found = find_column(names, aliases)
     if found is not None:
         return found
-    hint = f"rename its {what} column"
+    url = find_column(names, URL_COLUMNS)
+    if what == "image" and url is not None:
+        text = find_column(names, CAPTION_COLUMNS) or "TEXT"
+        raise DataError(
+            f"{path} has web addresses (column {url!r}) and no images: fetch them first with img2dataset --url_col "
+            f"{url} --caption_col {text} --output_format webdataset, and give its output folder"
+        )
+    hint = f"rename its {what} column, or name it as --{what}-field"
     if len(names) == 1:
         hint = "separate its columns by comma, tab, semicolon or '|', and put their names in the first line"
     raise DataError(
-        f"{path} has no {what} column: expected one of {', '.join(aliases)}; its columns are {_listed(names)}; {hint}"
+        f"{path} has no {what} column: expected one of {', '.join(aliases)}; its columns are {listed(names)}; {hint} "
+        f"({INPUTS})"
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first dozen of some names, quoted."""
     shown = ", ".join(repr(name[:60]) for name in names[:12])
     return f"{shown} and {len(names) - 12} more" if len(names) > 12 else shown or "none"
-
-
-def as_places(image: pa.ChunkedArray, folder: Path, path: Path) -> pa.ChunkedArray:
-    """`image` with relative paths taken from `folder`."""
-    empty = pc.fill_null(pc.equal(image, ""), True)
-    if pc.any(empty).as_py():
-        count, first = pc.sum(empty).as_py(), pc.index(empty, True).as_py() + 1
-        raise DataError(f"{count:,} rows of {path} name no image, the first is row {first}; remove them")
-    first = image[0].as_py() if len(image) else ""
-    if first.startswith(("http://", "https://")):
-        raise DataError(f"{path} names web addresses such as {first}; fetch the images first (img2dataset)")
-    absolute = pc.starts_with(image, "/")
-    if os.name == "nt":
-        absolute = pc.or_(absolute, pc.match_substring_regex(image, r"^([A-Za-z]:|\\)"))
-    if pc.all(absolute).as_py():
-        return image
-    prefixed = pc.binary_replace_slice(image, 0, 0, f"{folder.resolve()}{os.sep}")
-    return pc.if_else(absolute, image, prefixed) if pc.any(absolute).as_py() else prefixed
 
 
 def as_strings(column: pa.ChunkedArray, path: Path, name: str) -> pa.ChunkedArray:
@@ -75,10 +96,10 @@ def as_strings(column: pa.ChunkedArray, path: Path, name: str) -> pa.ChunkedArra
         return column
     if pa.types.is_floating(kind) and pc.all(pc.equal(pc.round(column), column)).as_py() is not False:
         column = column.cast(pa.int64())  # whole numbers with gaps, as pandas writes them
-    if pa.types.is_struct(kind) and {field.name for field in kind} == {"bytes", "path"}:
+    if is_image_struct(kind):
         raise DataError(
-            f"column {name!r} of {path} holds the images themselves; write them to files, and a "
-            "metadata.jsonl with file_name and text beside them"
+            f"column {name!r} of {path} holds the images themselves, which are read from Parquet only: write it as "
+            "Parquet, or write the images to files, and a metadata.jsonl with file_name and text beside them"
         )
     if pa.types.is_nested(kind) or pa.types.is_binary(kind):
         raise DataError(f"column {name!r} of {path} holds {kind}, expected strings; name another column")
@@ -94,6 +115,11 @@ def as_texts(column: pa.ChunkedArray, path: Path, name: str) -> pa.ChunkedArray:
             "say which column holds the captions"
         )
     return pc.fill_null(as_strings(column, path, name), "")
+
+
+def is_image_struct(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds images as Hugging Face's `Image` feature writes them."""
+    return pa.types.is_struct(kind) and {field.name for field in kind} == {"bytes", "path"}
 
 
 def is_list(column: pa.ChunkedArray) -> bool:
@@ -115,8 +141,46 @@ def explode(lists: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
     return pa.chunked_array(values, lists.type.value_type), np.concatenate(rows)
 
 
+_SPELT_LIST = r"^\s*\[(.|\n)*\]\s*$"
+_STRING = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+_PYTHON_LIST = re.compile(rf"\s*\[\s*(?:{_STRING}\s*(?:,\s*{_STRING}\s*)*,?\s*)?\]\s*", re.DOTALL)
+_MAX_SPELT = 100_000
+
+
+def spelt_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of texts that all spell a list of strings, in JSON or as Python prints one, as those lists.
+
+    pandas writes lists into CSV that way. A column in which one cell does not is left as it is: `doctor` has a finding.
+    """
+    kind = column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)) or len(column) == 0:
+        return column
+    spelt = pc.match_substring_regex(column, _SPELT_LIST)
+    if not pc.all(pc.or_kleene(pc.fill_null(spelt, True), pc.fill_null(pc.equal(column, ""), True))).as_py():
+        return column
+    if not pc.any(spelt).as_py():
+        return column
+    lists = [read_spelt_list(cell) if cell else [] for cell in column.to_pylist()]
+    if any(cell is None for cell in lists):
+        return column
+    return pa.chunked_array([pa.array(lists, pa.list_(pa.string()))])
+
+
+def read_spelt_list(text: str) -> list[str] | None:
+    """The strings of a list spelt in JSON or Python, None where `text` is anything else."""
+    if len(text) > _MAX_SPELT or not text.strip().startswith("["):
+        return None
+    try:
+        found = ast.literal_eval(text.strip()) if _PYTHON_LIST.fullmatch(text) else json.loads(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+    strings = isinstance(found, list) and all(isinstance(item, str) for item in found)
+    return found if strings and not any("\ud800" <= sign <= "\udfff" for item in found for sign in item) else None
+
+
 def as_labels(column: pa.ChunkedArray, path: Path, name: str) -> pa.ChunkedArray:
     """A column of strings, numbers or lists of them as lists of class names, empty where nothing is known."""
+    column = spelt_lists(column)
     values, rows = explode(column) if is_list(column) else (column, np.arange(len(column)))
     values = as_strings(values, path, name)
     known = pc.fill_null(pc.not_equal(values, ""), False)
@@ -132,7 +196,7 @@ def refuse_duplicates(uid: pa.ChunkedArray, path: Path | str, remedy: str) -> No
         return
     seen = uid.dictionary_encode().unify_dictionaries().combine_chunks().indices
     if seen.null_count:
-        raise DataError(f"{seen.null_count:,} rows of {path} have no uid; {remedy}")
+        raise DataError(f"{seen.null_count} rows of {path} have no uid; {remedy}")
     index = seen.to_numpy()
     again = np.ones(len(index), dtype=bool)
     again[np.unique(index, return_index=True)[1]] = False

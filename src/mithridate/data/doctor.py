@@ -16,7 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mithridate.data.images import decode, read_bytes, split_place
+from mithridate.data.columns import read_spelt_list
+from mithridate.data.images import MAX_RATIO, decode, read_bytes
+from mithridate.data.left_out import REASONS
+from mithridate.data.locations import split_place
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError
 from mithridate.threads import thread_count
@@ -24,6 +27,7 @@ from mithridate.threads import thread_count
 FEW_IMAGES = 10  # of a class: any rate over fewer has an interval as wide as the scale
 _NAMED = 3
 _BLOCK = 8192
+_TINY = 8  # pixels a side
 # How CLIP's tokenizer cuts before it merges: each piece is at least one token.
 _PIECES = r"(?i)'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
@@ -51,13 +55,16 @@ def doctor(
 
     `tokenize` gives the number of tokens of each caption, start and end token included; without it their number is
     estimated. `workers` is how many will read the data, by default the threads there are, 8 at most;
-    `shards` is counted from the places where not given.
+    `shards` is counted from the locations where not given.
     """
     workers = min(8, thread_count()) if workers is None else workers
     findings = [
+        *_left_out(pairs),
         *_duplicate_uids(pairs),
         *_images(pairs, sample, workers),
         *_empty_captions(pairs),
+        *_broken_text(pairs),
+        *_lists_as_text(pairs),
         *_long_captions(pairs, context_length, tokenize),
         *_separators(pairs),
         *_shards(pairs, workers, shards),
@@ -83,69 +90,148 @@ def _uids_at(pairs: Pairs, mask: pa.ChunkedArray | np.ndarray) -> tuple[int, str
 # --- one check each ----------------------------------------------------------------------------------
 
 
+# what is left out on purpose, or is no pair at all
+_HARMLESS = ("failed-download", "other-file", "no-image", "second-image")
+
+
+def _left_out(pairs: Pairs) -> Iterator[Finding]:
+    """What the reader did not take, by reason."""
+    for reason, entry in pairs.report.left_out.items():
+        what, remedy = REASONS[reason]
+        code = "swallowed-rows" if reason == "swallowed-row" else f"left-out-{reason}"
+        severity = "note" if reason in _HARMLESS else "warning"
+        message = f"Left out, {what}: {entry.count} ({entry.example})."
+        yield Finding(code, severity, message, f"{remedy[0].upper()}{remedy[1:]}.")
+
+
 def _duplicate_uids(pairs: Pairs) -> Iterator[Finding]:
     counts = pc.value_counts(pairs.uid)
     twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
     if twice:
-        message = f"Uids that stand more than once: {len(twice):,} ({_named(twice)})."
+        message = f"Uids that stand more than once: {len(twice)} ({_named(twice)})."
         remedy = "Make them unique, or drop the column to have new ones drawn."
         yield Finding("duplicate-uid", "error", message, remedy)
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What opening one image told."""
+
+    content: bytes | None = None  # hash of its bytes
+    missing: bool = False
+    fault: str | None = None
+    blank: bool = False  # of one colour
+    size: tuple[int, int] | None = None
+
+
 def _images(pairs: Pairs, sample: int | None, workers: int) -> Iterator[Finding]:
-    """Missing images, images that do not decode, and images that are the same byte for byte."""
+    """Images that are missing, do not decode, are blank or tiny, or are the same byte for byte."""
     places = pairs.images
     if sample is not None and sample < len(places):
         places = places.take(pa.array(np.linspace(0, len(places) - 1, max(sample, 1)).astype(np.int64)))
-    missing, unreadable = [], []
+    missing, unreadable, blank, tiny, narrow = [], [], [], [], []
     same: dict[bytes, list[str]] = defaultdict(list)
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         for start in range(0, len(places), _BLOCK):
             block = places[start : start + _BLOCK].to_pylist()
-            for place, (content, error) in zip(block, pool.map(_examine, block)):
-                if isinstance(error, FileNotFoundError):
+            for place, look in zip(block, pool.map(_examine, block)):
+                if look.missing:
                     missing.append(place)
-                elif error is not None:
-                    unreadable.append(str(error))
-                if content is not None:
-                    same[content].append(place)
-    of_all = f"of {len(places):,} opened"
-    if missing:
-        message = f"Missing images: {len(missing):,} {of_all} ({_named(missing)})."
-        remedy = "Give the folder they are in as --image-root, fetch them, or take their rows out."
-        yield Finding("missing-image", "error", message, remedy)
-    if unreadable:
-        message = f"Images that cannot be read: {len(unreadable):,} {of_all} ({_named(unreadable)})."
-        yield Finding("unreadable-image", "error", message, "Fetch them again, or take their rows out.")
+                elif look.fault is not None:
+                    unreadable.append(look.fault)
+                elif look.size is not None and min(look.size) < _TINY:
+                    tiny.append(f"{place} of {look.size[0]}x{look.size[1]}")
+                elif look.blank:
+                    blank.append(place)
+                if look.size is not None and max(look.size) > MAX_RATIO * min(look.size):
+                    narrow.append(f"{place} of {look.size[0]}x{look.size[1]}")
+                if look.content is not None:
+                    same[look.content].append(place)
+    of_all = f"of {len(places)} opened"
+    lists = (
+        (
+            ("missing-image", "error", "Missing images", missing),
+            "Give the folder they are in as --image-root, fetch them, or take their rows out.",
+        ),
+        (
+            ("unreadable-image", "error", "Images that cannot be read", unreadable),
+            "Fetch them again, or take their rows out.",
+        ),
+        (
+            ("tiny-image", "warning", f"Images of less than {_TINY} pixels a side", tiny),
+            "Take their rows out: pages use such images to count visits.",
+        ),
+        (
+            ("blank-image", "warning", "Images of one colour", blank),
+            "Look at them: a conversion that clips leaves such images, and so do failed downloads.",
+        ),
+        (
+            ("narrow-image", "warning", f"Images more than {MAX_RATIO} times as long as wide", narrow),
+            "Take their rows out: a model sees only the middle.",
+        ),
+    )
+    for (code, severity, what, images), remedy in lists:
+        if images:
+            yield Finding(code, severity, f"{what}: {len(images)} {of_all} ({_named(images)}).", remedy)
     twins = [names for names in same.values() if len(names) > 1]
     if twins:
         examples = _named(" = ".join(names[:2]) for names in twins)
-        message = f"Images of the same bytes as another: {sum(map(len, twins)):,} {of_all} ({examples})."
+        message = f"Images of the same bytes as another: {sum(map(len, twins))} {of_all} ({examples})."
         remedy = "Keep one of each; across splits they let a model see its test images."
         yield Finding("duplicate-image", "warning", message, remedy)
 
 
-def _examine(place: str) -> tuple[bytes | None, Exception | None]:
-    """Hash of the bytes at `place`, and what keeps them from being an image."""
+def _examine(place: str) -> _Look:
+    """What there is at `place`."""
     try:
         raw = read_bytes(place)
     except DataError as error:
-        return None, error.__cause__ if isinstance(error.__cause__, FileNotFoundError) else error
+        return _Look(missing=isinstance(error.__cause__, FileNotFoundError), fault=str(error))
     content = hashlib.blake2b(raw, digest_size=16).digest()
     try:
-        decode(raw, place)
+        image = decode(raw, place)
     except DataError as error:
-        return content, error
-    return content, None
+        return _Look(content, fault=str(error))
+    blank = all(low == high for low, high in image.getextrema())
+    return _Look(content, blank=blank, size=image.size)
 
 
 def _empty_captions(pairs: Pairs) -> Iterator[Finding]:
     empty = pc.equal(pc.utf8_trim_whitespace(pairs.text), "")
     n, examples = _uids_at(pairs, empty)
     if n:
-        message = f"Empty captions: {n:,} of {len(pairs):,} (pairs {examples})."
+        message = f"Empty captions: {n} of {len(pairs)} (pairs {examples})."
         remedy = "Say which column holds the captions, or take these rows out."
         yield Finding("empty-caption", "error" if n == len(pairs) else "warning", message, remedy)
+
+
+# what a caption never holds by intention
+_BROKEN = (
+    ("replacement-character", "\ufffd", "the replacement character U+FFFD", "Read the original with its --encoding."),
+    ("nul-character", "\0", "a NUL character", "Correct them: other programs end a caption there."),
+    ("byte-order-mark", "\ufeff", "a byte-order mark (U+FEFF)", "Correct them: a tokenizer takes it for a sign."),
+)
+
+
+def _broken_text(pairs: Pairs) -> Iterator[Finding]:
+    """Captions with signs that a wrong encoding leaves."""
+    for code, sign, name, remedy in _BROKEN:
+        n, examples = _uids_at(pairs, pc.match_substring(pairs.text, sign))
+        if n:
+            message = f"Captions that hold {name}: {n} of {len(pairs)} (pairs {examples})."
+            yield Finding(code, "warning", message, remedy)
+
+
+def _lists_as_text(pairs: Pairs) -> Iterator[Finding]:
+    """Captions that spell a list."""
+    rows = np.flatnonzero(pc.match_substring_regex(pairs.text, r"^\s*\[(.|\n)*\]\s*$").to_numpy())
+    texts = pairs.text.take(pa.array(rows)).to_pylist()
+    spelt = rows[[read_spelt_list(text) is not None or "'" in text for text in texts]] if len(rows) else rows
+    if len(spelt):
+        n, examples = len(spelt), _named(pairs.uid.take(pa.array(spelt[: _NAMED + 1])).to_pylist())
+        message = f"Captions that spell a list: {n} of {len(pairs)} (pairs {examples}), as {texts[0][:60]!r}."
+        remedy = "Write lists in all cells of the column, or in none; JSON Lines and Parquet have lists."
+        yield Finding("list-as-text", "warning", message, remedy)
 
 
 def _long_captions(
@@ -167,7 +253,7 @@ def _long_captions(
     mask[rows[lengths > context_length]] = True
     n, examples = _uids_at(pairs, mask)
     if n:
-        message = f"Captions of more than {context_length} tokens, {how}: {n:,} of {len(pairs):,} (pairs {examples})."
+        message = f"Captions of more than {context_length} tokens, {how}: {n} of {len(pairs)} (pairs {examples})."
         remedy = "What is beyond is cut off; shorten them, or use a model with a longer context."
         yield Finding("long-caption", "warning", message, remedy)
 
@@ -178,7 +264,7 @@ def _separators(pairs: Pairs) -> Iterator[Finding]:
         span = pc.min_max(pc.count_substring(pairs.text, mark))
         low, high = span["min"].as_py(), span["max"].as_py()
         if len(pairs) > 1 and low == high and low:
-            message = f"All {len(pairs):,} captions hold {low:,} times a {name}, as {pairs.text[0].as_py()[:60]!r}."
+            message = f"All {len(pairs)} captions hold {low} times a {name}, as {pairs.text[0].as_py()[:60]!r}."
             remedy = f"If the {name} separates columns, save the table with one separator throughout."
             yield Finding("wrong-separator", "warning", message, remedy)
 
@@ -196,16 +282,16 @@ def _labels(pairs: Pairs) -> Iterator[Finding]:
     known = pc.greater(pc.list_value_length(pairs.labels), 0).to_numpy()
     if not known.any():
         remedy = "Give a table with a label column, name it, or choose a label rule, if a method needs classes."
-        yield Finding("no-labels", "note", f"Labels: none of {len(pairs):,} pairs has one.", remedy)
+        yield Finding("no-labels", "note", f"Labels: none of {len(pairs)} pairs has one.", remedy)
         return
     if not known.all():
         n, examples = _uids_at(pairs, ~known)
-        message = f"Pairs without a label: {n:,} of {len(pairs):,} ({examples})."
+        message = f"Pairs without a label: {n} of {len(pairs)} ({examples})."
         yield Finding("some-labels", "note", message, "Fine for training; methods by class leave them alone.")
     rare = {name: n for name, n in pairs.classes.items() if n < FEW_IMAGES}
     if rare:
         examples = _named(f"{name}: {n}" for name, n in sorted(rare.items(), key=lambda item: item[1]))
-        message = f"Classes of fewer than {FEW_IMAGES} images: {len(rare):,} of {len(pairs.classes):,} ({examples})."
+        message = f"Classes of fewer than {FEW_IMAGES} images: {len(rare)} of {len(pairs.classes)} ({examples})."
         yield Finding("small-class", "warning", message, "Choose other classes as source, target or test.")
 
 
@@ -219,7 +305,7 @@ def _splits(pairs: Pairs) -> Iterator[Finding]:
     shared = np.unique(image[1:][image[1:] == image[:-1]])
     if len(shared):
         examples = _named(pairs.images.take(pa.array(shared[: _NAMED + 1])).to_pylist())
-        message = f"Images in more than one split: {len(shared):,} of {len(pairs.images):,} ({examples})."
+        message = f"Images in more than one split: {len(shared)} of {len(pairs.images)} ({examples})."
         yield Finding("shared-image", "warning", message, "Keep each in one split, or the test is no test.")
 
 
@@ -227,7 +313,7 @@ def _several_captions(pairs: Pairs) -> Iterator[Finding]:
     counts = np.bincount(pairs.image_index)
     several = int((counts > 1).sum())
     if several:
-        message = f"Images with several captions: {several:,} of {len(counts):,}, {counts.max()} captions at most."
+        message = f"Images with several captions: {several} of {len(counts)}, {counts.max()} captions at most."
         remedy = (
             "Nothing to do here, where recall counts any caption of an image as right; "
             "a program that takes one caption an image sees these images as duplicates."
@@ -239,11 +325,12 @@ def _several_captions(pairs: Pairs) -> Iterator[Finding]:
 
 
 def describe(pairs: Pairs) -> dict[str, Any]:
-    """Counts of pairs, images, captions, splits and classes, caption lengths in words, and where images lie."""
+    """Counts of pairs, images, captions, splits and classes, caption lengths in words, where images lie, and
+    what the reader left out."""
     per_image = np.bincount(pairs.image_index) if len(pairs) else np.zeros(1, int)
     words = pc.count_substring_regex(pairs.text, r"\S+").to_numpy() if len(pairs) else np.zeros(1, int)
-    # what is left before the last slash: a folder, or a shard
-    places = pc.replace_substring_regex(pairs.images, r"#\d+\+\d+$", "/")
+    # what is left before the last slash: a folder, a shard or a table
+    places = pc.replace_substring_regex(pairs.images, r"#(\d+\+\d+|\d+@[^/]*)$", "/")
     folders = pc.replace_substring_regex(places, r"[/\\][^/\\]*$", "")
     return {
         "pairs": len(pairs),
@@ -263,6 +350,10 @@ def describe(pairs: Pairs) -> dict[str, Any]:
         },
         "sources": _counts(folders, most=20),
         "source_count": len(folders.unique()),
+        "left_out": {
+            reason: {"count": entry.count, "what": REASONS[reason][0], "example": entry.example}
+            for reason, entry in pairs.report.left_out.items()
+        },
     }
 
 

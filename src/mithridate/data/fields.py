@@ -20,9 +20,11 @@ import pyarrow as pa
 from PIL import Image
 
 from mithridate.data.columns import CAPTION_COLUMNS
-from mithridate.data.images import FORMATS, read_bytes, span_place, split_place
+from mithridate.data.images import FORMATS, read_bytes
+from mithridate.data.locations import span_place, split_place
 from mithridate.data.pairs import SCHEMA, Pairs
-from mithridate.data.shards import IMAGE_ENDINGS, _mapped, tar_members
+from mithridate.data.shards import IMAGE_ENDINGS
+from mithridate.data.tar import open_tar, tar_members
 
 CHECKSUMS = ("sha256", "md5", "sha1", "sha512")
 SIZES = ("width", "height", "original_width", "original_height")
@@ -49,8 +51,8 @@ class SampleFields:
 
     def of(self, place: str) -> dict[str, Any]:
         """The fields of the sample whose image lies at `place`; none for a file of its own."""
-        path, offset, _ = split_place(place)
-        if offset is None:
+        path, offset, size = split_place(place)
+        if offset is None or size is None or not path.lower().endswith(".tar"):
             return {}
         if path not in self._shards:
             self._shards[path] = _index(Path(path))
@@ -69,7 +71,7 @@ def _index(shard: Path) -> tuple[np.ndarray, np.ndarray]:
     """Offsets of the images (s,), ascending, and offset and size of the json beside each (s, 2)."""
     images: dict[str, int] = {}
     records: dict[str, tuple[int, int]] = {}
-    with _mapped(shard) as data:
+    with open_tar(shard) as data:
         for name, offset, size in tar_members(data, shard):
             folder, _, base = name.rpartition("/")
             stem, _, ending = base.partition(".")

@@ -13,8 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mithridate.data.encodings import decode_text
 from mithridate.data.pairs import Pairs, concat_pairs, make_pairs
+from mithridate.data.splits import spellings
 from mithridate.errors import DataError
+from mithridate.randomness import stream
 
 
 def join_flickr_pascal(flickr: Pairs, pascal: Pairs, *, seed: int = 0) -> Pairs:
@@ -25,15 +28,15 @@ def join_flickr_pascal(flickr: Pairs, pascal: Pairs, *, seed: int = 0) -> Pairs:
     if not pascal.classes:
         raise DataError("the PASCAL sentences need the class of each image: give a table with a class column")
     if flickr.split.null_count < len(flickr):
-        flickr = flickr.where(pc.is_in(flickr.split, pa.array(["train", "restval"])).to_numpy())
+        flickr = flickr.where(pc.is_in(pc.utf8_lower(flickr.split), pa.array(spellings("train"))).to_numpy())
     if len(flickr) == 0:
         raise DataError("Flickr30k has no pair in its train split; give it with its training images")
-    halves = np.where(_half(pascal, np.random.default_rng(seed)), "train", "test")
+    halves = np.where(_half(pascal, seed), "train", "test")
     whole = pa.repeat(pa.scalar("train"), len(flickr))
     return concat_pairs([flickr.with_columns(split=whole), pascal.with_columns(split=pa.array(halves))])
 
 
-def _half(pairs: Pairs, rng: np.random.Generator) -> np.ndarray:
+def _half(pairs: Pairs, seed: int) -> np.ndarray:
     """For each pair whether its image is in the drawn half of its class: (n,) bool."""
     chosen = np.zeros(len(pairs.images), dtype=bool)
     first = np.unique(pairs.image_index, return_index=True)[1]
@@ -41,17 +44,10 @@ def _half(pairs: Pairs, rng: np.random.Generator) -> np.ndarray:
     # by name, not by folder: the draw must not change when the data are moved
     names = [Path(place).name for place in pairs.images.to_pylist()]
     for name in sorted(pairs.classes):
-        members = sorted((i for i, found in enumerate(labels) if found[:1] == [name]), key=lambda i: names[i])
-        drawn = rng.permutation(len(members))[: len(members) // 2]
+        members = sorted((i for i, of in enumerate(labels) if of[:1] == [name]), key=lambda i: names[i])
+        drawn = stream(seed, f"half of the class {name}").permutation(len(members))[: len(members) // 2]
         chosen[[members[i] for i in drawn]] = True
     return chosen[pairs.image_index]
-
-
-def read_flickr_pascal(flickr: Path, pascal: Path, *, seed: int = 0) -> Pairs:
-    """`join_flickr_pascal` of what `read_pairs` reads in the two places."""
-    from mithridate.data.read import read_pairs  # which itself comes here for a folder that holds both
-
-    return join_flickr_pascal(read_pairs(flickr), read_pairs(pascal), seed=seed)
 
 
 def flickr_and_pascal(folder: Path) -> list[Path]:
@@ -70,17 +66,17 @@ def pascal_sentence_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("sentence/*/*.txt")) or sorted(folder.glob("sentences/*/*.txt"))
 
 
-def read_pascal_sentences(folder: Path, *, image_root: Path | None = None) -> Pairs:
+def read_pascal_sentences(folder: Path, *, image_root: Path | None = None, encoding: str | None = None) -> Pairs:
     """The pairs of PASCAL sentences as published: images in `CLASS/` or `dataset/CLASS/`, one caption a line."""
     root = (image_root or folder).resolve()
     root = root / "dataset" if (root / "dataset").is_dir() else root
     images, texts, labels = [], [], []
     for file in pascal_sentence_files(folder):
         name = file.parent.name
-        lines = [line.strip() for line in file.read_text(encoding="utf-8", errors="replace").splitlines()]
+        lines = [line.strip() for line in decode_text(file.read_bytes(), str(file), encoding).splitlines()]
         lines = [line for line in lines if line] or [""]
-        found = (root / name / f"{file.stem}{ending}" for ending in (".jpg", ".jpeg", ".png"))
-        place = next((image for image in found if image.is_file()), root / name / f"{file.stem}.jpg")
+        candidates = (root / name / f"{file.stem}{ending}" for ending in (".jpg", ".jpeg", ".png"))
+        place = next((image for image in candidates if image.is_file()), root / name / f"{file.stem}.jpg")
         texts += lines
         images += [str(place)] * len(lines)
         labels += [[name]] * len(lines)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,41 +16,43 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mithridate.data.class_folders import FOLDER_SPLITS, read_class_folders, read_zip, some
+from mithridate.data.class_folders import read_class_folders, read_zip, some
 from mithridate.data.columns import CAPTION_COLUMNS, find_column, refuse_duplicates
+from mithridate.data.encodings import decode_text
+from mithridate.data.formats import format_of, table_suffix
+from mithridate.data.image_folder import metadata_files
+from mithridate.data.json_values import records_to_table
+from mithridate.data.left_out import Tally
 from mithridate.data.pairs import Pairs, concat_pairs
-from mithridate.data.read import read_pairs, select_split
+from mithridate.data.read import read_pairs
 from mithridate.data.shards import IMAGE_ENDINGS, read_shards
 from mithridate.data.sources import find_sources
-from mithridate.data.tables import (
-    load_json,
-    load_table,
-    pairs_from_table,
-    read_table,
-    records_to_table,
-    table_suffix,
-)
-from mithridate.data.write import _add, _read_ahead, image_ending
+from mithridate.data.splits import select_split
+from mithridate.data.tables import load_json, load_table, pairs_from_table, read_table
+from mithridate.data.write import _add, _read_ahead, image_ending, row_codes
 from mithridate.errors import DataError
 from mithridate.folders import new_folder
 
 CLASS_NAMES, TEMPLATES, SHARD_COUNT = "classnames.txt", "zeroshot_classification_templates.txt", "nshards.txt"
 
 
-def read_labelled(path: str | Path | Sequence[str | Path], *, split: str | None = None) -> Pairs:
+def read_labelled(
+    path: str | Path | Sequence[str | Path], *, split: str | None = None, allow_outside: bool = False
+) -> Pairs:
     """The labelled images at `path`, one row an image: text "", labels [class].
 
-    Read are folders of class folders and zips of them (both also under train/ and test/; a zip is read in place, so
+    Supported: folders of class folders and zips of them (both also under train/ and test/; a zip is read in place, so
     its members must be stored, not compressed), tables with a class column, CLIP_benchmark's shards, and whatever
     `read_pairs` reads that has labels. Classes that are all numbers are positions in a list of names: they are
-    looked up in the set's own classnames.txt. Raises `DataError` where that is missing or too short, where an image
-    has no class or several, and where the split lacks a class that the rest of the set has.
+    looked up in the set's own classnames.txt. `allow_outside` is that of `read_pairs`. Raises `DataError` where that
+    list is missing or too short, where an image has no class or several, and where the split lacks a class that the
+    rest of the set has.
     """
     sources = find_sources(path)
     if len(sources) > 1 and all(_is_tar(source) for source in sources):  # a class may be missing in one of them
         parts = [_one_row_an_image(_with_names(read_pairs(sources), _beside(sources[0]), sources[0]), sources[0])]
     else:
-        parts = [_one_row_an_image(_read(source), source) for source in sources]
+        parts = [_one_row_an_image(_read(source, allow_outside), source) for source in sources]
     whole = parts[0] if len(parts) == 1 else concat_pairs(parts)
     if len(parts) > 1:
         refuse_duplicates(whole.uid, f"{sources[0]} ... {sources[-1]}", "give every source once")
@@ -75,21 +78,23 @@ def match_classes(pairs: Pairs, names: Sequence[str] | None = None) -> tuple[str
     known = sorted(pairs.classes)
     if names is None:
         return tuple(known)
-    twice = sorted({name for name in names if list(names).count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise DataError(f"the list of classes names {some(twice)} twice; name every class once")
     missing, extra = sorted(set(known) - set(names)), sorted(set(names) - set(known))
     if not missing and not extra:
         return tuple(names)
-    told = []
+    faults = []
     for name in extra[:5]:
         near = difflib.get_close_matches(name, missing or known, n=1, cutoff=0.4)
-        told.append(f"{name!r} is no class with images in the set" + (f" (nearest: {near[0]!r})" if near else ""))
+        faults.append(f"{name!r} is no class with images in the set" + (f" (nearest: {near[0]!r})" if near else ""))
     if len(extra) > 5:
-        told.append(f"{len(extra) - 5} more are none either")
+        faults.append(f"{len(extra) - 5} more are none either")
     if missing:
-        told.append(f"the list lacks {some(missing)}")
-    raise DataError(f"the classes given are not those of the set: {'; '.join(told)}; give each class as it is spelled")
+        faults.append(f"the list lacks {some(missing)}")
+    raise DataError(
+        f"the classes given are not those of the set: {'; '.join(faults)}; give each class as it is spelled"
+    )
 
 
 def class_index(pairs: Pairs, names: Sequence[str]) -> np.ndarray:
@@ -97,11 +102,11 @@ def class_index(pairs: Pairs, names: Sequence[str]) -> np.ndarray:
     offsets = pc.list_value_length(pairs.labels).to_numpy()
     if not (offsets == 1).all():
         raise DataError("every image needs one class; read the set with read_labelled")
-    found = pc.index_in(pc.list_flatten(pairs.labels), pa.array(list(names), pa.string()))
-    if found.null_count:
+    index = pc.index_in(pc.list_flatten(pairs.labels), pa.array(list(names), pa.string()))
+    if index.null_count:
         unknown = sorted(set(pairs.classes) - set(names))
         raise DataError(f"the set has the classes {some(unknown)}, which the list of {len(names)} names lacks")
-    return found.to_numpy().astype(np.int64)
+    return index.to_numpy().astype(np.int64)
 
 
 def read_class_names(path: Path) -> list[str]:
@@ -119,8 +124,8 @@ def read_templates(path: Path) -> list[str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = decode_text(path.read_bytes(), str(path), option=False)
+    except OSError as error:
         raise DataError(f"cannot read {path}: {error}; expected a text file in UTF-8, one entry a line") from error
     return [line.strip() for line in text.rstrip().split("\n")]
 
@@ -135,17 +140,14 @@ def _one_row_an_image(pairs: Pairs, source: Path) -> Pairs:
     if not pairs.classes:
         raise DataError(f"{source} has no labels: give a table with a class column, or one folder for each class")
     counts = pc.list_value_length(pairs.labels).to_numpy(zero_copy_only=False)
-    keys = pc.binary_join_element_wise(
-        pc.binary_join(pairs.labels, "\x1f"), pc.fill_null(pairs.split, ""), "\x1e"
-    ).dictionary_encode()
-    codes = keys.unify_dictionaries().combine_chunks().indices.to_numpy()
+    codes = row_codes(pairs)
     differs = np.unique(index[codes != codes[first][index]])
     several, none = np.flatnonzero(counts[first] > 1), np.flatnonzero(counts[first] == 0)
     if len(differs) or len(several) or len(none):
         example = pairs.images[int(next(iter([*several, *differs, *none])))].as_py()
         raise DataError(
-            f"every image needs one class: of the {len(first):,} images of {source} {len(none):,} have none, "
-            f"{len(several):,} several, and {len(differs):,} stand in rows that differ in class or split, as "
+            f"every image needs one class: of the {len(first)} images of {source} {len(none)} have none, "
+            f"{len(several)} several, and {len(differs)} stand in rows that differ in class or split, as "
             f"{example}; take them out"
         )
     one = pairs.take(first)
@@ -184,12 +186,15 @@ def _with_names(pairs: Pairs, folders: Iterable[Path], source: Path) -> Pairs:
 # --- layouts -------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> Pairs:
+def _read(path: Path, allow_outside: bool) -> Pairs:
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path, allow_outside)
     if path.suffix.lower() == ".zip":
         return _with_names(read_zip(path), _beside(path), path)
-    pairs = _read_bare(path) if table_suffix(path) or path.suffix.lower() == ".json" else read_pairs(path)
+    if table_suffix(path) or path.suffix.lower() == ".json":
+        pairs = _read_bare(path, allow_outside)
+    else:
+        pairs = read_pairs(path)
     return _with_names(pairs, _beside(path), path)
 
 
@@ -202,33 +207,31 @@ def _beside(path: Path) -> list[Path]:
     return [path.resolve().parent, path.resolve().parent.parent]
 
 
-def _read_folder(folder: Path) -> Pairs:
+def _read_folder(folder: Path, allow_outside: bool) -> Pairs:
     shards = [path for path in sorted(folder.iterdir()) if (path / SHARD_COUNT).is_file()]
     if shards or (folder / SHARD_COUNT).is_file():
         parts = [_read_shard_folder(part) for part in shards or [folder]]
         pairs = parts[0] if len(parts) == 1 else concat_pairs(parts)
         return _with_names(pairs, [folder, folder.resolve().parent], folder)
-    tables = _metadata(folder)
-    if tables and not (folder / "pairs.parquet").is_file():
+    tally = Tally()
+    tables = [] if (folder / "pairs.parquet").is_file() else metadata_files(folder, tally)
+    if tables:
         parts = []
-        for table in tables:
-            pairs = _read_bare(table)
-            if table.parent != folder and pairs.split.null_count == len(pairs):
-                pairs = pairs.with_columns(split=pa.repeat(pa.scalar(table.parent.name), len(pairs)))
+        for table, split in tables:
+            pairs = _read_bare(table, allow_outside)
+            if split is not None and pairs.split.null_count == len(pairs):
+                pairs = pairs.with_columns(split=pa.repeat(pa.scalar(split), len(pairs)))
             parts.append(pairs)
-        return _with_names(parts[0] if len(parts) == 1 else concat_pairs(parts), [folder], folder)
+        pairs = parts[0] if len(parts) == 1 else concat_pairs(parts)
+        return _with_names(Pairs(pairs.table, pairs.report + tally.report()), [folder], folder)
     if _holds_class_folders(folder):
         return _with_names(read_class_folders(folder), [folder, folder.resolve().parent], folder)
-    return _with_names(read_pairs(folder), [folder], folder)
+    return _with_names(read_pairs(folder, **_outside(allow_outside)), [folder], folder)
 
 
-def _metadata(folder: Path) -> list[Path]:
-    splits = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.lower() in FOLDER_SPLITS]
-    for inside in ([folder], splits):
-        found = [path for part in inside for path in sorted(part.iterdir()) if path.stem == "metadata"]
-        if found := [path for path in found if table_suffix(path)]:
-            return found
-    return []
+def _outside(allow: bool) -> dict[str, bool]:
+    # the option is refused where nothing has a use for it
+    return {"allow_outside": True} if allow else {}
 
 
 def _holds_class_folders(folder: Path) -> bool:
@@ -238,22 +241,23 @@ def _holds_class_folders(folder: Path) -> bool:
     return not known and any(path.is_dir() for path in inside) and not (folder / "annotations").is_dir()
 
 
-def _read_bare(path: Path) -> Pairs:
+def _read_bare(path: Path, allow_outside: bool) -> Pairs:
     """A table that may have no captions at all."""
-    if path.suffix.lower() == ".json":
+    if format_of(path) == "json":
         document = load_json(path)
         if not isinstance(document, list) or find_column(_keys(document), CAPTION_COLUMNS) is not None:
-            return read_pairs(path)
-        table = records_to_table(document, path)
+            return read_pairs(path, **_outside(allow_outside))
+        table = records_to_table(document, path, captions=CAPTION_COLUMNS)
     else:
         table = load_table(path)
         if find_column(table.column_names, CAPTION_COLUMNS) is not None:
-            return read_table(path)
-    return pairs_from_table(table.append_column("text", pa.repeat(pa.scalar(""), table.num_rows)), path)
+            return read_table(path, allow_outside=allow_outside)
+    table = table.append_column("text", pa.repeat(pa.scalar(""), table.num_rows))
+    return pairs_from_table(table, path, allow_outside=allow_outside)
 
 
 def _keys(document: list) -> list[str]:
-    return [name for record in document if isinstance(record, dict) for name in record]
+    return list(dict.fromkeys(name for record in document if isinstance(record, dict) for name in record))
 
 
 def _read_shard_folder(folder: Path) -> Pairs:

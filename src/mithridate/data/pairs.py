@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mithridate.data.left_out import ReadReport, join_reports
 from mithridate.errors import DataError
 
 SCHEMA = {
@@ -31,12 +32,14 @@ SCHEMA = {
 class Pairs:
     """Columnar table of n image-text pairs; several captions of one image are several rows with one `image`.
 
-    Columns of `table`, in this order: `uid` (unique, meaningless), `image` (a *place*: a file's path, or
-    `PATH.tar#OFFSET+SIZE` inside a tar shard), `text`, `labels` (list of class names, empty where unknown),
-    `split` (null where unknown); then whatever else the source had. Rows cost no Python objects.
+    Columns of `table`, in this order: `uid` (unique, meaningless), `image` (a location: a file's path, or one of the
+    forms in `locations.py`), `text`, `labels` (list of class names, empty where unknown), `split` (null where
+    unknown); then whatever else the source had. Rows cost no Python objects. `report` counts what the reader left out
+    of the source; subsets keep it.
     """
 
     table: pa.Table
+    report: ReadReport = field(default_factory=ReadReport, compare=False)
 
     def __post_init__(self) -> None:
         names = self.table.column_names[: len(SCHEMA)]
@@ -73,7 +76,7 @@ class Pairs:
 
     @property
     def images(self) -> pa.Array:
-        """The distinct places, (m,), in order of first appearance."""
+        """The distinct locations, (m,), in order of first appearance."""
         return self._distinct.dictionary
 
     @property
@@ -112,11 +115,11 @@ class Pairs:
 
     def take(self, rows: np.ndarray | Sequence[int]) -> Pairs:
         """The pairs at `rows`, in that order."""
-        return Pairs(self.table.take(pa.array(np.asarray(rows, dtype=np.int64))))
+        return Pairs(self.table.take(pa.array(np.asarray(rows, dtype=np.int64))), self.report)
 
     def where(self, mask: np.ndarray) -> Pairs:
         """The pairs at which `mask` (n,) is true."""
-        return Pairs(self.table.filter(pa.array(mask)))
+        return Pairs(self.table.filter(pa.array(mask)), self.report)
 
     def with_columns(self, **columns: pa.Array | pa.ChunkedArray) -> Pairs:
         """The same pairs with some columns replaced or added."""
@@ -124,13 +127,13 @@ class Pairs:
         for name, column in columns.items():
             at = table.column_names.index(name) if name in table.column_names else None
             table = table.append_column(name, column) if at is None else table.set_column(at, name, column)
-        return Pairs(table)
+        return Pairs(table, self.report)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of uids, places' names and texts in order: tells two data sets apart, wherever they lie.
+        """Hash of uids, names of images and texts in order: tells two data sets apart, wherever they lie.
 
-        Only the last component of a place counts, so that a data set keeps its fingerprint when it is moved.
+        Only the last component of a location counts, so that a data set keeps its fingerprint when it is moved.
         """
         digest = hashlib.blake2b(digest_size=16)
         names = pc.replace_substring_regex(self.image, pattern=r"^.*[/\\]", replacement="")
@@ -155,6 +158,7 @@ def make_pairs(
     split: pa.Array | pa.ChunkedArray | str | None = None,
     uid: pa.Array | pa.ChunkedArray | Iterable[str] | None = None,
     salt: bytes = b"",
+    report: ReadReport | None = None,
     **extra: pa.Array | pa.ChunkedArray,
 ) -> Pairs:
     """`Pairs` from columns; uids are drawn from `salt` and the row number where the source has none."""
@@ -171,12 +175,13 @@ def make_pairs(
         "labels": _column(labels, SCHEMA["labels"]),
         "split": _column(split, pa.string()),
     }
-    return Pairs(pa.table({**columns, **extra}))
+    return Pairs(pa.table({**columns, **extra}), report or ReadReport())
 
 
 def concat_pairs(parts: Sequence[Pairs]) -> Pairs:
     """All pairs of `parts` one after the other; columns that not all of them have are filled with null."""
-    return Pairs(pa.concat_tables([part.table for part in parts], promote_options="default"))
+    table = pa.concat_tables([part.table for part in parts], promote_options="default")
+    return Pairs(table, join_reports(part.report for part in parts))
 
 
 def draw_uids(n: int, salt: bytes) -> pa.Array:

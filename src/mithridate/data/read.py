@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mithridate.data import coco, flickr_pascal, visual_genome
-from mithridate.data.columns import refuse_duplicates
+from mithridate.data.columns import CAPTION_COLUMNS, refuse_duplicates
+from mithridate.data.encodings import check_encoding
+from mithridate.data.formats import format_of, is_readable, suffix_of, table_suffix
+from mithridate.data.image_folder import metadata_files
+from mithridate.data.json_values import records_to_table
+from mithridate.data.left_out import Tally
+from mithridate.data.locations import INPUTS
 from mithridate.data.pairs import Pairs, concat_pairs
-from mithridate.data.shards import COMPRESSED, read_shards
+from mithridate.data.shards import read_shards
 from mithridate.data.sources import find_sources
-from mithridate.data.tables import LOADERS, load_json, pairs_from_table, read_table, records_to_table, table_suffix
+from mithridate.data.splits import select_split, split_of_folder
+from mithridate.data.tables import load_json, pairs_from_table, read_table
+from mithridate.data.tar import COMPRESSED
 from mithridate.errors import DataError
-
-# what the field calls one and the same split
-SPLIT_NAMES = ({"train", "restval"}, {"val", "validation", "valid", "dev"})
 
 
 def read_pairs(
@@ -34,22 +40,32 @@ def read_pairs(
     image_root: str | Path | None = None,
     caption_field: str | None = None,
     label_field: str | None = None,
+    image_field: str | None = None,
+    encoding: str | None = None,
+    allow_outside: bool = False,
     label_rule: str = "random-instance",
     exclude_coco: bool = False,
     seed: int = 0,
 ) -> Pairs:
-    """The image-text pairs in a file, a folder or a list of them, whatever their layout.
+    """The image-text pairs in a file, a folder or a list of them, whatever their layout (docs/inputs.md).
 
-    Read are tables (CSV, TSV, JSON, JSONL, Parquet, Arrow), tar shards (also as `{00000..00012}.tar`, `*.tar` or
-    `A::B`), folders with a metadata file, COCO, Karpathy splits, Visual Genome, PASCAL sentences, a folder with
-    Flickr30k and PASCAL, and what this package writes. Nothing is copied, and no image is opened. Captions that
-    are missing, or no strings, become "". `label_rule` is one of `coco.LABEL_RULES`. An option that a layout has no
-    use for is refused.
+    Supported: tables (CSV, TSV, JSON, JSON Lines, Parquet, Arrow), tar shards (also as `{00000..00012}.tar`, `*.tar`
+    or `A::B`), folders with a metadata file, COCO, Karpathy splits, Visual Genome, PASCAL sentences, a folder with
+    Flickr30k and PASCAL, and what this package writes. Nothing is copied, and no image is opened. Captions that are
+    missing, or no strings, become "". What is left out is counted in the pairs' `report`.
+
+    `caption_field`, `label_field`, `image_field`: columns or fields, which must exist. `encoding`: of texts that are
+    not UTF-8. `allow_outside`: read images that a table names outside its folder and `image_root`. `label_rule` is
+    one of `coco.LABEL_RULES`. An option that a layout has no use for is refused.
     """
+    check_encoding(encoding)
     options = {
         "image_root": None if image_root is None else Path(image_root),
         "caption_field": caption_field,
         "label_field": label_field,
+        "image_field": image_field,
+        "encoding": encoding,
+        "allow_outside": allow_outside,
         "label_rule": label_rule,
         "exclude_coco": exclude_coco,
         "seed": seed,
@@ -63,20 +79,6 @@ def read_pairs(
             parts += [_read_source(source, options) for source in run]
     pairs = _join(parts, _named(sources))
     return pairs if split is None else select_split(pairs, split)
-
-
-def select_split(pairs: Pairs, split: str) -> Pairs:
-    """The pairs of one split by any of its usual names; a `DataError` where there is none."""
-    if pairs.split.null_count == len(pairs):
-        raise DataError(f"these data name no splits, so {split!r} cannot be chosen; leave out --split")
-    name = split.lower()
-    wanted = next((names for names in SPLIT_NAMES if name in names and name != "restval"), {name})
-    chosen = pairs.where(pc.is_in(pc.utf8_lower(pairs.split), pa.array(sorted(wanted))).to_numpy())
-    if len(chosen) == 0:
-        counts = {entry["values"].as_py(): entry["counts"].as_py() for entry in pc.value_counts(pairs.split)}
-        known = ", ".join(f"{known or 'unknown'} ({n:,})" for known, n in Counter(counts).most_common(12))
-        raise DataError(f"split {split!r} is empty; the splits are {known}")
-    return chosen
 
 
 def _join(parts: Sequence[Pairs], name: str) -> Pairs:
@@ -107,14 +109,14 @@ class Layout:
     uses: tuple[str, ...] = ()
 
 
-_DEFAULTS = {"label_rule": "random-instance", "exclude_coco": False}
+_DEFAULTS = {"label_rule": "random-instance", "exclude_coco": False, "allow_outside": False}
 
 
 def _apply(name: str, layout: Layout, options: Mapping[str, Any], *source: Any) -> Pairs:
     """What `layout` reads from `source`; refuses an option that would have no effect."""
     for option, value in options.items():
         if option not in (*layout.uses, "seed") and value != _DEFAULTS.get(option):
-            raise DataError(f"{option} is of no use with {name}; leave it out")
+            raise DataError(f"{option} is of no use with {name}; leave it out ({INPUTS})")
     return layout.read(*source, **{option: options[option] for option in layout.uses})
 
 
@@ -122,72 +124,81 @@ def _is_shard(path: Path) -> bool:
     return path.name.lower().endswith((".tar", *COMPRESSED)) and not path.is_dir()
 
 
-_FIELDS = ("caption_field", "label_field")
-_COLUMNS = ("image_root", *_FIELDS)
-_CLASSES = ("image_root", "label_rule", "seed")
+_FIELDS = ("caption_field", "label_field", "image_field", "encoding")
+_COLUMNS = ("image_root", "allow_outside", *_FIELDS)
+_CLASSES = ("image_root", "allow_outside", "label_rule", "seed", "encoding")
 
 SHARDS = Layout(_is_shard, read_shards, _FIELDS)
-TABLE = Layout(table_suffix, read_table, _COLUMNS)
+TABLE = Layout(is_readable, read_table, _COLUMNS)
 
 
 def _read_source(path: Path, options: Mapping[str, Any]) -> Pairs:
     """The pairs of one file or folder that is no shard."""
     if path.is_dir():
         return _read_folder(path, options)
-    if _is_json(path):
+    if not path.is_file():
+        raise DataError(f"{path} is no regular file; expected a table, a tar shard or a folder")
+    if not is_readable(path):
+        raise DataError(
+            f"{path} is of no known kind; expected a folder, or a file that ends in .csv, .tsv, .txt, .jsonl, .json, "
+            f".parquet, .arrow or .tar ({INPUTS})"
+        )
+    if format_of(path) == "json":
         return _read_document(path, options)
-    if table_suffix(path):
-        return _apply("a table", TABLE, options, path)
-    known = ", ".join([*LOADERS, ".json", ".tar"])
-    raise DataError(f"{path} is of no known kind; expected a folder, or a file that ends in {known}")
+    return _apply("a table", TABLE, options, path)
 
 
 # --- JSON --------------------------------------------------------------------------------------------
 
 
-def _is_json(path: Path) -> bool:
-    return path.name.lower().endswith((".json", ".json.gz"))
-
-
-def _first(document: Any, name: str) -> Mapping[str, Any]:
-    """The first record in the list `name` of a JSON object, or of the list that it is itself."""
+def _some(document: Any, name: str, field: str) -> bool:
+    """Whether any record in the list `name` of a JSON object, or in the list that it is itself, has `field`."""
     records = document.get(name) if isinstance(document, dict) else document
-    return records[0] if isinstance(records, list) and records and isinstance(records[0], dict) else {}
+    return isinstance(records, list) and any(isinstance(record, dict) and field in record for record in records)
 
 
 def _is_coco(document: Any) -> bool:
-    return isinstance(document, dict) and "caption" in _first(document, "annotations")
+    return isinstance(document, dict) and _some(document, "annotations", "caption")
 
 
 def _is_karpathy(document: Any) -> bool:
-    return isinstance(document, dict) and "sentences" in _first(document, "images")
+    return isinstance(document, dict) and _some(document, "images", "sentences")
 
 
 def _is_regions(document: Any) -> bool:
-    return isinstance(document, list) and not {"regions", "phrase"}.isdisjoint(_first(document, ""))
+    return isinstance(document, list) and (_some(document, "", "regions") or _some(document, "", "phrase"))
 
 
-def _read_records(path: Path, document: list[Any], **options: Any) -> Pairs:
-    return pairs_from_table(records_to_table(document, path), path, **options)
+def _read_records(path: Path, document: list[Any], *, encoding: str | None = None, **options: Any) -> Pairs:
+    return pairs_from_table(records_to_table(document, path, captions=CAPTION_COLUMNS), path, **options)
 
 
 DOCUMENTS = {
     "COCO captions": Layout(_is_coco, coco.read_coco, _CLASSES),
     "a Karpathy split": Layout(_is_karpathy, coco.read_karpathy, _CLASSES),
-    "Visual Genome": Layout(_is_regions, visual_genome.read_visual_genome, ("image_root", "exclude_coco")),
+    "Visual Genome": Layout(
+        _is_regions, visual_genome.read_visual_genome, ("image_root", "allow_outside", "exclude_coco", "encoding")
+    ),
     "a list of records": Layout(lambda document: isinstance(document, list), _read_records, _COLUMNS),
 }
 
 
 def _read_document(path: Path, options: Mapping[str, Any]) -> Pairs:
-    document = load_json(path, hook=visual_genome.thin_region)
+    try:
+        document = load_json(path, hook=visual_genome.thin_region, encoding=options["encoding"])
+    except DataError as error:
+        if isinstance(error.__cause__, json.JSONDecodeError) and error.__cause__.msg == "Extra data":
+            return _apply("a table", TABLE, options, path)  # one object a line, the first too long to tell
+        raise
     name = next((name for name, layout in DOCUMENTS.items() if layout.recognise(document)), None)
     if name is None:
-        raise DataError(f"{path} holds no captions that are known; expected {', '.join(DOCUMENTS)}")
+        raise DataError(f"{path} holds no captions that are known; expected {', '.join(DOCUMENTS)} ({INPUTS})")
     try:
         return _apply(name, DOCUMENTS[name], options, path, document)
-    except (KeyError, TypeError, AttributeError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{path} looks like {name} but has another form: {error!r}; compare the original") from error
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path} looks like {name} but has another form: {repr(error)[:200]}; compare the original ({INPUTS})"
+        ) from error
 
 
 # --- folders -----------------------------------------------------------------------------------------
@@ -196,51 +207,80 @@ def _read_document(path: Path, options: Mapping[str, Any]) -> Pairs:
 def _tables(folder: Path) -> list[Path]:
     """Tables and JSON files; never a manifest, which holds the truth about a poisoned set."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.stem != "manifest")
-    return [path for path in files if table_suffix(path) or _is_json(path)]
-
-
-def _metadata(folder: Path) -> list[Path]:
-    """`metadata.csv`, `.jsonl` or `.parquet` of a Hugging Face image folder, in it or in a folder for each split."""
-    splits = (path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.lower() in _FOLDER_SPLITS)
-    for part in ([folder], splits):
-        found = [path for inside in part for path in _tables(inside) if path.stem == "metadata" and table_suffix(path)]
-        if found:
-            return found
-    return []
-
-
-_FOLDER_SPLITS = {*SPLIT_NAMES[0], *SPLIT_NAMES[1], "test"}
+    return [path for path in files if table_suffix(path) or suffix_of(path) == ".json"]
 
 
 def _read_metadata(folder: Path, **options: Any) -> Pairs:
+    tally = Tally()
     parts = []
-    for file in _metadata(folder):
+    for file, split in metadata_files(folder, tally):
         pairs = read_table(file, **options)
-        if file.parent != folder and pairs.split.null_count == len(pairs):
-            pairs = pairs.with_columns(split=pa.repeat(pa.scalar(file.parent.name), len(pairs)))
+        if split is not None and pairs.split.null_count == len(pairs):
+            pairs = pairs.with_columns(split=pa.repeat(pa.scalar(split), len(pairs)))
         parts.append(pairs)
-    return _join(parts, str(folder))
+    pairs = _join(parts, str(folder))
+    return Pairs(pairs.table, pairs.report + tally.report())
 
 
 def _shards(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _is_shard(path))
 
 
+def _read_shard_folder(folder: Path, **options: Any) -> Pairs:
+    pairs = read_shards(_shards(folder), **options)
+    tally = Tally()
+    for path in _tables(folder):
+        if path.name != "sizes.json" and not path.name.endswith("_stats.json"):
+            tally.add("unread-file", str(path))
+    return Pairs(pairs.table, pairs.report + tally.report())
+
+
+# `train-00000-of-00003.parquet`, as Hugging Face's hub has them
+_HUB_FILE = re.compile(r"(?P<split>\w+)-\d{5}-of-\d{5}(-[0-9a-f]+)?\.parquet")
+
+
+def _hub_files(folder: Path) -> list[tuple[Path, str]]:
+    """The Parquet files of a data set of Hugging Face's hub, each with its split."""
+    for inside in (folder, folder / "data"):
+        found = [(path, _HUB_FILE.fullmatch(path.name)) for path in (_tables(inside) if inside.is_dir() else [])]
+        files = [(path, match["split"]) for path, match in found if match is not None]
+        if files and len(files) == len(found):
+            return files
+    return []
+
+
+def _read_hub_files(folder: Path, **options: Any) -> Pairs:
+    parts = []
+    for path, split in _hub_files(folder):
+        pairs = read_table(path, **options)
+        if pairs.split.null_count == len(pairs):
+            name = split_of_folder(split) or split
+            pairs = pairs.with_columns(split=pa.repeat(pa.scalar(name), len(pairs)))
+        parts.append(pairs)
+    return _join(parts, str(folder))
+
+
+def read_flickr_pascal(flickr: Path, pascal: Path, *, seed: int = 0, **options: Any) -> Pairs:
+    """`join_flickr_pascal` of what `read_pairs` reads in the two folders."""
+    return flickr_pascal.join_flickr_pascal(read_pairs(flickr, **options), read_pairs(pascal, **options), seed=seed)
+
+
 FOLDERS = {
     "our own layout": Layout(
         lambda folder: (folder / "pairs.parquet").is_file(),
         lambda folder, **options: read_table(folder / "pairs.parquet", **options),
-        ("image_root",),
+        ("image_root", "allow_outside"),
     ),
     "Flickr30k with PASCAL": Layout(
         flickr_pascal.flickr_and_pascal,
-        lambda folder, seed: flickr_pascal.read_flickr_pascal(*flickr_pascal.flickr_and_pascal(folder), seed=seed),
+        lambda folder, **options: read_flickr_pascal(*flickr_pascal.flickr_and_pascal(folder), **options),
         ("seed",),
     ),
-    "tar shards": Layout(_shards, lambda folder, **options: read_shards(_shards(folder), **options), _FIELDS),
-    "an image folder": Layout(_metadata, _read_metadata, _COLUMNS),
+    "tar shards": Layout(_shards, _read_shard_folder, _FIELDS),
+    "an image folder": Layout(metadata_files, _read_metadata, _COLUMNS),
+    "Parquet files of the hub": Layout(_hub_files, _read_hub_files, _COLUMNS),
     "PASCAL sentences": Layout(
-        flickr_pascal.pascal_sentence_files, flickr_pascal.read_pascal_sentences, ("image_root",)
+        flickr_pascal.pascal_sentence_files, flickr_pascal.read_pascal_sentences, ("image_root", "encoding")
     ),
 }
 
@@ -258,18 +298,24 @@ def _read_folder(folder: Path, options: Mapping[str, Any]) -> Pairs:
     tables = _tables(folder)
     annotations = [path for path in tables if path.name == "region_descriptions.json" or path.match("dataset_*.json")]
     if len(annotations or tables) == 1:
-        return _read_source((annotations or tables)[0], options)
+        chosen = (annotations or tables)[0]
+        pairs = _read_source(chosen, options)
+        tally = Tally()
+        for path in tables:
+            if path != chosen and path.name != "image_data.json" and not path.name.startswith("instances_"):
+                tally.add("unread-file", str(path))
+        return Pairs(pairs.table, pairs.report + tally.report())
     if tables:
         names = ", ".join(path.name for path in tables[:6])
         raise DataError(f"{folder} holds {len(tables)} tables ({names}); name the one to read")
     raise DataError(
         f"{folder} holds no image-text pairs that are known: found {_contents(folder)}; expected tar shards, a "
-        "table, metadata.jsonl, pairs.parquet, or the annotations of COCO, Karpathy or Visual Genome"
+        f"table, metadata.jsonl, pairs.parquet, or the annotations of COCO, Karpathy or Visual Genome ({INPUTS})"
     )
 
 
 def _contents(folder: Path) -> str:
     kinds = Counter("folders" if path.is_dir() else f"{path.suffix or 'other'} files" for path in folder.iterdir())
     folders = sorted(path.name for path in folder.iterdir() if path.is_dir())[:6]
-    listed = [f"{count:,} {kind}" for kind, count in kinds.most_common(6)]
-    return ", ".join(listed) + (f" ({', '.join(folders)})" if folders else "") if listed else "nothing"
+    counts = [f"{count} {kind}" for kind, count in kinds.most_common(6)]
+    return ", ".join(counts) + (f" ({', '.join(folders)})" if folders else "") if counts else "nothing"

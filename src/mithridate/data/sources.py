@@ -33,6 +33,8 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError:  # a long list of sources is too long for a name
         return False
+    except ValueError as error:
+        raise DataError(f"{str(path)[:200]!r} is no name of a file: {error}") from error
 
 
 def _match(pattern: str) -> list[Path]:
@@ -40,7 +42,7 @@ def _match(pattern: str) -> list[Path]:
     paths = [path for name in names for path in _glob(name)]
     missing = [path for path in paths if not path.exists()]
     if missing and len(paths) > 1:
-        raise DataError(f"{len(missing):,} of the {len(paths):,} files of {pattern} do not exist, as {missing[0]}")
+        raise DataError(f"{len(missing)} of the {len(paths)} files of {pattern} do not exist, as {missing[0]}")
     if missing:
         raise DataError(f"{pattern} does not exist; expected a file or folder of image-text pairs")
     return paths
@@ -71,7 +73,7 @@ def expand_braces(pattern: str) -> list[str]:
     for choices in alternatives:
         total *= len(choices)
     if total > MAX_FILES:
-        raise DataError(f"{pattern} stands for {total:,} files; at most {MAX_FILES:,} are read")
+        raise DataError(f"{pattern} stands for {total} files; at most {MAX_FILES} are read")
     return ["".join(_interleave(texts, chosen)) for chosen in product(*alternatives)]
 
 
@@ -81,7 +83,7 @@ def _choices(inside: str) -> Sequence[str]:
         return inside.split(",") if "," in inside else []
     first, last = int(match[1]), int(match[2])
     if abs(last - first) >= MAX_FILES:
-        raise DataError(f"{{{inside}}} stands for {abs(last - first) + 1:,} files; at most {MAX_FILES:,} are read")
+        raise DataError(f"{{{inside}}} stands for {abs(last - first) + 1} files; at most {MAX_FILES} are read")
     padded = any(len(text) > 1 and text[0] == "0" for text in match.groups())
     width = max(map(len, match.groups())) if padded else 0
     step = 1 if last >= first else -1

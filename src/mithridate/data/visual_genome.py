@@ -9,8 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from mithridate.data.json_values import ids_column, text_of
+from mithridate.data.locations import as_places
 from mithridate.data.pairs import Pairs, make_pairs
-from mithridate.data.tables import file_salt, load_json, text_of
+from mithridate.data.tables import file_salt, load_json
 from mithridate.errors import DataError
 
 IMAGE_FOLDERS = ("VG_100K", "VG_100K_2")
@@ -22,6 +24,8 @@ def read_visual_genome(
     *,
     image_root: Path | None = None,
     exclude_coco: bool = False,
+    allow_outside: bool = False,
+    encoding: str | None = None,
 ) -> Pairs:
     """The pairs of `region_descriptions.json`, as published (regions by image) or as a plain list of regions.
 
@@ -29,29 +33,31 @@ def read_visual_genome(
     half of Visual Genome is COCO, so that a repair on it would see the test images.
     """
     regions = [region for entry in document for region in entry.get("regions", [entry])]
-    about = _image_data(path)
+    about = _image_data(path, encoding)
     if exclude_coco:
         if not about:
             raise DataError(f"exclude_coco needs image_data.json, which says what COCO has too, beside {path}")
         regions = [region for region in regions if about.get(region["image_id"], {}).get("coco_id") is None]
     images = [region["image_id"] for region in regions]
-    places = _places(set(images), about, image_root or path.parent)
+    root = image_root or path.parent
+    places = _places(set(images), about, root)
+    named = pa.chunked_array([pa.array([places[image] for image in images], pa.string())])
     return make_pairs(
-        [places[image] for image in images],
+        as_places(named, root, path, allow_outside=allow_outside, within=[path.parent]),
         [text_of(region["phrase"]) or "" for region in regions],
         salt=file_salt(path),
-        image_id=pa.array(images, pa.int64()),
+        image_id=ids_column(images, path),
     )
 
 
-def _image_data(path: Path) -> dict[int, dict[str, Any]]:
+def _image_data(path: Path, encoding: str | None) -> dict[Any, dict[str, Any]]:
     file = path.with_name("image_data.json")
-    records = load_json(file) if file.is_file() else []
+    records = load_json(file, encoding=encoding) if file.is_file() else []
     # the first release called the number `id`
     return {record.get("image_id", record.get("id")): record for record in records}
 
 
-def _places(images: set[int], about: Mapping[int, Mapping[str, Any]], root: Path) -> dict[int, str]:
+def _places(images: set[Any], about: Mapping[Any, Mapping[str, Any]], root: Path) -> dict[Any, str]:
     """Where each image lies: in the folder that has it, else in the one its address names."""
     root = (root / "images" if (root / "images").is_dir() else root).resolve()
     there = {
@@ -61,7 +67,7 @@ def _places(images: set[int], about: Mapping[int, Mapping[str, Any]], root: Path
         for file in (root / folder).iterdir()
     }
 
-    def place(image: int) -> str:
+    def place(image: Any) -> str:
         stated = re.search(r"VG_100K(_2)?(?=/)", str(about.get(image, {}).get("url", "")))
         return there.get(f"{image}.jpg") or str(root / (stated[0] if stated else IMAGE_FOLDERS[0]) / f"{image}.jpg")
 

@@ -22,11 +22,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mithridate.data.columns import as_places
 from mithridate.data.fields import Origin, SampleFields, carried_over, own_keys
 from mithridate.data.images import read_bytes
+from mithridate.data.locations import as_places
 from mithridate.data.pairs import Pairs
 from mithridate.data.shards import IMAGE_ENDINGS
+from mithridate.data.signature import signed
 from mithridate.errors import DataError
 from mithridate.folders import new_folder
 
@@ -72,17 +73,38 @@ def write_table(pairs: Pairs, out: Path, *, copy_images: bool, records: np.ndarr
         _write_csv(names.tolist(), pairs.text, out / "open_clip.csv")
     else:
         places = _relative(pairs.image, out)
-    pq.write_table(pairs.with_columns(image=places).table, out / "pairs.parquet", compression="zstd")
+    table = pairs.with_columns(image=places).table
+    if not copy_images:
+        table = signed(table)
+    pq.write_table(table, out / "pairs.parquet", compression="zstd")
 
 
 def _write_csv(names: list[str], text: pa.ChunkedArray, path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, delimiter="\t", lineterminator="\n")
+        # all quoted: a lone carriage return would end a row, and no cell is changed, as programs read this table
+        table = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
         table.writerow(("filepath", "title"))
         for start in range(0, len(names), _BLOCK):
-            # half a character, which JSON can spell, cannot be written
-            texts = (t.encode(errors="replace").decode() for t in text[start : start + _BLOCK].to_pylist())
+            texts = map(_for_pandas, text[start : start + _BLOCK].to_pylist())
             table.writerows(zip(names[start : start + _BLOCK], texts))
+
+
+# what pandas takes for a missing value, quoted or not (pandas.read_csv, na_values)
+_MISSING = frozenset(
+    [
+        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+        *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+    ]
+)
+
+
+def _for_pandas(text: str) -> str:
+    """A caption that pandas gives back as a string: open_clip would train on "nan" for those it takes for missing.
+
+    They get a blank in front, which tokenizers drop. NUL, at which pandas ends a cell, becomes a blank.
+    """
+    text = text.replace("\0", " ")
+    return f" {text}" if text in _MISSING else text
 
 
 def write_imagefolder(pairs: Pairs, out: Path, *, copy_images: bool = True, records: np.ndarray | None = None) -> None:
@@ -177,7 +199,8 @@ def _members(pairs: Pairs, records: np.ndarray | None, *, whole: bool = False) -
     if len(ids) != len(pairs):
         raise ValueError(f"records must name one record a pair, expected {len(pairs)} of them, got {len(ids)}")
     if whole:
-        ids = ids * len(pairs) + _label_codes(pairs)
+        codes = np.unique(row_codes(pairs), return_inverse=True)[1]
+        ids = ids * (int(codes.max(initial=0)) + 1) + codes
     order = np.argsort(ids, kind="stable")
     ids = ids[order]
     starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]][: len(ids)])
@@ -188,11 +211,16 @@ def _members(pairs: Pairs, records: np.ndarray | None, *, whole: bool = False) -
     return sorted(members, key=lambda rows: rows[0])
 
 
-def _label_codes(pairs: Pairs) -> np.ndarray:
-    """(n,) numbers, equal where labels and split are."""
-    labels = pc.binary_join(pairs.labels.cast(pa.list_(pa.string())), "\x1f")
-    joined = pc.binary_join_element_wise(labels, pc.fill_null(pairs.split, "\x1d"), "\x1e")
-    return joined.dictionary_encode().unify_dictionaries().combine_chunks().indices.to_numpy().astype(np.int64)
+def row_codes(pairs: Pairs) -> np.ndarray:
+    """(n,) numbers, equal where labels and split of two rows are; no sign inside a name makes two of them one."""
+    flat = pc.list_flatten(pairs.labels).dictionary_encode().unify_dictionaries().combine_chunks()
+    lengths = pc.list_value_length(pairs.labels).to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    numbers = pa.ListArray.from_arrays(pa.array(offsets), flat.indices.cast(pa.string()))
+    joined = pc.binary_join(numbers, " ").dictionary_encode().indices.to_numpy().astype(np.int64)
+    split = pairs.split.dictionary_encode().unify_dictionaries().combine_chunks()
+    parts = split.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return joined * (len(split.dictionary) + 1) + parts + 1
 
 
 def _places(pairs: Pairs, members: Sequence[np.ndarray]) -> pa.Array:

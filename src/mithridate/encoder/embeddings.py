@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mithridate.data.arrays import read_matrix
+from mithridate.data.columns import refuse_duplicates
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError
 
@@ -78,9 +80,10 @@ def write_embeddings(embeddings: Embeddings, pairs: Pairs, folder: Path) -> None
 
 
 def read_embeddings(folder: Path) -> Embeddings:
-    """Embeddings in clip-retrieval's layout, ours or another's; rows of one `image_path` become one image.
+    """Embeddings in clip-retrieval's layout, ours or another's.
 
-    Raises `DataError` where a part is missing or the parts do not fit together.
+    Rows of one `image_path` and one image embedding become one image: an `image_path` may be a sample's key, which
+    repeats from shard to shard. Raises `DataError` where a part is missing or the parts do not fit together.
     """
     folder = Path(folder)
     parts = []
@@ -89,27 +92,46 @@ def read_embeddings(folder: Path) -> Embeddings:
         if not files:
             raise DataError(f"{folder} has no {name}/{pattern}; expected clip-retrieval's layout (mithridate embed)")
         parts.append(files)
+    arrays = [[read_matrix(path, what="embeddings") for path in files] for files in parts[:2]]
     try:
-        image, text = (
-            np.concatenate([np.load(path, allow_pickle=False) for path in files]).astype(np.float32)
-            for files in parts[:2]
-        )
-    except (ValueError, EOFError, OSError) as error:
-        raise DataError(f"{folder} holds a damaged array: {error}; embed the data again") from error
-    table = pa.concat_tables([pq.read_table(path) for path in parts[2]], promote_options="default")
-    if len(image) != len(text) or len(image) != table.num_rows:
+        tables = [pq.read_table(path) for path in parts[2]]
+        table = pa.concat_tables(tables, promote_options="default")
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{folder}/metadata does not read as Parquet: {error}; embed the data again") from error
+    rows = [[len(part) for part in arrays[0]], [len(part) for part in arrays[1]], [len(part) for part in tables]]
+    if not rows[0] == rows[1] == rows[2]:
         raise DataError(
-            f"{folder}: {len(image)} image and {len(text)} text embeddings for {table.num_rows} rows of metadata"
+            f"{folder}: {sum(rows[0])} image and {sum(rows[1])} text embeddings for {sum(rows[2])} rows of metadata, "
+            f"in files of {rows[0][:4]}, {rows[1][:4]} and {rows[2][:4]} rows; embed the data again"
         )
-    key = "image_path" if "image_path" in table.column_names else None
-    places = table[key] if key else pa.chunked_array([pa.array(np.arange(len(image)).astype(str))])
-    codes = places.dictionary_encode().unify_dictionaries().combine_chunks()
-    index = codes.indices.to_numpy(zero_copy_only=False)
+    if len({part.shape[1] for files in arrays for part in files}) != 1:
+        raise DataError(f"{folder} holds embeddings of several widths; embed the data again with one encoder")
+    image, text = (np.concatenate(files).astype(np.float32) for files in arrays)
+    index = _distinct_images(image, table["image_path"] if "image_path" in table.column_names else None)
     first = np.unique(index, return_index=True)[1]
     uid = table["uid"] if "uid" in table.column_names else pa.chunked_array([np.arange(len(image))])
-    return Embeddings(
-        uid.cast(pa.string()), _unit(image[first]), index, _unit(text), *_made_by(folder / "encoder.json")
-    )
+    uid = uid.cast(pa.string())
+    refuse_duplicates(uid, folder, "embed the data again, or drop the column")
+    return Embeddings(uid, _unit(image[first]), index, _unit(text), *_made_by(folder / "encoder.json"))
+
+
+def _distinct_images(image: np.ndarray, paths: pa.ChunkedArray | None) -> np.ndarray:
+    """(n,) numbers from 0 on, in order of first appearance; equal where path and embedding (n, d) of two rows are."""
+    if paths is None:
+        return np.arange(len(image))
+    codes = paths.dictionary_encode().unify_dictionaries().combine_chunks()
+    index = codes.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    first = np.unique(index, return_index=True)
+    head = first[1][np.searchsorted(first[0], index)]  # (n,) the first row of each row's path
+    known: dict[tuple[int, bytes], int] = {}
+    out = np.empty(len(index), np.int64)
+    for low in range(0, len(image), _BLOCK):
+        block = slice(low, low + _BLOCK)
+        same = (image[block] == image[head[block]]).all(axis=1)
+        for row, is_same in zip(range(low, low + len(same)), same.tolist()):
+            key = (int(index[row]), b"" if is_same else image[row].tobytes())
+            out[row] = known.setdefault(key, len(known))
+    return out
 
 
 def _made_by(path: Path) -> tuple[str, str | None]:
