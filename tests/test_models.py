@@ -6,6 +6,7 @@ runs, reaches a network or takes memory that its weights do not fill."""
 # (open_clip and torch give unions of what their functions may give back)
 
 import copy
+import json
 import logging
 
 import numpy as np
@@ -262,3 +263,205 @@ def test_a_folder_that_exists_is_never_an_unknown_name(tmp_path, monkeypatch):
         load_encoder("mine/pytorch_model.bin")
     (tmp_path / "mithridate-micro-vit").mkdir()  # a folder without a model does not hide the model of that name
     assert load_encoder("mithridate-micro-vit").name == "mithridate-micro-vit"
+
+
+# --- every kind of model, saved and loaded without a network -------------------------------------------------
+
+WORDS = ["a", "photo", "of", "two", "grey", "sheep", "word", "red", "green", "on", "hill"]
+
+
+def write_tokenizer(folder, words=WORDS, *, pad=True, filler=0):
+    """A fast tokenizer of whole words in `folder`; gives back the size of its vocabulary."""
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    names = ["<s>", "<pad>", "<unk>", *(f"filler{i}" for i in range(filler)), *words[:4], "</s>", *words[4:]]
+    end = names.index("</s>")  # neither the largest id nor 2, which transformers takes for "the largest"
+    made = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
+    made.normalizer, made.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", end)]
+    )
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"} | ({"pad_token": "<pad>"} if pad else {})
+    transformers.PreTrainedTokenizerFast(tokenizer_object=made, **special).save_pretrained(folder)
+    return len(names)
+
+
+def write_release(folder, config, preprocess=None, kind=open_clip.CLIP):
+    """A model of `config`, every weight of it drawn, as open_clip releases one."""
+    folder.mkdir(exist_ok=True)
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess or {}}))
+    built = copy.deepcopy(config)
+    built.pop("custom_text", None)
+    if "hf_model_name" in built["text_cfg"]:
+        built["text_cfg"]["hf_model_pretrained"] = False
+    state = stir(kind(**built)).state_dict()
+    save_file({name: x.contiguous() for name, x in state.items()}, folder / "open_clip_model.safetensors")
+    return folder
+
+
+def siglip(folder, **tokenizer):
+    folder.mkdir()
+    text = TEXT | {"vocab_size": write_tokenizer(folder, **tokenizer), "hf_tokenizer_name": "org/siglip"}
+    text |= {
+        "no_causal_mask": True,
+        "proj_bias": True,
+        "pool_type": "last",
+        "tokenizer_kwargs": {"clean": "canonicalize"},
+    }
+    config = {"embed_dim": 24, "init_logit_bias": -10, "custom_text": True, "vision_cfg": VIT, "text_cfg": text}
+    return write_release(
+        folder, config, {"mean": 0.5, "std": [0.5] * 3, "resize_mode": "squash"}, open_clip.CustomTextCLIP
+    )
+
+
+def hf_tower(folder, kind="xlm-roberta", **tokenizer):
+    transformers = pytest.importorskip("transformers")
+    folder.mkdir()
+    size = write_tokenizer(folder, **tokenizer)
+    common = {"vocab_size": size, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    if kind == "mt5":
+        made = transformers.MT5Config(d_model=32, d_kv=16, d_ff=48, num_layers=1, num_heads=2, **common)
+    elif kind == "m2m_100":
+        sizes = {"encoder_layers": 1, "encoder_ffn_dim": 48, "encoder_attention_heads": 2, "decoder_layers": 3}
+        made = transformers.M2M100Config(d_model=32, max_position_embeddings=100, decoder_ffn_dim=64, **sizes, **common)
+    else:
+        sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+        made = transformers.CONFIG_MAPPING[kind](max_position_embeddings=100, **sizes, **common)
+    made.save_pretrained(folder)
+    text = {"hf_model_name": str(folder), "hf_tokenizer_name": str(folder), "context_length": 20, "hf_proj_type": "mlp"}
+    text |= {"hf_pooler_type": "cls_pooler" if kind == "bert" else "mean_pooler"}
+    return write_release(folder, {"embed_dim": 24, "vision_cfg": VIT, "text_cfg": text}, kind=open_clip.CustomTextCLIP)
+
+
+def coca(folder):
+    text = TEXT | {"embed_cls": True, "output_tokens": True}
+    vision = VIT | {"attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True}
+    config = {"embed_dim": 32, "custom_text": True, "vision_cfg": vision, "text_cfg": text, "multimodal_cfg": TEXT}
+    return write_release(folder, config, kind=open_clip.CoCa)
+
+
+KINDS = {
+    "CLIP": lambda folder: write_release(folder, MODEL, {"fill_color": 99, "resize_mode": "longest"}),
+    "ResNet": lambda folder: write_release(
+        folder, MODEL | {"vision_cfg": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64}, "quick_gelu": True}
+    ),
+    "CustomTextCLIP": lambda folder: write_release(
+        folder, MODEL | {"custom_text": True}, BROWN, open_clip.CustomTextCLIP
+    ),
+    "SigLIP": siglip,
+    "XLM-RoBERTa": hf_tower,
+    "BERT": lambda folder: hf_tower(folder, "bert"),
+    "mT5": lambda folder: hf_tower(folder, "mt5"),
+    "M2M-100": lambda folder: hf_tower(folder, "m2m_100"),
+    "CoCa": coca,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_savable_model_loads_here_and_in_open_clip_with_the_same_embeddings(kind, tmp_path):
+    made = KINDS[kind](tmp_path / "release")
+    first = load_encoder(str(made))
+    want = theirs(f"local-dir:{made}")
+    close(ours(first), want)
+    for number in range(2):  # also what was saved from what was saved
+        saved = tmp_path / f"saved-{number}"
+        saved.mkdir()
+        save_encoder(first, saved)
+        close(theirs(f"local-dir:{saved}"), want)
+        again = load_encoder(str(saved))
+        close(ours(again), want)
+        assert (again.recipe, again.config) == (first.recipe, first.config)
+        assert weights_fingerprint(again.model) == weights_fingerprint(first.model)
+        first = again
+    # nothing of it lies in the folder that it came from
+    made.rename(tmp_path / "gone")
+    close(ours(load_encoder(str(saved))), want)
+
+
+def test_a_text_tower_s_folder_may_be_written_elsewhere_than_it_will_lie(tmp_path):
+    first = load_encoder(str(hf_tower(tmp_path / "release")))
+    (tmp_path / "part").mkdir()
+    save_encoder(first, tmp_path / "part", location=tmp_path / "model")
+    (tmp_path / "part").rename(tmp_path / "model")
+    close(theirs(f"local-dir:{tmp_path / 'model'}"), ours(first))
+    (tmp_path / "model").rename(tmp_path / "moved")
+    close(ours(load_encoder(str(tmp_path / "moved"))), ours(first))
+
+
+# --- Hugging Face's CLIPModel ----------------------------------------------------------------------------
+
+
+HF_CLIPS = {
+    "as OpenAI's": ({"hidden_act": "quick_gelu"}, {"hidden_act": "quick_gelu", "eos_token_id": 2}),
+    "another activation": ({"hidden_act": "gelu"}, {"hidden_act": "gelu", "eos_token_id": 7, "layer_norm_eps": 1e-3}),
+}
+
+
+def write_hf_clip(folder, vocabulary, vision, text):
+    """Hugging Face's CLIPModel in `folder`, every weight of it drawn."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 80, "projection_dim": 24}
+    text = (
+        {"vocab_size": vocabulary, "bos_token_id": 0, "hidden_size": 32, "max_position_embeddings": 16} | sizes | text
+    )
+    vision = {"hidden_size": 64, "image_size": 32, "patch_size": 16} | sizes | vision
+    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
+    model = stir(transformers.CLIPModel(config)).eval()
+    model.save_pretrained(folder)
+    colours = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5] * 3, "resample": 2}
+    processor = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}} | colours
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return model
+
+
+@torch.no_grad()
+def by_transformers(model, encoder):
+    pixels = torch.from_numpy(np.stack([encoder.to_pixels(image) for image in photographs()]))
+    images = model.get_image_features(pixel_values=encoder.normalise(pixels)).pooler_output
+    return unit(images), unit(model.get_text_features(input_ids=encoder.tokenizer(CAPTIONS)).pooler_output)
+
+
+@pytest.mark.parametrize("how", HF_CLIPS)
+def test_hugging_face_s_clip_in_a_folder_is_converted(how, tmp_path):
+    vision, text = HF_CLIPS[how]
+    folder, saved = tmp_path / "clip", tmp_path / "saved"
+    model = write_hf_clip(folder, write_tokenizer(folder), vision, text)
+    encoder = load_encoder(str(folder))
+    preprocess = encoder.config["preprocess_cfg"]
+    assert (preprocess["interpolation"], preprocess["mean"]) == ("bilinear", (0.1, 0.2, 0.3))
+    close(ours(encoder), by_transformers(model, encoder))
+    saved.mkdir()
+    save_encoder(encoder, saved)
+    close(theirs(f"local-dir:{saved}"), ours(encoder))
+    close(ours(load_encoder(str(saved))), ours(encoder))
+
+
+def test_a_file_of_hugging_face_s_clip_is_converted_for_a_model_that_is_named(tmp_path, tagged):
+    model = write_hf_clip(tmp_path, 49408, *HF_CLIPS["as OpenAI's"])
+    sizes = {"layers": 2, "mlp_ratio": 80 / 64}
+    config = {"embed_dim": 24, "vision_cfg": VIT | sizes, "text_cfg": TEXT | {"layers": 2, "mlp_ratio": 80 / 32}}
+    tagged("small", config | {"quick_gelu": True})
+    encoder = load_encoder("small", pretrained=str(tmp_path / "model.safetensors"))
+    close(ours(encoder), by_transformers(model, encoder))
+    # without tokenizer files, a vocabulary of CLIP's size is CLIP's
+    close([ours(load_encoder(str(tmp_path)))[1]], [ours(encoder)[1]])
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "message"),
+    [
+        ("config.json", "model_type", "siglip", "describes a 'siglip' model; of Hugging Face's models, only CLIPModel"),
+        ("config.json", "projection_dim", 2**40, "projection_dim is '1099511627776', expected a whole number"),
+        ("config.json", "vision_config", {"hidden_act": "relu"}, "hidden_act is"),
+        ("config.json", "text_config", [1], "not objects of settings"),
+        ("preprocessor_config.json", "do_rescale", False, "do_rescale is not what open_clip can do"),
+        ("preprocessor_config.json", "image_std", [0, 1, 1], "std.0 is wrong"),
+    ],
+)
+def test_what_open_clip_cannot_do_of_hugging_face_s_clip_is_refused(tmp_path, file, key, value, message):
+    write_hf_clip(tmp_path, 49408, *HF_CLIPS["as OpenAI's"])
+    content = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).write_text(json.dumps(content | {key: value}))
+    with pytest.raises(EncoderError, match=message):
+        load_encoder(str(tmp_path))
