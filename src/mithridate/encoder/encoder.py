@@ -27,6 +27,7 @@ from mithridate.encoder.source import HF_CONFIG, WEIGHTS, Source, find_source
 from mithridate.encoder.tokenizer import Tokenizer, load_tokenizer, try_tokenizer
 from mithridate.encoder.towers import image_embedding, text_embedding, vocabulary_size
 from mithridate.errors import EncoderError, reason
+from mithridate.randomness import stream_seed
 
 # our tiny models become names that open_clip itself knows
 TINY_MODELS = Path(__file__).parent / "configs"
@@ -133,7 +134,7 @@ def _build(source: Source, seed: int) -> Encoder:
         with torch.device("meta"):
             state = fit(state, _model(source), label=source.label)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(stream_seed(seed, "initial weights"))
         model = _model(source)
     if state is not None:
         model.load_state_dict(fit(state, model, label=source.label) if source.trusted else state)
@@ -148,7 +149,7 @@ def _build(source: Source, seed: int) -> Encoder:
     }
     encoder = Encoder(model, tokenizer, config, source.label)
     if not source.trusted:
-        _try(encoder, tokens[:1])
+        _try(encoder, tokens[-1:])  # the longest caption
     return encoder
 
 

@@ -201,7 +201,8 @@ def check(path: Path | str, name: str, section: Any, schema: type[_Section]) -> 
     try:
         schema.model_validate(section)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        # of a union's, the one that says more than that the type is not the other
+        first = min(error.errors(include_url=False), key=lambda e: (e["type"].endswith("_type"), -len(e["loc"])))
         # the types that a union tries are no keys of the file
         keys = [str(part) for part in first["loc"] if isinstance(part, int) or re.fullmatch(r"[a-z_]+", part)]
         key = ".".join([name, *(part for part in keys if part not in ("int", "list", "float", "bool", "literal"))])

@@ -178,8 +178,9 @@ class Run:
     def save_epoch(self, encoder: Encoder, epoch: int) -> None:
         """Keep the model as it is after `epoch` epochs (1-based)."""
         if self.folder is not None:
-            with new_folder(self.folder / "epochs" / f"{epoch:03d}", overwrite=True) as folder:
-                save_encoder(encoder, folder)
+            location = self.folder / "epochs" / f"{epoch:03d}"
+            with new_folder(location, overwrite=True) as folder:
+                save_encoder(encoder, folder, location=location)
 
     def finish(self, encoder: Encoder) -> None:
         """Write the final model and drop the state."""
