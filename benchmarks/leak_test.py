@@ -70,7 +70,7 @@ def measure(name: str, pairs: mt.Pairs, attack: Attack, gallery: mt.Pairs, form:
         again = written(done, folder / "out", form)
         shutil.rmtree(folder / "altered", ignore_errors=True)
         truth = np.isin(again.uid.to_pylist(), done.manifest.poisoned["uid"].to_pylist())
-        found = leak_test(again, truth, rng=np.random.default_rng(seed))
+        found = leak_test(again, truth, seed=seed)
     area = found.auroc
     assert area.low is not None and area.high is not None
     holds = area.low <= 0.5 <= area.high

@@ -13,7 +13,8 @@ import mithridate
 
 SOURCE = Path(mithridate.__file__).parent
 BASE = {
-    *("disk", "errors", "folders", "leftovers", "processes", "randomness", "sealed", "text", "threads", "version"),
+    *("disk", "errors", "folders", "leftovers", "processes", "provenance", "randomness", "sealed", "text", "threads"),
+    "version",
 }
 
 # room -> the rooms it may import, besides itself and BASE
@@ -107,7 +108,6 @@ def test_evaluation_sees_the_truth_and_never_how_it_was_made():
 LIST_SEEDS = {
     "src/mithridate/evaluation/aims.py",
     *("src/mithridate/evaluation/readouts.py", "src/mithridate/evaluation/triggered.py"),
-    "src/mithridate/studies/store.py",
 }
 
 

@@ -100,7 +100,7 @@ def test_no_attack_leaks_by_its_files(pairs, gallery, tmp_path, name, form):
     outside = gallery if attack.needs_gallery else None
     done = poison(pairs, attack, seed=0, gallery=outside, images=tmp_path / "altered")
     again = written(done, tmp_path / "out", form)
-    leak = leak_test(again, truth(again, done.manifest), rng=np.random.default_rng(0))
+    leak = leak_test(again, truth(again, done.manifest))
     assert len(done.manifest) >= 200
     assert leak.grouped
     assert holds_chance(leak.auroc), leak
@@ -110,7 +110,7 @@ def test_no_attack_leaks_by_its_files(pairs, gallery, tmp_path, name, form):
 def test_target_images_of_the_set_itself_are_not_told_from_their_clean_copies(pairs, tmp_path):
     """What held for one copy is held against the other, in the same fold: the area may lie below a half, not above."""
     again = written(done := poison(pairs, EXAMPLES["targeted"], seed=0), tmp_path / "out")
-    leak = leak_test(again, truth(again, done.manifest), rng=np.random.default_rng(0))
+    leak = leak_test(again, truth(again, done.manifest))
     assert leak.grouped and not leak.leaks
 
 
@@ -118,7 +118,7 @@ def test_a_collage_does_not_leak_by_its_files(pairs, tmp_path):
     attack = replace(EXAMPLES["single-label"], collage=0.4, mixed=True)
     done = poison(pairs, attack, seed=0, images=tmp_path / "altered")
     again = written(done, tmp_path / "out")
-    assert leak_warning(leak_test(again, truth(again, done.manifest), rng=np.random.default_rng(0))) == []
+    assert leak_warning(leak_test(again, truth(again, done.manifest))) == []
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
@@ -129,7 +129,7 @@ def test_one_image_of_many_captions_is_told_by_its_size_alone(tmp_path, form):
         folder.mkdir()
         done = poison(crowd(folder, form, one_size=one_size), EXAMPLES["single-image"], seed=0)
         again = written(done, folder / "out")
-        leak = leak_test(again, truth(again, done.manifest), rng=np.random.default_rng(0))
+        leak = leak_test(again, truth(again, done.manifest))
         assert not leak.grouped
         assert leak.leaks == (not one_size)
         for kind in ("name", "position") if leak.by else ():
@@ -173,7 +173,7 @@ def betray(folder, how, rng):
     ],
 )
 def test_a_leak_is_found_and_named(tmp_path, how, kind):
-    leak = leak_test(*betray(tmp_path, how, np.random.default_rng(1)), rng=np.random.default_rng(0))
+    leak = leak_test(*betray(tmp_path, how, np.random.default_rng(1)))
     (warning,) = leak_warning(leak)
     assert warning.code == "leak" and kind in str(warning.values["kinds"]).split(", ")
     assert leak.leaks
@@ -207,7 +207,7 @@ def test_copies_of_an_image_stay_in_one_fold(tmp_path):
             poisoned.append(number % 2 == 0)
     order = rng.permutation(len(places))
     pairs = make_pairs([places[i] for i in order], ["x"] * len(order), salt=b"c")
-    leak = leak_test(pairs, np.array(poisoned)[order], rng=rng)
+    leak = leak_test(pairs, np.array(poisoned)[order])
     assert leak.grouped
     assert not leak.leaks
 
@@ -217,7 +217,7 @@ def test_images_that_are_not_there_are_no_reason_to_fail(tmp_path):
     for place in pairs.image.to_pylist()[:40]:
         Path(place).unlink()
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8nothing")
-    assert not leak_test(pairs, np.random.default_rng(1).permutation(poisoned), rng=np.random.default_rng(0)).leaks
+    assert not leak_test(pairs, np.random.default_rng(1).permutation(poisoned)).leaks
     assert file_features(str(tmp_path / "broken.jpg"))["format:format"] == "does not decode"
 
 
@@ -225,7 +225,7 @@ def test_too_few_samples_are_refused(pairs):
     poisoned = np.zeros(len(pairs), dtype=bool)
     poisoned[:5] = True
     with pytest.raises(EvaluationError, match="at least 10 poisoned images, got 1"):
-        leak_test(pairs, poisoned, rng=np.random.default_rng(0))
+        leak_test(pairs, poisoned)
 
 
 def test_features_see_no_pixels(tmp_path):

@@ -18,7 +18,7 @@ PERCENT = re.compile(r"%(?![%srdi]|0\d+[dx])[#0\- +]*[\d*]*(?:\.[\d*]+)?[a-zA-Z]
 def number_formats(tree):
     """(line, format) of every place where a number is formatted."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.FormattedValue) and node.format_spec is not None:
+        if isinstance(node, ast.FormattedValue) and node.format_spec is not None and node.conversion == -1:
             parts = node.format_spec.values  # pyright: ignore[reportAttributeAccessIssue]
             # a width that is computed counts as a digit
             spec = "".join(part.value if isinstance(part, ast.Constant) else "9" for part in parts)
@@ -87,6 +87,7 @@ def test_a_number_format_is_noticed(code):
         'f"{name:<{width}} {count:>5}"',
         'f"{n} of {x}"',
         'f"{name!r}"',
+        'f"{name!r:.80}"',  # text by then: cut, not rounded
         '"%s" % name',
         '"%d of %s, 100 %%" % (n, name)',
         'f"{share} %"',

@@ -22,12 +22,15 @@ from mithridate.studies.analysis.outcomes import read_outcomes
 from mithridate.studies.graph import Graph
 from mithridate.studies.locks import Locks
 from mithridate.studies.measure import _by_image
+from mithridate.studies.plan import InputFingerprints, measured
 from mithridate.studies.record import open_folder, read_folder
 from mithridate.studies.run import run_study
 from mithridate.studies.spec.load import study_of
 from mithridate.studies.spec.located import parse_located
-from mithridate.studies.stages import FilteredPairs, InputFingerprints, TrainedModel, key_of, measured
-from mithridate.studies.store import share_of
+from mithridate.studies.stages.clean_pairs import share_of
+from mithridate.studies.stages.filtered_pairs import FilteredPairs
+from mithridate.studies.stages.stage import key_of
+from mithridate.studies.stages.trained_model import TrainedModel
 from mithridate.studies.timing import seconds_by_trial, seconds_left, seconds_spent
 from mithridate.studies.worker import failure
 from mithridate.toy.world import write_toy_world
@@ -116,7 +119,7 @@ def test_cells_share_what_is_the_same():
     assert len({key_of(one.clean) for one in found[:3]}) == 1
     assert key_of(found[0].model) == key_of(found[0].clean)  # without attack and defence it is the clean cell
     assert len({key_of(one.model) for one in found}) == len(found)
-    assert {key_of(one.test) for one in found} == {key_of(found[0].test)}
+    assert {one.test for one in found} == {found[0].test}
 
 
 def test_a_key_is_of_all_that_decides_and_of_nothing_else():
@@ -150,25 +153,41 @@ experiments:
 """
     )
     found = measured(study(text).cells[0], InputFingerprints({}))
-    kept = found.kept
-    assert isinstance(kept, FilteredPairs) and isinstance(kept.embedded.encoder, TrainedModel)
-    worlds = {
-        "data": found.test.world.seed,
-        "start": found.clean.start.pairs.world.seed,
-        "filter": kept.embedded.encoder.pairs.world.seed,
-        "filter's clean pairs": kept.reference.pairs.world.seed,
-        "surrogate": found.poison.surrogate.pairs.world.seed,
-        "repair": found.model.pairs.world.seed,
+    filtered = found.filtered
+    assert isinstance(filtered, FilteredPairs) and isinstance(filtered.embedded.encoder, TrainedModel)
+    toys = {
+        "data": found.test.toy.seed,
+        "start": found.clean.start.pairs.toy.seed,
+        "filter": filtered.embedded.encoder.pairs.toy.seed,
+        "surrogate": found.poison.surrogate.pairs.toy.seed,
+        "repair": found.model.pairs.toy.seed,
     }
-    assert worlds == {
-        "data": 3,
-        "start": 10_003,
-        "filter": 10_004,
-        "filter's clean pairs": 10_004,
-        "surrogate": 10_005,
-        "repair": 20_003,
-    }
+    assert toys["data"] == 3
+    assert len(set(toys.values())) == len(toys)
+    assert filtered.reference.pairs.toy.seed == toys["filter"]  # clean pairs like those its encoder has seen
     assert found.model.start.start == found.clean.start
+
+
+def test_no_seed_of_a_thousand_coincides_with_another():
+    text = """\
+study: small
+seeds: [0]
+experiments:
+  - name: one
+    start: {encoder: mithridate-tiny, pretrain: {epochs: 1}}
+    attack: {attack: single-label, source: sheep, target: bird, pairing: best-match}
+    filter: {detector: cosine-distance, clean-quantile: 0.9}
+    repair: {train: repair-1e-4}
+"""
+    (cell,) = study(text).cells
+    models, toys = [], []
+    for seed in range(1000):
+        stage = measured(replace(cell, seed=seed), InputFingerprints({}))
+        onlookers = [stage.filtered.embedded.encoder, stage.poison.surrogate]
+        models += [model.initial.seed for model in (stage.clean, *onlookers)]
+        toys += [one.pairs.clean.toy.seed for one in (stage.clean, stage.clean.start, stage.model, *onlookers)]
+    assert len(set(models)) == len(models) == 3000
+    assert len(set(toys)) == len(toys) == 5000
 
 
 def test_a_share_is_of_each_class_alike(train_pairs):

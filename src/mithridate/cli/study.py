@@ -22,7 +22,6 @@ from mithridate.studies.session import CellProgress, RunSummary
 from mithridate.studies.spec.cells import selected
 from mithridate.studies.spec.load import preset_names, read_study, study_path
 from mithridate.studies.spec.study import Cell, Study
-from mithridate.studies.stages import KINDS
 from mithridate.studies.timing import seconds_by_trial, seconds_left, seconds_spent
 from mithridate.studies.worker import LOCKS, failure
 
@@ -97,7 +96,7 @@ class StudyCommand:
         chosen = selected(study, self.only)
         graph = Graph.of(chosen.cells, fingerprint_inputs(chosen), self.out)
         rows = _experiments(chosen, graph)
-        left = Counter(KINDS[type(task.stage)] for task in graph.left())
+        left = Counter(task.stage.kind for task in graph.left())
         seconds, how = seconds_left(graph), "by what is done"
         if seconds is None:
             seconds, how = seconds_by_trial(graph), "by a few steps of training"
@@ -198,7 +197,7 @@ class Status:
             raise MithridateError(f"{self.folder} has not read its data yet; look again in a minute") from error
         rows = _experiments(study, graph)
         working = [
-            f"{KINDS[type(graph.tasks[key].stage)]} {key} by process {who['pid']} on {who['host']}"
+            f"{graph.tasks[key].stage.kind} {key} by process {who['pid']} on {who['host']}"
             for key, who in Locks(self.folder / LOCKS).others().items()
             if key in graph.tasks
         ]

@@ -10,7 +10,7 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image
 
-from mithridate.data.images import MAX_PIXELS
+from mithridate.data.images import MAX_PIXELS, too_many_scans
 from mithridate.errors import MithridateError
 
 Decoding = Literal["scaled", "exact"]
@@ -50,7 +50,7 @@ class ScaledDecoder:
             *shape, colours, _ = simplejpeg.decode_jpeg_header(raw, strict=False)
             tall, wide = (int(side) for side in shape)
             eighths = self._eighths(tall, wide)
-            if eighths is None or colours not in _COLOURS:
+            if eighths is None or colours not in _COLOURS or too_many_scans(raw, tall * wide):
                 return None
             size = [-(-side * eighths // _EIGHTHS) for side in (tall, wide)]
             small = simplejpeg.decode_jpeg(raw, min_height=size[0], min_width=size[1])

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from mithridate.data.cache import ImageSource, cache_folder, load_array, open_images, save_array
+from mithridate.data.cache import ImageSource, cache_folder, kept_array, open_images, save_array
 from mithridate.data.jpeg import decoding, scaled_decoder
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embeddings import Embeddings
@@ -79,8 +79,9 @@ def tokenise(
             raw = text.encode(errors="surrogatepass")
             digest.update(b"%d " % len(raw) + raw)
         path = folder / f"token-ids-{digest.hexdigest()}.npy"
-        if path.is_file():
-            return load_array(path, mapped=True), index
+        kept = kept_array(path, mapped=True)
+        if kept is not None:
+            return kept, index
     vocabulary = vocabulary_size(encoder.model)
     tokens = np.empty((len(distinct), encoder.context_length), dtype=np.uint16 if vocabulary <= 2**16 else np.int32)
     for start in range(0, len(distinct), 4096):
@@ -163,8 +164,8 @@ def _in_batches(
         for start in range(0, count, _BATCHES_KEPT * batch_size):
             stop = min(start + _BATCHES_KEPT * batch_size, count)
             path = None if kept is None else kept / f"{what.split()[-1]}-{start:010d}.npy"
-            if path is not None and path.is_file():
-                block = load_array(path)
+            block = None if path is None else kept_array(path)
+            if block is not None:
                 progress(what, stop, count)
             else:
                 made = []

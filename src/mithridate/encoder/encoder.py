@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mithridate.data.images import narrowed
 from mithridate.encoder.checkpoint import fit, read_checkpoint
 from mithridate.encoder.hf import offline
 from mithridate.encoder.model_config import CONFIG
@@ -61,7 +62,7 @@ class Encoder:
 
     def to_pixels(self, image: Image.Image) -> np.ndarray:
         """An RGB image resized and cropped for this encoder: (h, w, 3) uint8, open_clip's own transform."""
-        return np.asarray(resizing(self.recipe)(image))
+        return np.asarray(resizing(self.recipe)(narrowed(image)))
 
     def normalise(self, pixels: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
         """Whole batches of uint8 pixels as the model takes them; the result lies channels-last in memory."""

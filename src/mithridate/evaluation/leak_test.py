@@ -22,6 +22,7 @@ from mithridate.data.images import FORMATS, read_bytes, split_place
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError, EvaluationError
 from mithridate.metrics.detection import estimate, roc_area
+from mithridate.randomness import stream
 from mithridate.statistics.estimate import Estimate
 from mithridate.threads import thread_count
 
@@ -52,7 +53,7 @@ class LeakTest:
     def leaks(self) -> bool:
         """Whether the 95 % interval lies above 0.5.
 
-        Below it nothing is told: what ranked poison last on images it had not seen has learnt what does not hold.
+        An interval below 0.5 is no leak: what the classifier learned does not hold on images it had not seen.
         """
         assert self.auroc.low is not None
         return self.auroc.low > 0.5
@@ -63,7 +64,7 @@ def leak_test(
     poisoned: Bool[np.ndarray, " n"],
     *,
     records: Int[np.ndarray, " n"] | None = None,
-    rng: np.random.Generator,
+    seed: int = 0,
 ) -> LeakTest:
     """Try to tell the poisoned samples of `pairs` by pixel dimensions, format, coding, metadata, names and position.
 
@@ -72,17 +73,19 @@ def leak_test(
     pixels nor captions are looked at, nor the size in bytes, which depends on the pixels. Raises `EvaluationError`
     where fewer than ten samples are poisoned, or clean.
     """
-    units = _Units.of(pairs, poisoned, pairs.image_index if records is None else records, rng)
+    units = _Units.of(pairs, poisoned, pairs.image_index if records is None else records, seed)
     columns = _features(units)
     bad = units.poisoned
     grouped = len(np.unique(units.content[bad])) >= 2 * FOLDS
     group = units.content if grouped else np.arange(len(bad))
-    found = LeakTest(cross_validated(columns, bad, group, rng), len(bad), int(bad.sum()), {}, grouped)
+    area = cross_validated(columns, bad, group, stream(seed, "leak test"))
+    found = LeakTest(area, len(bad), int(bad.sum()), {}, grouped)
     if not found.leaks:
         return found
     kinds = sorted({name.split(":")[0] for name in columns})
     parts = {kind: {n: c for n, c in columns.items() if n.startswith(f"{kind}:")} for kind in kinds}
-    return replace(found, by={kind: cross_validated(part, bad, group, rng) for kind, part in parts.items()})
+    by = {k: cross_validated(part, bad, group, stream(seed, f"leak test by {k}")) for k, part in parts.items()}
+    return replace(found, by=by)
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class _Units:
     content: Int[np.ndarray, " m"]
 
     @classmethod
-    def of(cls, pairs: Pairs, poisoned: np.ndarray, records: np.ndarray, rng: np.random.Generator) -> "_Units":
+    def of(cls, pairs: Pairs, poisoned: np.ndarray, records: np.ndarray, seed: int) -> "_Units":
         # poisoned and clean captions may share an image where images are pointed at, not copied
         ids = np.unique(records.astype(np.int64) * 2 + poisoned, return_inverse=True)[1].reshape(-1)
         _, first, captions = np.unique(ids, return_index=True, return_counts=True)
@@ -105,6 +108,7 @@ class _Units:
         for what, count in (("poisoned", int(bad.sum())), ("clean", int((~bad).sum()))):
             if count < 2 * FOLDS:
                 raise EvaluationError(f"a leak test needs at least {2 * FOLDS} {what} images, got {count}")
+        rng = stream(seed, "leak test samples")
         chosen = np.sort(
             np.concatenate([rng.permutation(np.flatnonzero(bad == which))[:AT_MOST] for which in (True, False)])
         )

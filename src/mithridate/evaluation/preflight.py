@@ -223,7 +223,7 @@ def _leak_test(
     written: Pairs, poisoned: np.ndarray, records: np.ndarray | None, seed: int
 ) -> tuple[LeakTest | None, str]:
     try:
-        return leak_test(written, poisoned, records=records, rng=stream(seed, "leak test")), ""
+        return leak_test(written, poisoned, records=records, seed=seed), ""
     except EvaluationError as error:
         return None, str(error)
 

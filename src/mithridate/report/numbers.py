@@ -74,8 +74,8 @@ def percent(share: float | None) -> str:
     if not _finite(share):
         return MISSING
     size = abs(100 * share)
-    whole = size == 0 or size >= 9.95
-    return f"{_fixed(100 * share, 0 if whole else 1 if size >= 0.1 else _decimals(size, small=0.1))} %"
+    number = _fixed(100 * share, 0 if size >= 9.95 else 1 if size >= 0.1 else _decimals(size, small=0.1))
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} %"
 
 
 def show_p(p: float) -> str:

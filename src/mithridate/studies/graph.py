@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mithridate.studies.plan import InputFingerprints, measured
 from mithridate.studies.spec.study import Cell
-from mithridate.studies.stages import KINDS, InputFingerprints, Stage, key_of, measured, needs
-from mithridate.studies.store import has
+from mithridate.studies.stages.measured_cell import MeasuredCell
+from mithridate.studies.stages.stage import Keys, Stage
 
 
 @dataclass(frozen=True)
@@ -27,29 +28,33 @@ class Graph:
     cells: dict[str, list[Cell]] = field(default_factory=dict)
     users: dict[str, set[str]] = field(default_factory=dict)
     epochs: set[str] = field(default_factory=set)
+    keys: Keys = field(default_factory=Keys)
     _there: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, cells: Iterable[Cell], facts: InputFingerprints, out: Path) -> "Graph":
+    def of(cls, cells: Iterable[Cell], fingerprints: InputFingerprints, out: Path) -> "Graph":
+        return cls.of_stages(((measured(cell, fingerprints), cell) for cell in cells), out)
+
+    @classmethod
+    def of_stages(cls, wanted: Iterable[tuple[MeasuredCell, Cell]], out: Path) -> "Graph":
+        """As `of`, of the stages that measure cells."""
         graph = cls()
-        keys: dict[Stage, str] = {}
-        for cell in cells:
-            stage = measured(cell, facts)
-            key = graph._add(stage, Path(out), keys)
+        for stage, cell in wanted:
+            key = graph._add(stage, Path(out))
             graph.cells.setdefault(key, []).append(cell)
             if stage.epochs:
-                graph.epochs.add(keys[stage.model])
+                graph.epochs.add(graph.keys.of(stage.model))
         for key in graph.cells:
             for below in graph.below(key):
                 graph.users.setdefault(below, set()).add(key)
         return graph
 
-    def _add(self, stage: Stage, out: Path, keys: dict[Stage, str]) -> str:
-        if stage not in keys:
-            below = dict.fromkeys(self._add(need, out, keys) for need in needs(stage))
-            key = keys[stage] = key_of(stage)
-            self.tasks[key] = Task(key, stage, tuple(below), out / "stages" / KINDS[type(stage)] / key)
-        return keys[stage]
+    def _add(self, stage: Stage, out: Path) -> str:
+        key = self.keys.of(stage)
+        if key not in self.tasks:
+            needs = dict.fromkeys(self._add(need, out) for need in stage.needs())
+            self.tasks[key] = Task(key, stage, tuple(needs), out / "stages" / stage.kind / key)
+        return key
 
     def below(self, key: str) -> Iterator[str]:
         """A stage with all that it stands on, each once."""
@@ -66,7 +71,7 @@ class Graph:
         """Whether a stage is done and there. What was there once is not looked for again, unless `look`."""
         if key not in self._there or look:
             task = self.tasks[key]
-            if has(task.folder, task.stage, epochs=key in self.epochs):
+            if task.stage.is_done(task.folder, epochs=key in self.epochs):
                 self._there.add(key)
             else:
                 self._there.discard(key)

@@ -7,22 +7,24 @@ from pathlib import Path
 
 from mithridate.encoder.encoder import load_encoder, weights_fingerprint
 from mithridate.errors import StudyError
+from mithridate.studies.plan import InputFingerprints, input_name, inputs_of
 from mithridate.studies.record import open_folder, refuse_other
 from mithridate.studies.spec.build import classes_of
-from mithridate.studies.spec.study import Cell, DataSpec, Study
-from mithridate.studies.stages import InputFingerprints, fact_of, outside
-from mithridate.studies.store import read_data, write_json
+from mithridate.studies.spec.data import DataSpec
+from mithridate.studies.spec.study import Cell, Study
+from mithridate.studies.stages.clean_pairs import read_data
+from mithridate.studies.store import write_json
 
-FINGERPRINTS = "facts.json"
+FINGERPRINTS = "inputs.json"
 
 
 def begin_folder(study: Study, out: Path, *, text: str | None, data: str | None) -> InputFingerprints:
     """Open `out` for `study` once all that it needs from outside has been read: else nothing is written."""
     refuse_other(study, Path(out))
-    facts = fingerprint_inputs(study)
+    fingerprints = fingerprint_inputs(study)
     open_folder(study, out, text=text, data=data)
-    _keep(facts, out)
-    return facts
+    _keep(fingerprints, out)
+    return fingerprints
 
 
 def fingerprint_inputs(study: Study) -> InputFingerprints:
@@ -30,32 +32,32 @@ def fingerprint_inputs(study: Study) -> InputFingerprints:
 
     Raises what reading raises, and `StudyError` where an attack names a class that the data do not have.
     """
-    data, starts = outside(study.cells)
+    data, starts = inputs_of(study.cells)
     known: dict[str, str] = {}
     classes: dict[tuple[DataSpec, str], list[str]] = {}
     for place, part in data:
         pairs = read_data(place, part)
-        known[fact_of(place, part)] = pairs.fingerprint
+        known[input_name(place, part)] = pairs.fingerprint
         classes[place, part] = list(pairs.classes)
         del pairs
     for start in starts:
         encoder = load_encoder(start.encoder, pretrained=start.pretrained)
-        known[fact_of(start)] = weights_fingerprint(encoder.model)
+        known[input_name(start)] = weights_fingerprint(encoder.model)
     for cell in study.cells:
         _refuse_unknown_classes(cell, classes)
     return InputFingerprints(known)
 
 
-def _keep(facts: InputFingerprints, out: Path) -> None:
+def _keep(fingerprints: InputFingerprints, out: Path) -> None:
     """Write down in the study's folder `out` what it goes by, beside what is there already."""
     before = read_fingerprints(out).known
-    after = {**before, **facts.known}
+    after = {**before, **fingerprints.known}
     if after != before:
         write_json(Path(out) / FINGERPRINTS, after)
 
 
 def read_fingerprints(out: Path) -> InputFingerprints:
-    """The facts that a study in `out` went by."""
+    """The fingerprints that a study in `out` went by."""
     path = Path(out) / FINGERPRINTS
     return InputFingerprints(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
 

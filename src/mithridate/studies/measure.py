@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,16 +20,20 @@ from mithridate.poisoning.goals import CaptionsToImage, ImageToClass, PhraseToCl
 from mithridate.poisoning.manifest import Manifest
 from mithridate.report.document import Report
 from mithridate.statistics.intervals import chance_hit, chance_min_rank
-from mithridate.studies.stages import ClassifiedImages, MeasuredCell, TrainedModel
-from mithridate.studies.store import STAGE, Store, write_json
+from mithridate.studies.stages.stage import RECORD
+from mithridate.studies.store import Store, write_json
+
+if TYPE_CHECKING:
+    from mithridate.studies.stages.classified_images import ClassifiedImages
+    from mithridate.studies.stages.measured_cell import MeasuredCell
 
 VALUES, REPORT, FOUND = "values.npz", "report.json", "found.json"
 
 
-def measure(stage: MeasuredCell, store: Store, folder: Path) -> None:
+def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
     """Write into `folder` what `outcomes.py` reads: values of units, what else was found, the report."""
     test, cache = store.pairs(stage.test), store.cache(stage.test)
-    manifest = None if stage.poison is None else store.manifest(stage.poison)
+    manifest = None if stage.poison is None else stage.poison.manifest(store)
     attacked = _Attacked.of(manifest, test)
     models = {"poisoned": store.encoder(stage.model), "clean": store.encoder(stage.clean)}
     last = stage.model.config.epochs
@@ -41,7 +45,7 @@ def measure(stage: MeasuredCell, store: Store, folder: Path) -> None:
     others += [("start", stage.start, None)] if stage.start is not None else []
     for name, model, epoch in others:
         assert model is not None
-        encoder = store.encoder(model, epoch) if isinstance(model, TrainedModel) else store.encoder(model)
+        encoder = store.encoder(model, epoch)
         alone = evaluate(encoder, test, manifest, seed=stage.seed, cache=cache)
         for measure, found in attacked.values(alone, "poisoned" if manifest else "model").items():
             values[name.split()[0], epoch or last, measure] = found
@@ -56,7 +60,7 @@ def measure(stage: MeasuredCell, store: Store, folder: Path) -> None:
         values["poisoned", last, "shift text"] = _by_image(cosine_distance(clean.text, poisoned.text), test.image_index)
     (folder / REPORT).write_text(report.to_json(), encoding="utf-8")
     np.savez_compressed(folder / VALUES, **{"|".join(map(str, key)): array for key, array in values.items()})  # type: ignore[arg-type]
-    kept = None if stage.kept is None else store.found(stage.kept)
+    kept = None if stage.filtered is None else stage.filtered.record(store)
     told = {
         "last": last,
         "chance": attacked.chance() | _chance_of_classes(stage, test) | ({"AUROC": 0.5} if kept else {}),
@@ -66,18 +70,15 @@ def measure(stage: MeasuredCell, store: Store, folder: Path) -> None:
     write_json(folder / FOUND, told)
 
 
-def _repaired(stage: MeasuredCell) -> bool:
+def _repaired(stage: "MeasuredCell") -> bool:
     """Whether the epochs are those of a repair, which began at another model than the start."""
     return stage.model.start != stage.clean.start
 
 
-def _numbers(stage: MeasuredCell, store: Store, manifest: Manifest | None) -> dict[str, float]:
-    trained, seconds, pairs = stage.model, 0.0, 0
-    while isinstance(trained, TrainedModel) and trained != stage.clean.start:
-        told = json.loads((store.folder(trained) / STAGE).read_text(encoding="utf-8"))
-        # the pairs of the training that may be poisoned, not of the repair after it
-        seconds, pairs = seconds + told["seconds"], told["pairs"]
-        trained = trained.start
+def _numbers(stage: "MeasuredCell", store: Store, manifest: Manifest | None) -> dict[str, float]:
+    records = [json.loads((store.folder(one) / RECORD).read_text(encoding="utf-8")) for one in stage.trainings()]
+    seconds = sum(record["seconds"] for record in records)
+    pairs = records[-1]["pairs"]  # of the training that may be poisoned, not of the repair after it
     strength: dict[str, Any] = {} if manifest is None else manifest.strength
     shown = {name: float(strength[name]) for name in ("count", "rate", "class_share") if name in strength}
     return {"pairs": float(pairs), "seconds": round(seconds, 3), **shown}
@@ -194,7 +195,7 @@ def _mean(parts: list[tuple[int, float]]) -> float:
 # --- classification ---------------------------------------------------------------------------------
 
 
-def classify(stage: ClassifiedImages, store: Store) -> dict[str, np.ndarray]:
+def classify(stage: "ClassifiedImages", store: Store) -> dict[str, np.ndarray]:
     """Whether each test image of one class is classified rightly: by prompts, by a probe on clean training images."""
     test, cache = _of_one_class(store.pairs(stage.test)), store.cache(stage.test)
     model = store.encoder(stage.model)
@@ -222,7 +223,7 @@ def _of_one_class(pairs: Pairs) -> Pairs:
     return first.where(np.array([len(found or ()) == 1 for found in first.labels.to_pylist()], bool))
 
 
-def _chance_of_classes(stage: MeasuredCell, test: Pairs) -> dict[str, float]:
+def _chance_of_classes(stage: "MeasuredCell", test: Pairs) -> dict[str, float]:
     if not stage.classified:
         return {}
     classes = max(1, len(_of_one_class(test).classes))

@@ -11,7 +11,7 @@ from mithridate.folders import write_atomically
 from mithridate.studies.spec.load import study_of
 from mithridate.studies.spec.located import read_located
 from mithridate.studies.spec.study import Study
-from mithridate.studies.stages import plain_of
+from mithridate.studies.stages.stage import plain_of
 from mithridate.studies.store import write_json
 
 RECORD, FILE = "study.json", "study.yaml"

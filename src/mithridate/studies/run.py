@@ -12,10 +12,10 @@ from typing import Any
 from mithridate.errors import StudyError
 from mithridate.studies.graph import Graph
 from mithridate.studies.inputs import begin_folder
+from mithridate.studies.plan import InputFingerprints
 from mithridate.studies.session import CellProgress, RunSummary, StudyRun
 from mithridate.studies.spec.cells import selected
 from mithridate.studies.spec.study import Study
-from mithridate.studies.stages import InputFingerprints
 from mithridate.studies.worker import Worker
 from mithridate.threads import thread_count
 
@@ -51,13 +51,13 @@ def run_study(
         if jobs > 1:
             raise StudyError("under torchrun the processes train together; leave out --jobs")
         return run_together(study, chosen, out, keep_models=keep_models, text=text, data=data, on_cell=on_cell)
-    facts = begin_folder(study, out, text=text, data=data)
-    run = StudyRun.begin(study, chosen, out, facts, on_cell, jobs=jobs)
+    fingerprints = begin_folder(study, out, text=text, data=data)
+    run = StudyRun.begin(study, chosen, out, fingerprints, on_cell, jobs=jobs)
     if run.left():
         if jobs == 1:
             Worker(run.graph, out, run.wanted, tell=run.tell, keep_models=keep_models).run()
         else:
-            _in_processes(run, study, chosen, facts, jobs, keep_models)
+            _in_processes(run, study, chosen, fingerprints, jobs, keep_models)
     return run.end(keep=keep_models)
 
 
@@ -65,12 +65,12 @@ def run_study(
 
 
 def _in_processes(
-    run: StudyRun, study: Study, chosen: Study, facts: InputFingerprints, jobs: int, keep_models: bool
+    run: StudyRun, study: Study, chosen: Study, fingerprints: InputFingerprints, jobs: int, keep_models: bool
 ) -> None:
     """`jobs` processes at the study, each with its share of the cores."""
     context = multiprocessing.get_context("spawn")
     told: Any = context.Queue()
-    ours = (study, chosen, facts, run.out, keep_models, told)
+    ours = (study, chosen, fingerprints, run.out, keep_models, told)
     with _threads(max(1, thread_count() // jobs)):
         processes = [_begin(context, ours) for _ in range(jobs)]
         deaths = 0
@@ -108,7 +108,9 @@ def _listen(run: StudyRun, told: Any, seconds: float) -> None:
             return
 
 
-def _work(study: Study, chosen: Study, facts: InputFingerprints, out: Path, keep_models: bool, told: Any) -> None:
+def _work(
+    study: Study, chosen: Study, fingerprints: InputFingerprints, out: Path, keep_models: bool, told: Any
+) -> None:
     """What a process of its own does."""
     parent = os.getppid()
 
@@ -118,8 +120,8 @@ def _work(study: Study, chosen: Study, facts: InputFingerprints, out: Path, keep
         os._exit(1)  # whoever was started is gone: nobody listens
 
     threading.Thread(target=watch, daemon=True).start()
-    graph = Graph.of(study.cells, facts, out)
-    wanted = list(Graph.of(chosen.cells, facts, out).cells)
+    graph = Graph.of(study.cells, fingerprints, out)
+    wanted = list(Graph.of(chosen.cells, fingerprints, out).cells)
     try:
         Worker(graph, out, wanted, tell=lambda *event: told.put(event), keep_models=keep_models).run()
     except KeyboardInterrupt:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mithridate.studies.graph import Graph
 from mithridate.studies.locks import Locks
+from mithridate.studies.plan import InputFingerprints
 from mithridate.studies.spec.study import Cell, Study
-from mithridate.studies.stages import InputFingerprints
 from mithridate.studies.timing import seconds_left
 from mithridate.studies.worker import FAILED, LOCKS, failure
 
@@ -54,13 +54,13 @@ class StudyRun:
         study: Study,
         chosen: Study,
         out: Path,
-        facts: InputFingerprints,
+        fingerprints: InputFingerprints,
         on_cell: Callable[[CellProgress], None],
         *,
         jobs: int = 1,
     ) -> "StudyRun":
-        graph = Graph.of(study.cells, facts, out)
-        wanted = list(Graph.of(chosen.cells, facts, out).cells)
+        graph = Graph.of(study.cells, fingerprints, out)
+        wanted = list(Graph.of(chosen.cells, fingerprints, out).cells)
         run = cls(graph, wanted, out, on_cell, jobs=jobs)
         for path in (out / FAILED).glob("*.json"):  # tried again
             path.unlink(missing_ok=True)

@@ -1,170 +1,115 @@
-"""Where the stages of a study lie, whether they are there, and how they are read. What is there is whole."""
+"""Where the stages of a study lie, and whether they are there. What is there is whole."""
 
 import json
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mithridate.data.pairs import Pairs
-from mithridate.data.read import read_pairs
-from mithridate.encoder.embeddings import Embeddings
-from mithridate.encoder.encoder import CONFIG, Encoder, load_encoder
+from mithridate.encoder.encoder import Encoder
 from mithridate.folders import new_folder, write_atomically
-from mithridate.poisoning.manifest import Manifest, read_manifest
-from mithridate.studies.spec.study import DataSpec
-from mithridate.studies.stages import (
-    KINDS,
-    CleanPairs,
-    EmbeddedPairs,
-    FilteredPairs,
-    InitialModel,
-    PoisonedPairs,
-    Stage,
-    TrainedModel,
-    key_of,
-)
-from mithridate.training.run import METRICS, MODEL
+from mithridate.studies.stages.stage import RECORD, Keys, Stage
 
-STAGE = "stage.json"
-_SHARE = 7  # tells the draw of a share from every other draw of a seed
+if TYPE_CHECKING:
+    from mithridate.studies.stages.trained_model import TrainedModel
+
+V = TypeVar("V")
+Progress = Callable[[str, int, int], None]
+OnStep = Callable[[int, int, int], None]
+
+_REMEMBERED = 8  # sets of pairs
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    pass
 
 
 class Store:
-    """The stages below `out`; `epochs` are the keys of trainings that shall keep the model of every epoch."""
+    """The stages below `out`; `epochs` are the keys of trainings that shall keep the model of every epoch.
 
-    def __init__(self, out: Path, epochs: frozenset[str] = frozenset()) -> None:
-        self.out, self.epochs = Path(out), epochs
-        self._clean = lru_cache(maxsize=8)(self._read_clean)
+    `cache` takes the place of the caches of decoded images below `out`. `progress` and `on_training` are told how far
+    a stage is: what is done and of how many; the latter gives `on_step` of a training.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        epochs: frozenset[str] = frozenset(),
+        *,
+        keys: Keys | None = None,
+        cache: Path | str | None = None,
+        cache_limit: int | None = None,
+        progress: Progress = _silent,
+        on_training: "Callable[[TrainedModel], OnStep] | None" = None,
+    ) -> None:
+        self.out, self.epochs, self.keys = Path(out), epochs, keys or Keys()
+        self.progress, self.cache_limit = progress, cache_limit
+        self._cache, self._on_training = cache, on_training
+        self._read: dict[Any, Any] = {}
 
     def folder(self, stage: Stage) -> Path:
-        return self.out / "stages" / KINDS[type(stage)] / key_of(stage)
+        """Where a stage lies or will lie."""
+        return self.out / "stages" / stage.kind / self.keys.of(stage)
 
-    def has(self, stage: Stage) -> bool:
+    def is_done(self, stage: Stage) -> bool:
         """Whether a stage is done, and what it gave is still there."""
-        return has(self.folder(stage), stage, epochs=self.keeps_epochs(stage))
+        return stage.is_done(self.folder(stage), epochs=self.keeps_epochs(stage))
 
     def keeps_epochs(self, stage: Stage) -> bool:
-        return isinstance(stage, TrainedModel) and key_of(stage) in self.epochs
+        """Whether a training shall keep the model of every epoch."""
+        return self.keys.of(stage) in self.epochs
 
-    def cache(self, pairs: CleanPairs | PoisonedPairs | FilteredPairs) -> Path:
-        """The image cache for these pairs: one for a world with all that is made of it, one for what is read."""
-        while not isinstance(pairs, CleanPairs):
-            pairs = pairs.embedded.pairs if isinstance(pairs, FilteredPairs) else pairs.pairs
-        return self.out / "cache" / ("read" if pairs.world is None else key_of(pairs.world))
+    def cache(self, pairs: Any) -> Path | str:
+        """The image cache for these pairs: one for a toy dataset with all that is made of it, one for what is read."""
+        if self._cache is not None:
+            return self._cache
+        toy = pairs.clean.toy
+        return self.out / "cache" / ("read" if toy is None else self.keys.of(toy))
+
+    def on_step(self, stage: "TrainedModel") -> OnStep:
+        """What a training calls after every step."""
+        return (lambda step, total, batch_size: None) if self._on_training is None else self._on_training(stage)
 
     @contextmanager
-    def new(self, stage: Stage, seconds: Any = None) -> Iterator[Path]:
-        """A folder to write a stage into; it is there when the block ends. `seconds()` tells how long it took."""
-        folder = self.folder(stage)
+    def new(self, stage: Stage) -> Iterator[Path]:
+        """A folder to write a stage into; it is there when the block ends, with how long that took."""
+        folder, begin = self.folder(stage), time.perf_counter()
         folder.parent.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
+        for part in folder.parent.glob(f".{folder.name}-*"):  # what killed processes left; nobody else writes it
+            shutil.rmtree(part, ignore_errors=True)
         with new_folder(folder, overwrite=True) as part:
             yield part
-            told = {"kind": KINDS[type(stage)], "seconds": None if seconds is None else round(seconds(), 3)}
-            (part / STAGE).write_text(json.dumps(told), encoding="utf-8")
+            record = {**self.record(stage), "seconds": round(time.perf_counter() - begin, 3)}
+            (part / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+    def record(self, stage: Stage) -> dict[str, Any]:
+        """What is written beside a stage's result: its kind, and how it was made."""
+        return {"kind": stage.kind, **self.keys.made_by(stage)}
 
     def drop(self, stage: Stage) -> None:
-        """Take away what a stage gave; of a training what it measured stays."""
-        folder = self.folder(stage)
-        gone = [folder / MODEL, folder / "epochs"] if isinstance(stage, TrainedModel) else [folder]
-        for path in gone:
-            aside = path.with_name(f".{path.name}-gone")
-            shutil.rmtree(aside, ignore_errors=True)
-            if path.is_dir():
-                path.rename(aside)  # at once: half of it must never be found
-                shutil.rmtree(aside, ignore_errors=True)
+        """Delete what a stage gave, so far as it takes room."""
+        stage.drop(self.folder(stage))
+
+    def remember(self, what: Any, read: "Callable[[Store], V]") -> V:
+        """What `read` gives for `what`, read once while it is among the last few."""
+        if what not in self._read:
+            while len(self._read) >= _REMEMBERED:
+                del self._read[next(iter(self._read))]
+            self._read[what] = read(self)
+        return self._read[what]
 
     # --- what stages gave -------------------------------------------------------------------------------
 
-    def pairs(self, of: CleanPairs | PoisonedPairs | FilteredPairs) -> Pairs:
-        if isinstance(of, CleanPairs):
-            return self._clean(of)
-        if isinstance(of, PoisonedPairs):
-            return read_pairs(self.folder(of) / "data")
-        return self.pairs(of.embedded.pairs).where(np.load(self.folder(of) / "keep.npy", allow_pickle=False))
+    def pairs(self, of: Any) -> Pairs:
+        """The pairs of `CleanPairs`, `PoisonedPairs` or `FilteredPairs`."""
+        return of.read(self)
 
-    def _read_clean(self, of: CleanPairs) -> Pairs:
-        if of.world is not None:
-            pairs = read_pairs(self.folder(of.world) / "world", split=of.part)
-        else:
-            assert of.data is not None  # clean pairs are of one or the other
-            pairs = read_data(of.data, of.part)
-        return pairs if of.share == 1 else share_of(pairs, of.share, of.seed)
-
-    def manifest(self, of: PoisonedPairs) -> Manifest:
-        return read_manifest(self.folder(of))
-
-    def encoder(self, of: InitialModel | TrainedModel, epoch: int | None = None) -> Encoder:
-        """A model; of a training the one after `epoch`, by default the last."""
-        if isinstance(of, InitialModel):
-            return load_encoder(of.encoder, pretrained=of.pretrained, seed=of.seed)
-        folder = self.folder(of)
-        return load_encoder(str(folder if epoch is None else folder / "epochs" / f"{epoch:03d}"))
-
-    def embeddings(self, of: EmbeddedPairs) -> Embeddings:
-        folder = self.folder(of)
-        told = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
-        image, index, text = (np.load(folder / f"{n}.npy", allow_pickle=False) for n in ("image", "index", "text"))
-        return Embeddings(self.pairs(of.pairs).uid, image, index, text, told["encoder"], told["weights"])
-
-    def found(self, of: Stage) -> dict[str, Any]:
-        """What a stage wrote down beside its arrays."""
-        return json.loads((self.folder(of) / "found.json").read_text(encoding="utf-8"))
-
-
-def has(folder: Path, stage: Stage, *, epochs: bool = False) -> bool:
-    """Whether `folder` holds what `stage` gives."""
-    if not isinstance(stage, TrainedModel):
-        return (folder / STAGE).is_file()
-    if not (folder / MODEL / CONFIG).is_file():
-        return False
-    return not epochs or (folder / "epochs" / f"{stage.config.epochs:03d}" / CONFIG).is_file()
-
-
-def sweep(folder: Path) -> None:
-    """Take away what killed processes left of `folder`, which nobody else writes."""
-    for part in folder.parent.glob(f".{folder.name}-*"):
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def training_seconds(folder: Path, batch_size: int) -> float:
-    """How long the steps of a training took, also where it was killed and went on."""
-    seconds = 0.0
-    for line in (folder / METRICS).read_text(encoding="utf-8").splitlines():
-        seconds += batch_size / max(float(json.loads(line)["pairs_per_s"]), 1e-9)
-    return seconds
-
-
-def read_data(data: DataSpec, part: str) -> Pairs:
-    """The pairs of a part (train, test) of data that lie outside."""
-    name, split = (data.train, data.train_split) if part == "train" else (data.test, data.test_split)
-    place = f"{data.path.rstrip('/')}/{name}" if data.path and name else data.path or name
-    return read_pairs(
-        place,
-        split=split,
-        image_root=data.image_root,
-        label_rule=data.label_rule,
-        exclude_coco=data.exclude_coco,
-    )
-
-
-def share_of(pairs: Pairs, share: float, seed: int) -> Pairs:
-    """The pairs of `share` of the images of each class alike, drawn by `seed`; one image of each at least."""
-    rng = np.random.default_rng([seed, _SHARE])
-    first = np.unique(pairs.image_index, return_index=True)[1]
-    classes = [(found or [""])[0] for found in pairs.labels.take(first).to_pylist()]
-    of_class: dict[str, list[int]] = {}
-    for image, name in enumerate(classes):
-        of_class.setdefault(name, []).append(image)
-    kept = np.zeros(len(pairs.images), dtype=bool)
-    for images in of_class.values():
-        kept[rng.permutation(images)[: max(1, round(share * len(images)))]] = True
-    return pairs.where(kept[pairs.image_index])
+    def encoder(self, of: Any, epoch: int | None = None) -> Encoder:
+        """An `InitialModel`, or a `TrainedModel` after `epoch`, by default the last."""
+        return of.load(self, epoch)
 
 
 def write_json(path: Path, value: Any) -> None:

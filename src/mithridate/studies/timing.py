@@ -14,18 +14,11 @@ import torch
 from mithridate.data.read import read_pairs
 from mithridate.encoder.encoder import load_encoder
 from mithridate.studies.graph import Graph
-from mithridate.studies.spec.study import ToySpec
-from mithridate.studies.stages import (
-    KINDS,
-    CleanPairs,
-    FilteredPairs,
-    InitialModel,
-    MeasuredCell,
-    Stage,
-    TrainedModel,
-    work,
-)
-from mithridate.studies.store import STAGE
+from mithridate.studies.spec.data import ToySpec
+from mithridate.studies.stages.initial_model import InitialModel
+from mithridate.studies.stages.measured_cell import MeasuredCell
+from mithridate.studies.stages.stage import RECORD
+from mithridate.studies.stages.trained_model import TrainedModel
 from mithridate.studies.worker import LOG
 from mithridate.toy.world import write_toy_world
 from mithridate.training.loop import train
@@ -57,36 +50,23 @@ def seconds_left(graph: Graph, wanted: Iterable[str] | None = None) -> float | N
     for task in graph.tasks.values():
         told = _seconds(task.folder)
         if told is not None:
-            for alike in _alike(task.stage):
-                spent.setdefault(alike, []).append((told, work(task.stage)))
+            for alike in task.stage.alike():
+                spent.setdefault(alike, []).append((told, task.stage.cost()))
     total = 0.0
     for task in graph.left(wanted):
-        alike = next((alike for alike in _alike(task.stage) if alike in spent), None)
+        alike = next((alike for alike in task.stage.alike() if alike in spent), None)
         if alike is None:
             if isinstance(task.stage, TrainedModel | MeasuredCell):
                 return None
             continue
         seconds, done = (sum(part) for part in zip(*spent[alike]))
-        total += work(task.stage) * seconds / done
+        total += task.stage.cost() * seconds / done
     return total
-
-
-def _alike(stage: Stage) -> list[tuple[str, ...]]:
-    """The groups of stages that take as long for as much work, the narrowest first."""
-    kind = KINDS[type(stage)]
-    if isinstance(stage, TrainedModel):
-        start = stage.start
-        while isinstance(start, TrainedModel):
-            start = start.start
-        return [(kind, start.encoder, type(stage.objective).__name__), (kind, start.encoder), (kind,)]
-    if isinstance(stage, MeasuredCell):
-        return [(kind, str(stage.epochs)), (kind,)]
-    return [(kind,)]
 
 
 def _seconds(folder: Path) -> float | None:
     try:
-        return float(json.loads((folder / STAGE).read_text(encoding="utf-8"))["seconds"])
+        return float(json.loads((folder / RECORD).read_text(encoding="utf-8"))["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -97,12 +77,12 @@ def seconds_by_trial(graph: Graph) -> float | None:
     None where that is not on a toy world.
     """
     left = [task.stage for task in graph.left() if isinstance(task.stage, TrainedModel)]
-    first = next((s for s in left if isinstance(s.start, InitialModel) and _world_of(s)), None)
+    first = next((s for s in left if isinstance(s.start, InitialModel) and _toy_of(s)), None)
     if first is None or not isinstance(first.start, InitialModel):
         return None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        toy = _world_of(first)
+        toy = _toy_of(first)
         assert toy is not None  # chosen so
         write_toy_world(folder / "world", train=_PICTURES, test=0, size=toy.size, classes=toy.classes)
         start = load_encoder(first.start.encoder, pretrained=first.start.pretrained)
@@ -118,7 +98,7 @@ def seconds_by_trial(graph: Graph) -> float | None:
                 on_step=lambda *_: ends.append(time.process_time()),
             )
     step = min(after - before for before, after in pairwise(ends))
-    return _BESIDES * sum(work(stage) for stage in left) * step / size
+    return _BESIDES * sum(stage.cost() for stage in left) * step / size
 
 
 @contextmanager
@@ -132,9 +112,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _world_of(stage: TrainedModel) -> ToySpec | None:
-    """The toy world that a training is on, if it is."""
-    pairs = stage.pairs
-    while not isinstance(pairs, CleanPairs):
-        pairs = pairs.embedded.pairs if isinstance(pairs, FilteredPairs) else pairs.pairs
-    return None if pairs.world is None else pairs.world.toy
+def _toy_of(stage: TrainedModel) -> ToySpec | None:
+    """The toy dataset that a training is on, if it is."""
+    toy = stage.pairs.clean.toy
+    return None if toy is None else toy.toy

@@ -7,7 +7,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,10 +17,9 @@ from mithridate.studies.graph import Graph
 from mithridate.studies.inputs import begin_folder, read_fingerprints
 from mithridate.studies.session import CellProgress, RunSummary, StudyRun
 from mithridate.studies.spec.study import Study
-from mithridate.studies.stages import TrainedModel
+from mithridate.studies.stages.trained_model import TrainedModel
 from mithridate.studies.store import Store, write_json
 from mithridate.studies.worker import Worker
-from mithridate.training.loop import train
 from mithridate.training.processes import Processes
 
 _LOOK = 0.1  # seconds between two looks at what to train next
@@ -55,8 +53,8 @@ def run_together(
         write_json(board, {"number": told, "train": key})
 
     try:
-        facts = begin_folder(study, out, text=text, data=data)
-        run = StudyRun.begin(study, chosen, out, facts, on_cell)
+        fingerprints = begin_folder(study, out, text=text, data=data)
+        run = StudyRun.begin(study, chosen, out, fingerprints, on_cell)
         Worker(
             run.graph,
             out,
@@ -91,13 +89,5 @@ def _join_in(study: Study, out: Path, board: Path) -> RunSummary:
         graph = graph or Graph.of(study.cells, read_fingerprints(out), out)
         stage = graph.tasks[told["train"]].stage
         assert isinstance(stage, TrainedModel)  # nothing else is announced
-        store = Store(out, frozenset(graph.epochs))
-        train(
-            store.encoder(stage.start),
-            store.pairs(stage.pairs),
-            objective=stage.objective,
-            config=replace(stage.config, save_epochs=store.keeps_epochs(stage)),
-            out=store.folder(stage),
-            cache=store.cache(stage.pairs),
-        )
+        stage.train(Store(out, frozenset(graph.epochs), keys=graph.keys))
     return RunSummary(0, 0, 0.0)

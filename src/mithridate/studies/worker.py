@@ -12,13 +12,11 @@ from typing import Any
 from mithridate.errors import MithridateError
 from mithridate.studies.graph import Graph, Task
 from mithridate.studies.locks import Locks
-from mithridate.studies.stages import KINDS, EmbeddedPairs, PoisonedPairs, TrainedModel
+from mithridate.studies.stages.trained_model import TrainedModel
 from mithridate.studies.store import Store, write_json
-from mithridate.studies.work import carry_out
 
 FAILED, LOCKS, LOG = "failed", "locks", "log.jsonl"
 _WAIT = (0.2, 2.0)  # seconds between two looks where all is taken: short first
-_GIVEN_UP = (TrainedModel, PoisonedPairs, EmbeddedPairs)  # what is taken away when no cell needs it any more
 
 Tell = Callable[[str, str, float], None]  # what happened (cell, failed), to which measurement, seconds
 
@@ -35,10 +33,11 @@ class Worker:
         tell: Tell,
         keep_models: bool = False,
         train_together: Callable[[str], None] | None = None,
+        store: Store | None = None,
     ) -> None:
         self.graph, self.out, self.wanted, self.tell = graph, Path(out), list(wanted), tell
         self.keep_models, self.train_together = keep_models, train_together
-        self.store = Store(out, frozenset(graph.epochs))
+        self.store = store or Store(out, frozenset(graph.epochs), keys=graph.keys)
         self.locks = Locks(self.out / LOCKS)
 
     def run(self) -> None:
@@ -85,7 +84,7 @@ class Worker:
         try:
             if isinstance(task.stage, TrainedModel) and self.train_together is not None:
                 self.train_together(task.key)
-            carry_out(task.stage, self.store)
+            task.stage.run(self.store)
         except Exception as error:
             if all(self.graph.has(need, look=True) for need in task.needs):
                 self._fail(task.key, error)
@@ -103,7 +102,7 @@ class Worker:
     def _log(self, task: Task, seconds: float) -> None:
         """One line for every stage that was done, by whomever: what a study cost, and that nothing was done twice."""
         line = {
-            "kind": KINDS[type(task.stage)],
+            "kind": task.stage.kind,
             "key": task.key,
             "seconds": round(seconds, 3),
             "at": round(time.time(), 3),
@@ -134,7 +133,7 @@ class Worker:
             return
         for below in self.graph.below(key):
             task = self.graph.tasks[below]
-            if isinstance(task.stage, _GIVEN_UP) and all(self.graph.has(user) for user in self.graph.users[below]):
+            if task.stage.droppable and all(self.graph.has(user) for user in self.graph.users[below]):
                 self.store.drop(task.stage)
 
 

@@ -1,9 +1,11 @@
 """How a model is trained: a recipe as one value."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mithridate.errors import MithridateError
+
+_FREE = {"decides": False}  # the weights do not depend on it
 
 TOWERS = ("image", "text", "image-trunk", "text-trunk")
 
@@ -39,11 +41,11 @@ class TrainConfig:
     """`auto`: bf16 where the GPU or the processor multiplies it. Embeddings for measuring are always float32."""
     seed: int = 0
     """Of the data order and of every draw."""
-    max_bad: float = 0.01
+    max_bad: float = field(default=0.01, metadata=_FREE)
     """Largest share of images that may fail to decode; they are left out, counted and named."""
-    save_epochs: bool = False
+    save_epochs: bool = field(default=False, metadata=_FREE)
     """Keep the model after each epoch, in `epochs/`."""
-    checkpoint_every: int = 200
+    checkpoint_every: int = field(default=200, metadata=_FREE)
     """Steps between states from which a killed run goes on."""
 
     def __post_init__(self) -> None:

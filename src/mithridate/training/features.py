@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mithridate.data.cache import load_array, save_array
+from mithridate.data.cache import kept_array, save_array
 from mithridate.encoder.embed import Progress
 from mithridate.encoder.towers import Tower, tower_parameters
 from mithridate.errors import OutputError
@@ -56,8 +56,10 @@ def _fill(out: np.ndarray, keys: np.ndarray, store: Path) -> np.ndarray:
     """Copy what `store` holds into `out`; gives back the positions that are missing."""
     missing = np.ones(len(keys), dtype=bool)
     for path in sorted(store.glob("*.keys.npy")):
-        known = load_array(path)
-        rows = load_array(path.with_name(path.name.replace(".keys.", ".rows.")), mapped=True)
+        known = kept_array(path)
+        rows = kept_array(path.with_name(path.name.replace(".keys.", ".rows.")), mapped=True)
+        if known is None or rows is None or len(rows) != len(known):
+            continue  # damaged: computed again
         order = np.argsort(known)
         at = order[np.searchsorted(known, keys, sorter=order).clip(max=len(known) - 1)]
         found = missing & (known[at] == keys)

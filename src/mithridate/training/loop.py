@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from mithridate.encoder.embed import Progress, _silent
 from mithridate.encoder.encoder import Encoder
 from mithridate.encoder.towers import tower_parameters
 from mithridate.errors import DataError, MithridateError
+from mithridate.provenance import source_hash
 from mithridate.randomness import stream_seed
 from mithridate.training.augment_images import augment_images, draw
 from mithridate.training.augment_text import find_synonyms
@@ -82,7 +83,8 @@ def train(
             objective,
             config,
             overwrite=replace,
-            extra={"decoding": decoding()} | ({} if synonyms is None else {"synonyms": synonyms.name}),
+            extra={"precision": training_precision(config), "decoding": decoding(), "source": _source(objective)}
+            | ({} if synonyms is None else {"synonyms": synonyms.name}),
         )
     start_towers = None
     if any(view.model == "start" for view in views):
@@ -251,6 +253,17 @@ class _Loop:
         if self.processes.first:
             self.run.log([(s, r, x) for (s, r, _), x in zip(waiting, losses)], per_epoch=per_epoch, speed=speed)
         return now
+
+
+def training_precision(config: TrainConfig) -> Literal["bf16", "fp32"]:
+    """What the towers run in on this machine; `auto` takes bf16 where it is fast."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return "bf16" if _low_precision(config, device) else "fp32"
+
+
+def _source(objective: Objective) -> str:
+    """A hash of the code that trains with this objective."""
+    return source_hash(__name__, type(objective).__module__)
 
 
 def _low_precision(config: TrainConfig, device: torch.device) -> bool:

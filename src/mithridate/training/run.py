@@ -3,10 +3,11 @@
 import importlib.util
 import json
 import logging
+import os
 import pickle
 import platform
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,8 +36,8 @@ RUN, STATE, METRICS, MODEL = "run.json", "state.pt", "metrics.jsonl", "model"
 
 _log = logging.getLogger(__name__)
 
-# what may differ between a run and its continuation: it does not change the weights
-_FREE = {"checkpoint_every", "save_epochs", "max_bad"}
+# what may differ between a run and its continuation
+_FREE = {option.name for option in fields(TrainConfig) if not option.metadata.get("decides", True)}
 
 
 @dataclass
@@ -71,6 +72,7 @@ class Run:
             "objective": {"name": type(objective).__name__, **asdict(cast(Any, objective))},
             "config": asdict(config),
             **(extra or {}),
+            "machine": {"processes": int(os.environ.get("WORLD_SIZE", "1")), "threads": torch.get_num_threads()},
             "versions": {
                 "mithridate": __version__,
                 "torch": torch.__version__,
@@ -224,7 +226,7 @@ def _refuse_other(folder: Path, record: dict[str, Any]) -> None:
 
 def _deciding(record: dict[str, Any]) -> dict[str, Any]:
     config = {f"config.{k}": v for k, v in record.get("config", {}).items() if k not in _FREE}
-    return {k: v for k, v in record.items() if k not in ("config", "versions")} | config
+    return {k: v for k, v in record.items() if k not in ("config", "versions", "machine")} | config
 
 
 def _step_of(line: str) -> int:

@@ -31,7 +31,6 @@ def filter_report(outcome: FilterOutcome) -> Report:
         f"{show(filtered.level)} under {filtered.encoder}."
     ]
     headlines = [
-        Headline("filter", "pairs", {name: n}),
         Headline("filter", "removed", {name: removed}),
         Headline("filter", "removed share", {name: removed / n}),
     ]
@@ -145,6 +144,6 @@ def _suspicious_table(pairs: tuple[SuspiciousPair, ...]) -> Table:
     return Table(
         "most-suspicious",
         "The most suspicious pairs",
-        ("uid", "suspicion", "caption", "kept"),
-        tuple((pair.uid, pair.suspicion, pair.caption, "yes" if pair.kept else "no") for pair in pairs),
+        ("caption", "suspicion", "kept", "uid"),
+        tuple((pair.caption, pair.suspicion, "yes" if pair.kept else "no", pair.uid) for pair in pairs),
     )

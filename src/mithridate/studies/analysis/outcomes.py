@@ -10,8 +10,8 @@ import numpy as np
 from mithridate.statistics.estimate import Estimate
 from mithridate.studies.inputs import read_fingerprints
 from mithridate.studies.measure import FOUND, REPORT, VALUES
+from mithridate.studies.plan import measured
 from mithridate.studies.spec.study import Cell, Study
-from mithridate.studies.stages import measured
 from mithridate.studies.store import Store
 
 
@@ -37,15 +37,15 @@ class Outcome:
 
 def read_outcomes(study: Study, out: Path) -> list[Outcome]:
     """Of the cells that are done, in the study's order."""
-    store, facts = Store(out), read_fingerprints(Path(out))
+    store, fingerprints = Store(out), read_fingerprints(Path(out))
     found = []
     for cell in study.cells:
         try:
-            stage = measured(cell, facts)
+            stage = measured(cell, fingerprints)
         except KeyError:  # the data of this cell were never looked at
             continue
         folder = store.folder(stage)
-        if store.has(stage):
+        if store.is_done(stage):
             found.append(_outcome(cell, folder))
     return found
 

@@ -18,8 +18,9 @@ from mithridate.audit.threshold import Above, Budget, CleanQuantile, Threshold
 from mithridate.errors import MithridateError
 from mithridate.poisoning.plan import Attack
 from mithridate.poisoning.registry import ATTACKS
+from mithridate.studies.spec.data import DataSpec, ToySpec
 from mithridate.studies.spec.located import Located, nearest, told
-from mithridate.studies.spec.study import DataSpec, FilterSpec, RepairSpec, StartSpec, ToySpec
+from mithridate.studies.spec.study import FilterSpec, RepairSpec, StartSpec
 from mithridate.toy.toy import CLASSES
 from mithridate.training.clip import Clip
 from mithridate.training.config import PRESETS, TrainConfig
@@ -45,7 +46,6 @@ THRESHOLDS: dict[str, Callable[[Any], Threshold]] = {
     "budget_share": lambda share: Budget(share=share),
 }
 _OF_THRESHOLD = {"above": float, "clean_quantile": float, "budget_pairs": int, "budget_share": float}
-_OF_DATA = {"toy", "path", "train", "test", "train_split", "test_split", "image_root", "label_rule", "exclude_coco"}
 
 
 def options(node: Located, section: str, what: str) -> dict[str, Located]:
@@ -170,7 +170,7 @@ def build_data(node: Located, what: str = "data") -> DataSpec:
     if not 0 < data.share <= 1:
         given["share"].fail(f"{what}.share must lie in (0, 1], got {data.share}")
     if data.toy is not None:
-        if more := sorted(given.keys() & (_OF_DATA - {"toy"})):
+        if more := sorted(given.keys() & ({field.name for field in fields(DataSpec)} - {"toy", "share"})):
             given[more[0]].fail(f"{what}.{more[0]} is of no use with a toy world; leave it out")
     elif not (data.path or data.train):
         node.fail(f"{what} needs 'toy', or 'train' and 'test'")

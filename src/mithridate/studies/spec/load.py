@@ -24,9 +24,10 @@ from mithridate.studies.spec.build import (
     value_of,
 )
 from mithridate.studies.spec.cells import Axis, Combination, combinations
+from mithridate.studies.spec.data import DataSpec, ToySpec
 from mithridate.studies.spec.located import Located, nearest, read_located, told
 from mithridate.studies.spec.shows import read_claim, read_show
-from mithridate.studies.spec.study import Cell, DataSpec, Experiment, Label, StartSpec, Study, ToySpec
+from mithridate.studies.spec.study import Cell, Experiment, Label, StartSpec, Study
 from mithridate.training.clip import Clip
 
 MEASURES = ("zero-shot", "probe", "shift", "epochs", "start")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from mithridate.audit.scores import Detector
 from mithridate.audit.threshold import Threshold
 from mithridate.poisoning.plan import Attack
-from mithridate.toy.toy import CLASSES
+from mithridate.studies.spec.data import DataSpec
 from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
 from mithridate.training.objective import Objective
@@ -22,48 +22,6 @@ Label = str | int | float
 Model = Literal["poisoned", "clean", "start"]
 """`poisoned`: the model of the cell, after filter and repair. `clean`: the same recipe with plain CLIP on the clean
 pairs, measured on the same queries. `start`: what both were trained from."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ToySpec:
-    """A toy world; the seed of a cell, plus `offset`, draws it."""
-
-    train: int = 6000
-    """Pictures to train on."""
-    test: int = 540
-    """Pictures to test with."""
-    size: int = 64
-    """Pixels across."""
-    classes: tuple[str, ...] = CLASSES
-    """Its classes."""
-    offset: int = 0
-    """Added to the seed: another world."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSpec:
-    """Pairs to train on and to test with: a toy world, or what `read_pairs` reads."""
-
-    toy: ToySpec | None = None
-    """A world drawn by code."""
-    path: str = ""
-    """Folder that `train` and `test` lie in (`--data` takes its place)."""
-    train: str = ""
-    """What `read_pairs` reads, below `path`; empty for `path` itself."""
-    test: str = ""
-    """As `train`."""
-    train_split: str | None = None
-    """Only pairs of this split."""
-    test_split: str | None = None
-    """Only pairs of this split."""
-    image_root: str | None = None
-    """Where relative image paths start."""
-    label_rule: Literal["random-instance", "largest-object", "named-in-caption"] = "random-instance"
-    """How COCO's instances become a class."""
-    exclude_coco: bool = False
-    """Leave out Visual Genome images that are COCO images."""
-    share: float = 1.0
-    """Share of the training images that is used, of each class alike, drawn by the seed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,174 @@
+"""From a cell to the stages that make and measure it. Nothing is read or done here.
+
+Every random choice gets a seed of its own by its purpose, so that a filter's encoder, a surrogate and the toy datasets
+they learnt from never coincide with what another seed of the study begins with.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from typing import Any
+
+from mithridate.audit.threshold import CleanQuantile
+from mithridate.poisoning.plan import Attack
+from mithridate.randomness import stream_seed
+from mithridate.studies.spec.build import bare
+from mithridate.studies.spec.data import DataSpec, ToySpec
+from mithridate.studies.spec.study import Cell, StartSpec
+from mithridate.studies.stages.classified_images import ClassifiedImages
+from mithridate.studies.stages.clean_pairs import CleanPairs
+from mithridate.studies.stages.embedded_pairs import EmbeddedPairs
+from mithridate.studies.stages.filtered_pairs import FilteredPairs
+from mithridate.studies.stages.initial_model import InitialModel
+from mithridate.studies.stages.measured_cell import MeasuredCell
+from mithridate.studies.stages.poisoned_pairs import PoisonedPairs
+from mithridate.studies.stages.toy_dataset import ToyDataset
+from mithridate.studies.stages.trained_model import TrainedModel
+from mithridate.training.clip import Clip
+
+FILTER, SURROGATE = "filter encoder", "surrogate encoder"
+"""Purposes of the seeds of models that look on."""
+
+
+@dataclass(frozen=True)
+class InputFingerprints:
+    """Fingerprints of what lies outside a study: pairs that are read, and weights of encoders, by `input_name`."""
+
+    known: Mapping[str, str]
+
+    def of(self, *what: Any) -> str:
+        """The fingerprint of an input. Raises `KeyError` where it was never read."""
+        return self.known[input_name(*what)]
+
+
+def input_name(*what: Any) -> str:
+    """The name of an input among the fingerprints."""
+    return json.dumps([asdict(value) if is_dataclass(value) else value for value in what], sort_keys=True)  # type: ignore[arg-type]
+
+
+def inputs_of(cells: Iterable[Cell]) -> tuple[list[tuple[DataSpec, str]], list[StartSpec]]:
+    """The data (with the part of them) and the encoders of these cells that lie outside, each once."""
+    data: dict[tuple[DataSpec, str], None] = {}
+    starts: dict[StartSpec, None] = {}
+    for cell in cells:
+        own = [cell.start, *([cell.filter.encoder] if cell.filter and cell.filter.encoder else [])]
+        starts |= dict.fromkeys(replace(s, pretrain=None, on=None) for s in own if not bare(s))
+        parts = [(cell.data, "train"), (cell.data, "test"), (cell.test, "test")]
+        parts += [(start.on, part) for start in own for part in ("train", "test") if start.pretrain]
+        parts += [(cell.repair.on, "train")] if cell.repair else []
+        for source, part in parts:
+            if source is not None and source.toy is None:
+                data[replace(source, share=1.0), part] = None
+    return list(data), list(starts)
+
+
+def measured(cell: Cell, fingerprints: InputFingerprints) -> MeasuredCell:
+    """The stage that measures a cell, with everything below it."""
+    plan = _Plan(cell, fingerprints)
+    train, test = plan.pairs(cell.data, "train"), plan.pairs(cell.test or cell.data, "test")
+    poison = None if cell.attack is None else plan.poisoned(train, cell.attack)
+    filtered = None if cell.filter is None else plan.filtered(poison or train)
+    config = replace(cell.train, seed=cell.seed)
+    start = plan.model(cell.start, cell.seed)
+    model = TrainedModel(start, filtered or poison or train, cell.objective, config)
+    if cell.repair is not None:
+        own = cell.data.toy
+        on = cell.repair.on or (DataSpec(toy=own) if own else cell.data)
+        pairs = plan.pairs(on, "train", purpose="repair pairs")
+        model = TrainedModel(model, pairs, cell.repair.objective, replace(cell.repair.train, seed=cell.seed))
+    stage = MeasuredCell(
+        model,
+        TrainedModel(start, train, Clip(), config),
+        test,
+        cell.seed,
+        start=start if "start" in cell.measures else None,
+        poison=poison,
+        filtered=filtered,
+        shift="shift" in cell.measures,
+        epochs="epochs" in cell.measures,
+    )
+    if not {"zero-shot", "probe"} & set(cell.measures):
+        return stage
+    models = {"poisoned": stage.model, "clean": stage.clean, "start": stage.start}
+    probe = train if "probe" in cell.measures else None
+    classified = tuple(
+        (name, ClassifiedImages(one, test, "zero-shot" in cell.measures, probe))
+        for name, one in models.items()
+        if one is not None
+    )
+    return replace(stage, classified=classified)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    cell: Cell
+    fingerprints: InputFingerprints
+
+    def pairs(self, data: DataSpec, part: str, purpose: str = "") -> CleanPairs:
+        """Pairs of the cell; of a toy dataset the one that its seed draws for this purpose."""
+        seed = self.cell.seed
+        share = {"share": data.share, "seed": seed} if part == "train" and data.share < 1 else {}
+        if data.toy is not None:
+            return CleanPairs(part, toy_dataset(data.toy, seed, purpose), **share)
+        plain = replace(data, share=1.0)
+        return CleanPairs(part, data=plain, fingerprint=self.fingerprints.of(plain, part), **share)
+
+    def pretraining_pairs(self, data: DataSpec | None, seed: int, part: str) -> CleanPairs:
+        """Pairs that an encoder is trained on beforehand: `data`, or a toy dataset like the cell's, of its own."""
+        if data is not None and data.toy is None:
+            return self.pairs(data, part)
+        toy = data.toy if data is not None and data.toy else replace(self.cell.data.toy or ToySpec(), offset=0)
+        return CleanPairs(part, toy_dataset(toy, seed, "pretraining pairs"))
+
+    def model(self, start: StartSpec, seed: int) -> InitialModel | TrainedModel:
+        if bare(start):
+            initial = InitialModel(start.encoder, start.pretrained, seed)
+        else:
+            weights = self.fingerprints.of(replace(start, pretrain=None, on=None))
+            initial = InitialModel(start.encoder, start.pretrained, weights=weights)
+        if start.pretrain is None:
+            return initial
+        pairs = self.pretraining_pairs(start.on, seed, "train")
+        return TrainedModel(initial, pairs, Clip(), replace(start.pretrain, seed=seed))
+
+    def onlooker(self, purpose: str) -> tuple[InitialModel | TrainedModel, CleanPairs | None]:
+        """A model of a seed of its own that has seen neither these pairs nor the poison, and clean pairs beside it.
+
+        A start that is drawn at random knows nothing: it is trained by the cell's recipe first.
+        """
+        start, seed = self.cell.start, stream_seed(self.cell.seed, purpose)
+        if bare(start) and start.pretrain is None:
+            start = replace(start, pretrain=self.cell.train)
+        return self.model(start, seed), self.beside(start, seed)
+
+    def beside(self, start: StartSpec, seed: int) -> CleanPairs | None:
+        """Test pairs of the toy dataset that a start was trained on; None where it was on none."""
+        drawn = start.pretrain is not None and (start.on is None or start.on.toy is not None)
+        return self.pretraining_pairs(start.on, seed, "test") if drawn else None
+
+    def poisoned(self, train: CleanPairs, attack: Attack) -> PoisonedPairs:
+        gallery = self.pairs(self.cell.data, "test") if attack.needs_gallery else None
+        surrogate = self.onlooker(SURROGATE)[0] if attack.needs_surrogate else None
+        return PoisonedPairs(train, attack, self.cell.seed, gallery, surrogate)
+
+    def filtered(self, pairs: CleanPairs | PoisonedPairs) -> FilteredPairs:
+        chosen = self.cell.filter
+        assert chosen is not None  # asked for by a cell that has one
+        if chosen.encoder is None:
+            encoder, test = self.onlooker(FILTER)
+        else:
+            seed = stream_seed(self.cell.seed, FILTER)
+            encoder, test = self.model(chosen.encoder, seed), self.beside(chosen.encoder, seed)
+        reference = None
+        if isinstance(chosen.threshold, CleanQuantile):
+            reference = EmbeddedPairs(test or self.pairs(self.cell.data, "test"), encoder)
+        return FilteredPairs(
+            EmbeddedPairs(pairs, encoder), chosen.detector, chosen.threshold, self.cell.seed, reference
+        )
+
+
+def toy_dataset(toy: ToySpec, seed: int, purpose: str = "") -> ToyDataset:
+    """The toy dataset that `seed` draws for a purpose, by default to train and test on; `offset` numbers others."""
+    if purpose or toy.offset:
+        seed = stream_seed(seed, purpose or "toy dataset", toy.offset)
+    return ToyDataset(replace(toy, offset=0), seed)
