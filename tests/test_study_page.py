@@ -61,7 +61,7 @@ def test_the_page_fits_its_window_and_asks_nobody(page, browser, width, tmp_path
     assert browser.value("document.body.scrollWidth") <= width
     # whatever is wider than its place scrolls in a box of its own
     wide = browser.value(
-        "JSON.stringify([...document.querySelectorAll('h1, h2, h3, p, li, figure, .finding, .scroll, details')]"
+        "JSON.stringify([...document.querySelectorAll('h1, h2, h3, p, li, figure, .judged, .scroll, details')]"
         ".filter(node => node.getBoundingClientRect().right > innerWidth + 1).map(node => node.outerHTML.slice(0, 80)))"
     )
     assert json.loads(wide) == []

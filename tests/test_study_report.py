@@ -402,8 +402,8 @@ def test_a_verdict_is_a_sentence(claim, told):
         for a, k in (("I", 94), ("II", 50))
     ]
     (finding,) = findings([Claim(says="s", measure="Hit@10", **claim)], outcomes)
-    assert finding.told == told
-    assert finding.told.lower().startswith(finding.verdict)
+    assert finding.explanation == told
+    assert finding.explanation.lower().startswith(finding.verdict)
 
 
 def test_rates_that_never_vary_have_a_width_all_the_same():
@@ -734,7 +734,7 @@ def test_a_study_is_written_whole_and_the_same_again(tmp_path):
     assert "mithridate study FILE --out DIR --data toy --only patch --seeds 2" in source
     report = read_report(out)
     (section,) = report.sections
-    assert [finding.verdict for finding in section.findings] == ["held", "refuted", "open", "refuted", "not measured"]
+    assert [each.verdict for each in section.claims] == ["held", "refuted", "open", "refuted", "not measured"]
     assert list(section.failures.values()) == ["RuntimeError: <b>no</b>"]
     assert columns(section.cells)["state"].count("done") == 17
     assert columns(section.cells)["state"][0] == "failed"

@@ -44,9 +44,9 @@ def print_report(report: Report, console: Console | None = None) -> None:
     for section in report.sections:
         console.print()
         console.print(Text(one_line(section.title), style="bold underline"))
-        for finding in section.findings:
-            console.print(_hanging("• ", Text(one_line(finding.says), style="bold")))
-            console.print(_hanging("  ", one_line(finding.told)))
+        for each in section.claims:
+            console.print(_hanging("• ", Text(one_line(each.claim), style="bold")))
+            console.print(_hanging("  ", one_line(each.explanation)))
         for table in section.tables:
             _print_table(table, console)
         for cell, reason in section.failures.items():

@@ -179,18 +179,18 @@ class Warning(_Strict):
 
 
 @dataclass(frozen=True)
-class Finding(_Strict):
-    """A sentence that was put to the test: what it `says`, who said so, and in words what came out."""
+class JudgedClaim(_Strict):
+    """A claim that was tested: the sentence, what came out, why, and where the claim is from."""
 
-    says: str
+    claim: str
     verdict: Literal["held", "refuted", "open", "not measured"]
-    told: str
+    explanation: str
     source: str = ""
 
 
 @dataclass(frozen=True)
 class Section(_Strict):
-    """One part of a report that has several: what it asks, what it found, what it shows.
+    """One part of a report that has several: its question, the verdicts on its claims, what it shows.
 
     `cells` are the runs that its numbers come from, `commands` make them again: what each makes, and the command line.
     `failures`: what is missing, and why.
@@ -198,8 +198,8 @@ class Section(_Strict):
 
     name: str
     title: str
-    asks: str = ""
-    findings: tuple[Finding, ...] = ()
+    question: str = ""
+    claims: tuple[JudgedClaim, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     cells: Table | None = None

@@ -36,7 +36,7 @@ def to_html(report: Report) -> str:
         has_intervals=has_intervals(report),
         figures=[_figure(figure, next(numbers)) for figure in report.figures],
         sections=[_section(section, numbers) for section in report.sections],
-        claims=sum(len(section.findings) for section in report.sections),
+        claims=sum(len(section.claims) for section in report.sections),
         retrievals=[
             (
                 retrieval.query,
@@ -112,8 +112,8 @@ def _section(section: Section, numbers: Iterator[int]) -> dict[str, Any]:
     return {
         "name": section.name,
         "title": section.title,
-        "asks": section.asks,
-        "findings": section.findings,
+        "question": section.question,
+        "claims": section.claims,
         "tables": [_table(table) for table in section.tables],
         "figures": [_figure(figure, next(numbers)) for figure in section.figures],
         "cells": None if section.cells is None else _table(section.cells),
@@ -129,10 +129,10 @@ def _cell(cell: Cell) -> Markup | str:
 def _hit(hit: Hit) -> dict[str, Any]:
     labels = ", ".join(map(one_line, hit.labels))
     similarity = show(hit.similarity).value.replace("-", "−")
-    told = [f"labels: {labels}" if labels else "no label", "target" if hit.is_target else "not a target"]
+    spoken = [f"labels: {labels}" if labels else "no label", "target" if hit.is_target else "not a target"]
     return {
         "source": f"data:image/jpeg;base64,{hit.thumbnail}" if _BASE64.fullmatch(hit.thumbnail) else None,
-        "alt": "; ".join(told),
+        "alt": "; ".join(spoken),
         "labels": labels or MISSING,
         "similarity": similarity,
         "is_target": hit.is_target,

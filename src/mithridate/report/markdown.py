@@ -52,11 +52,11 @@ def escape(text: object) -> str:
 
 def _section(section: Section) -> list[str]:
     parts = [f"## {escape(section.title)}"]
-    if section.asks:
-        parts.append(escape(section.asks))
-    for finding in section.findings:
-        source = f" ({escape(finding.source)})" if finding.source else ""
-        parts.append(f"- **{escape(finding.says)}**{source}\n  {escape(finding.told)}")
+    if section.question:
+        parts.append(escape(section.question))
+    for each in section.claims:
+        source = f" ({escape(each.source)})" if each.source else ""
+        parts.append(f"- **{escape(each.claim)}**{source}\n  {escape(each.explanation)}")
     parts.extend(table_markdown(table) for table in section.tables)
     if section.failures:
         lines = [f"- {escape(cell)}: {escape(reason)}" for cell, reason in section.failures.items()]

@@ -67,7 +67,7 @@ def study_report(
     cells, seeds = study.cells, sorted({cell.seed for cell in study.cells})
     measured = f"{len(outcomes)} of {len(cells)} cells in {_count(len(sections), 'experiment')} were measured"
     words = [f"{measured}, {_count(len(seeds), 'seed')}{f', profile {study.profile}' if study.profile else ''}."]
-    verdicts = [finding.verdict for section in sections for finding in section.findings]
+    verdicts = [each.verdict for section in sections for each in section.claims]
     if verdicts:
         counts = [(v, verdicts.count(v)) for v in ("held", "refuted", "open", "not measured")]
         told = ", ".join(f"{number} {verdict}" for verdict, number in counts if number)
@@ -165,9 +165,9 @@ def _commands(study: Study, experiment: Experiment) -> dict[str, str]:
 def claims_table(report: Report) -> Table:
     """Every claim of a study with its verdict."""
     rows = [
-        (section.title, finding.says, finding.verdict, finding.told, finding.source or None)
+        (section.title, each.claim, each.verdict, each.explanation, each.source or None)
         for section in report.sections
-        for finding in section.findings
+        for each in section.claims
     ]
     return Table("claims", "Claims", ("experiment", "claim", "verdict", "what was measured", "source"), tuple(rows))
 

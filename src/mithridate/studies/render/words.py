@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from mithridate.report.document import Finding
+from mithridate.report.document import JudgedClaim
 from mithridate.report.numbers import show, show_p, show_tick
 from mithridate.statistics.differences import Difference
 from mithridate.statistics.estimate import Estimate
@@ -16,10 +16,10 @@ DETAILS = 6
 NAMES = 8
 
 
-def findings(claims: Sequence[Claim], outcomes: Sequence[Outcome]) -> tuple[Finding, ...]:
+def findings(claims: Sequence[Claim], outcomes: Sequence[Outcome]) -> tuple[JudgedClaim, ...]:
     """The verdict on each claim, in words, from the outcomes of its experiment."""
     judged = [judge(claim, outcomes) for claim in claims]
-    return tuple(Finding(j.claim.says, j.verdict, told(j), j.claim.source) for j in judged)
+    return tuple(JudgedClaim(j.claim.says, j.verdict, told(j), j.claim.source) for j in judged)
 
 
 def told(judged: ClaimResult) -> str:
