@@ -203,7 +203,7 @@ def test_preparation_is_the_encoder_s_own_but_for_rounding(surrogate, tiny, size
 
 def test_a_preparation_without_a_gradient_is_refused(tiny):
     config = {**tiny.config, "preprocess_cfg": {**tiny.config["preprocess_cfg"], "resize_mode": "longest"}}
-    with pytest.raises(EncoderError, match="prepares images by 'longest'"):
+    with pytest.raises(EncoderError, match="resizes images by 'longest'"):
         SurrogateEncoder(replace(tiny, config=config)).prepare(torch.zeros(3, 9, 9))
 
 

@@ -438,7 +438,7 @@ def test_the_projection_is_put_back_after_an_error(small_model):
 
 
 def test_a_tower_without_a_projection_is_refused():
-    with pytest.raises(EncoderError, match="no projection that could be told from the trunk of its text tower"):
+    with pytest.raises(EncoderError, match="the text tower of this model has no projection of its own"):
         projection_prefix(torch.nn.Linear(2, 2), "text")
 
 

@@ -2,7 +2,7 @@
 runs, reaches a network or takes memory that its weights do not fill."""
 
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportOptionalMemberAccess=false
+# pyright: reportOptionalMemberAccess=false, reportFunctionMemberAccess=false
 # (open_clip and torch give unions of what their functions may give back)
 
 import copy
@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 import shutil
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -26,7 +27,10 @@ from safetensors.torch import save_file
 from mithridate.encoder.embed import embed_tokens, tokenise
 from mithridate.encoder.encoder import load_encoder, save_encoder, weights_fingerprint
 from mithridate.encoder.tokenizer import load_tokenizer
+from mithridate.encoder.towers import image_embedding, project, text_embedding, without_projection
 from mithridate.errors import EncoderError
+from mithridate.training.config import TrainConfig
+from mithridate.training.loop import train
 
 CAPTIONS = ["", "a photo of two grey sheep", "word " * 40]
 
@@ -60,11 +64,11 @@ def ours(encoder):
 
 
 @torch.no_grad()
-def theirs(name, pretrained=None, **options):
+def theirs(name, pretrained=None, tokenizer=None, **options):
     """open_clip's own way, from a name to embeddings."""
     model, _, transform = open_clip.create_model_and_transforms(name, pretrained, **options)
     model.eval()
-    tokens = open_clip.get_tokenizer(name)(CAPTIONS)
+    tokens = (tokenizer or open_clip.get_tokenizer(name))(CAPTIONS)
     images = torch.stack([transform(image) for image in photographs()])
     return unit(model.encode_image(images)), unit(model.encode_text(tokens))
 
@@ -324,7 +328,7 @@ def siglip(folder, **tokenizer):
     )
 
 
-def hf_tower(folder, kind="xlm-roberta", **tokenizer):
+def hf_tower(folder, kind="xlm-roberta", width=None, **tokenizer):
     transformers = pytest.importorskip("transformers")
     folder.mkdir()
     size = write_tokenizer(folder, **tokenizer)
@@ -335,10 +339,11 @@ def hf_tower(folder, kind="xlm-roberta", **tokenizer):
         sizes = {"encoder_layers": 1, "encoder_ffn_dim": 48, "encoder_attention_heads": 2, "decoder_layers": 3}
         made = transformers.M2M100Config(d_model=32, max_position_embeddings=100, decoder_ffn_dim=64, **sizes, **common)
     else:
-        sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+        sizes = {"hidden_size": width or 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
         made = transformers.CONFIG_MAPPING[kind](max_position_embeddings=100, **sizes, **common)
     made.save_pretrained(folder)
-    text = {"hf_model_name": str(folder), "hf_tokenizer_name": str(folder), "context_length": 20, "hf_proj_type": "mlp"}
+    text = {"hf_model_name": str(folder), "hf_tokenizer_name": str(folder), "context_length": 20}
+    text |= {"hf_proj_type": None if width else "mlp"}
     text |= {"hf_pooler_type": "cls_pooler" if kind == "bert" else "mean_pooler"}
     return write_release(folder, {"embed_dim": 24, "vision_cfg": VIT, "text_cfg": text}, kind=open_clip.CustomTextCLIP)
 
@@ -373,8 +378,7 @@ def test_every_savable_model_loads_here_and_in_open_clip_with_the_same_embedding
     first = load_encoder(str(made))
     want = theirs(f"local-dir:{made}")
     close(ours(first), want)
-    for number in range(2):  # also what was saved from what was saved
-        saved = tmp_path / f"saved-{number}"
+    for saved in (tmp_path / "saved", tmp_path / "saved-again"):  # also what was saved from what was saved
         saved.mkdir()
         save_encoder(first, saved)
         close(theirs(f"local-dir:{saved}"), want)
@@ -385,7 +389,7 @@ def test_every_savable_model_loads_here_and_in_open_clip_with_the_same_embedding
         first = again
     # nothing of it lies in the folder that it came from
     made.rename(tmp_path / "gone")
-    close(ours(load_encoder(str(saved))), want)
+    close(ours(load_encoder(str(tmp_path / "saved-again"))), want)
 
 
 def test_a_text_tower_s_folder_may_be_written_elsewhere_than_it_will_lie(tmp_path):
@@ -396,6 +400,46 @@ def test_a_text_tower_s_folder_may_be_written_elsewhere_than_it_will_lie(tmp_pat
     close(theirs(f"local-dir:{tmp_path / 'model'}"), ours(first))
     (tmp_path / "model").rename(tmp_path / "moved")
     close(ours(load_encoder(str(tmp_path / "moved"))), ours(first))
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+@pytest.mark.parametrize("kind", ["SigLIP", "XLM-RoBERTa", "mT5", "CoCa", "no projection"])
+@torch.no_grad()
+def test_trunk_and_projection_make_the_tower_of_every_kind(kind, tower, tmp_path):
+    # a text tower as wide as the embeddings may have an identity for a projection
+    write = KINDS.get(kind, lambda folder: hf_tower(folder, width=24))
+    encoder = load_encoder(str(write(tmp_path / "model")))
+    model = encoder.model
+    if tower == "text":
+        given, run = encoder.tokenizer(CAPTIONS), text_embedding
+    else:
+        pixels = np.stack([encoder.to_pixels(image) for image in photographs()])
+        given, run = encoder.normalise(torch.from_numpy(pixels)), image_embedding
+    whole = run(model, given)
+    with without_projection(model, tower):
+        features = run(model, given)
+    assert features.shape != whole.shape or kind == "no projection" or (features - whole).abs().max() > 0.01
+    close([project(model, tower, features)], [whole])
+    close([run(model, given)], [whole])  # it is put back
+
+
+@pytest.mark.parametrize("kind", ["CoCa", "XLM-RoBERTa"])
+def test_models_without_a_shortcut_train_and_load_again(kind, tmp_path, train_pairs):
+    start = load_encoder(str(KINDS[kind](tmp_path / "start")))
+    before = weights_fingerprint(start.model)
+    config = TrainConfig(epochs=1, batch_size=18, precision="fp32", freeze=("text-trunk",))
+    trained = train(start, train_pairs, config=config, out=tmp_path / "run")
+    assert weights_fingerprint(trained.model) != before
+    again = load_encoder(str(tmp_path / "run"))
+    close(ours(again), ours(trained))
+    close(theirs(f"local-dir:{tmp_path / 'run' / 'model'}"), ours(trained))
+
+
+def test_a_missing_extra_is_named(tmp_path, monkeypatch):
+    folder = siglip(tmp_path / "model")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(EncoderError, match=r'needs transformers; run: pip install "mithridate\[hf\]"'):
+        load_encoder(str(folder))
 
 
 # --- Hugging Face's CLIPModel ----------------------------------------------------------------------------
@@ -896,3 +940,69 @@ def test_a_name_of_open_clip_takes_its_tokenizer_from_the_hub(hub, tmp_path, tag
     tagged("small-other", config["model_cfg"], webli={"hf_hub": "org/absent/", "mean": None})
     with pytest.raises(EncoderError, match=r"cannot load small-other/webli: cannot fetch its weights"):
         load_encoder("small-other", pretrained="webli")
+
+
+# --- what is published -----------------------------------------------------------------------------------
+
+
+PUBLISHED = {
+    "OpenAI's": ("ViT-B-32", "openai"),
+    "SigLIP's": ("ViT-B-16-SigLIP", "webli"),
+    "MobileCLIP's": ("MobileCLIP2-S0", "dfndr2b"),
+}
+SMALLER = {
+    "vision_cfg": {"layers": 1, "width": 64, "head_width": 32, "timm_model_name": "test_vit", "timm_pool": "avg"},
+    "text_cfg": {"layers": 1, "width": 64, "heads": 2},
+}
+
+
+def smaller(config):
+    """A published configuration with towers of one small block; what is no size stays."""
+    made = copy.deepcopy(config)
+    for tower, sizes in SMALLER.items():
+        made[tower] |= {key: value for key, value in sizes.items() if key in made[tower]}
+    if "timm_model_name" in made["vision_cfg"]:
+        made["vision_cfg"] |= {"image_size": 160, "timm_proj": "linear"}
+    return made
+
+
+def same_by_tag_by_folder_and_by_file(name, tag, tmp_path, hub, tagged):
+    """Random weights of the model `name` give open_clip's own embeddings however they are named."""
+    listed = open_clip.get_pretrained_cfg(*PUBLISHED_AS.get(name, (name, tag)))
+    config, tokenizer = open_clip.get_model_config(name), None
+    if "hf_tokenizer_name" in config["text_cfg"]:
+        words = tmp_path / "words"
+        write_tokenizer(words)
+        hub(config["text_cfg"]["hf_tokenizer_name"], words)
+        options = config["text_cfg"].get("tokenizer_kwargs", {})
+        tokenizer = open_clip.tokenizer.HFTokenizer(str(words), config["text_cfg"]["context_length"], **options)
+    torch.manual_seed(0)
+    file = tmp_path / "weights.pt"
+    torch.save(open_clip.create_model(name).state_dict(), file)
+    tagged(name, config, **{tag: {**listed, "file": str(file)}})
+    want = theirs(name, tag, tokenizer, force_quick_gelu=listed.get("quick_gelu", False))
+    by_tag = load_encoder(name, pretrained=tag)
+    close(ours(by_tag), want)
+    (tmp_path / "folder").mkdir()
+    save_encoder(by_tag, tmp_path / "folder")
+    del by_tag
+    for given in (str(file), f"{tag}={file}"):
+        close(ours(load_encoder(name, pretrained=given)), want)
+    close(ours(load_encoder(str(tmp_path / "folder"))), want)
+    close(theirs(f"local-dir:{tmp_path / 'folder'}"), want)
+
+
+PUBLISHED_AS = {f"small {name}": (name, tag) for name, tag in PUBLISHED.values()}
+
+
+@pytest.mark.parametrize("whose", PUBLISHED)
+def test_published_configurations_made_small_give_open_clip_s_embeddings(whose, tmp_path, hub, tagged):
+    name, tag = PUBLISHED[whose]
+    tagged(f"small {name}", smaller(open_clip.get_model_config(name)))
+    same_by_tag_by_folder_and_by_file(f"small {name}", tag, tmp_path, hub, tagged)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whose", PUBLISHED)
+def test_published_configurations_give_open_clip_s_embeddings(whose, tmp_path, hub, tagged):
+    same_by_tag_by_folder_and_by_file(*PUBLISHED[whose], tmp_path, hub, tagged)

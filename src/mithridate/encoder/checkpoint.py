@@ -85,10 +85,10 @@ def _refuse_archive(path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if found:
+    unsafe = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if unsafe:
         return (
-            f"it holds a {found[1]}, and unpickling that may run code; where you trust it, save its weights alone: "
+            f"it holds a {unsafe[1]}, and unpickling that may run code; where you trust it, save its weights alone: "
             "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'weights.pt')"
         )
     first = str(error).strip().splitlines()[0] if str(error).strip() else ""
@@ -106,7 +106,7 @@ def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
         if inner is None:
             break
         content = inner
-    found = {}
+    weights = {}
     for name, value in content.items():
         if not isinstance(name, str) or name in _NO_WEIGHTS or not isinstance(value, Tensor):
             continue
@@ -114,11 +114,11 @@ def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
             raise EncoderError(f"{path.name}: {name} is not a plain array; save the checkpoint with dense weights")
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise EncoderError(f"{path.name}: {name} of shape {tuple(value.shape)} holds fewer values than that")
-        found[name] = value
-    if not found:
+        weights[name] = value
+    if not weights:
         keys = ", ".join(map(str, list(content)[:5])) or "nothing"
         raise EncoderError(f"{path.name} holds no weights; it holds {keys[:200]}")
-    return found
+    return weights
 
 
 def fit(state: dict[str, Tensor], model: nn.Module, *, label: str) -> dict[str, Tensor]:

@@ -29,18 +29,18 @@ def _silent(_what: str, _done: int, _total: int) -> None: ...
 
 def image_source(
     encoder: Encoder,
-    places: pa.Array,
+    locations: pa.Array,
     *,
     cache: Path | str | None = "default",
     limit: int | None = None,
     progress: Progress = _silent,
 ) -> ImageSource:
-    """The images at `places` (m,) as this encoder takes them. `cache` None decodes at every use.
+    """The images at `locations` (m,) as this encoder takes them. `cache` None decodes at every use.
 
     JPEGs larger than needed are decoded at a part of their size, unless `decoding` says otherwise.
     """
     return open_images(
-        places,
+        locations,
         encoder.to_pixels,
         shape=(*encoder.image_size, 3),
         recipe=pixel_recipe(encoder),

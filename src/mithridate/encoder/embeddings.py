@@ -58,11 +58,11 @@ class Embeddings:
 
     def similarity(self) -> np.ndarray:
         """Cosine similarity of each pair: (n,) float32."""
-        found = np.empty(len(self), np.float32)
+        cosines = np.empty(len(self), np.float32)
         for low in range(0, len(self), _BLOCK):
             rows = slice(low, low + _BLOCK)
-            found[rows] = np.einsum("nd,nd->n", self.image[self.image_index[rows]], self.text[rows])
-        return found
+            cosines[rows] = np.einsum("nd,nd->n", self.image[self.image_index[rows]], self.text[rows])
+        return cosines
 
 
 def write_embeddings(embeddings: Embeddings, pairs: Pairs, folder: Path) -> None:
@@ -135,12 +135,12 @@ def _distinct_images(image: np.ndarray, paths: pa.ChunkedArray | None) -> np.nda
 
 
 def _made_by(path: Path) -> tuple[str, str | None]:
-    """Name of the encoder and fingerprint of its weights, as far as `path` tells."""
+    """Name of the encoder and fingerprint of its weights, as far as the record `path` has them."""
     if not path.is_file():
         return "unknown", None
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        encoder, weights = told["encoder"], told.get("weights")
+        record = json.loads(path.read_text(encoding="utf-8"))
+        encoder, weights = record["encoder"], record.get("weights")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is damaged: {error!r}; embed the data again") from error
     return str(encoder), None if weights is None else str(weights)

@@ -170,16 +170,16 @@ def _read_folder(folder: Path, label: str, weights: Path) -> Source:
 
 
 def _weights_in(folder: Path, label: str) -> Path:
-    found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    checkpoints = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
     for name in _PREFERRED:
-        if folder / name in found:
+        if folder / name in checkpoints:
             return folder / name
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(path.name for path in found[:5])
-    if found:
+    if len(checkpoints) == 1:
+        return checkpoints[0]
+    names = ", ".join(path.name for path in checkpoints[:5])
+    if checkpoints:
         raise EncoderError(
-            f"cannot load {label}: it holds {len(found)} checkpoints ({names}); name one as --pretrained"
+            f"cannot load {label}: it holds {len(checkpoints)} checkpoints ({names}); name one as --pretrained"
         )
     if list(folder.glob("*.index.json")):
         raise EncoderError(f"cannot load {label}: its weights are in several parts; save them as one {WEIGHTS}")

@@ -57,7 +57,7 @@ def _projection(model: nn.Module, tower: Tower) -> tuple[nn.Module, str]:
         pool = getattr(visual, "attnpool", None)
         if isinstance(pool, nn.Module) and hasattr(pool, "c_proj"):
             return pool, "c_proj"
-    raise EncoderError(f"this model has no projection that could be told from the trunk of its {tower} tower")
+    raise EncoderError(f"the {tower} tower of this model has no projection of its own; freeze it whole or not at all")
 
 
 @contextmanager

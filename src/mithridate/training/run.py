@@ -190,7 +190,7 @@ class Run:
             return
         scratch = (self.folder / STATE,)
         with new_folder(self.folder / MODEL, overwrite=True, completes=self.folder, scratch=scratch) as folder:
-            save_encoder(encoder, folder)
+            save_encoder(encoder, folder, location=self.folder / MODEL)
         if self._board:
             self._board.close()
 
