@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 from mithridate.errors import DataError
-from mithridate.report.document import Curve, Figure, Published, Report, Table, read_report
+from mithridate.evaluation.evaluation_file import write_evaluation
+from mithridate.evaluation.measurement import Evaluation, Measurement, ProjectedItems
+from mithridate.report.document import Curve, Figure, Published, Table, read_report
 from mithridate.statistics.estimate import Estimate
 from mithridate.studies.spec.study import (
     Cell,
@@ -595,22 +597,25 @@ def test_points_have_the_intervals_of_both():
 
 
 def evaluated(folder, points=2_000):
-    """A report as an evaluation leaves it, and outcomes that point to it."""
+    """An evaluation as a cell leaves it, and outcomes that point to it."""
     x = tuple(float(i % 97) for i in range(points))
-    map_ = Figure("map", "Map", "scatter", "x", "y", (Curve("a", x, x), Curve(HOSTILE, x, x)))
+    places = (
+        ProjectedItems(model="m", method="pca", modality="images", group=group, x=x, y=x) for group in ("a", HOSTILE)
+    )
+    recall = (Measurement(model="m", metric=f"{way}@10", value=Estimate(0.5)) for way in ("TR", "IR"))
     folder.mkdir(exist_ok=True)
-    (folder / "report.json").write_text(Report("e", (), (), (map_,)).to_json())
-    return [replace(o, report=folder / "report.json") for o in made_outcomes()]
+    write_evaluation(Evaluation(models=("m",), projections=tuple(places), measurements=tuple(recall)), folder)
+    return [replace(o, evaluation=folder) for o in made_outcomes()]
 
 
 def test_a_figure_of_an_evaluation_is_taken_by_name_and_thinned(tmp_path):
     from mithridate.studies.render.figures import study_figure
 
     outcomes = evaluated(tmp_path / "e")
-    figure = study_figure(ShowFigure(kind="report", name="map"), outcomes, name="f")
+    figure = study_figure(ShowFigure(kind="report", name="projection-m"), outcomes, name="f")
     assert sum(len(curve.x) for curve in figure.curves) <= 1500
     assert "One point in 3 is shown." in figure.note
-    with pytest.raises(DataError, match="no figure 'maps'; it has map"):
+    with pytest.raises(DataError, match="no figure 'maps'; it has projection-m"):
         study_figure(ShowFigure(kind="report", name="maps"), outcomes, name="f")
 
 
@@ -710,7 +715,7 @@ def test_a_study_is_written_whole_and_the_same_again(tmp_path):
     failed = [(outcomes[0].cell, "RuntimeError: <b>no</b>")]
     study = made_study(outcomes[1:], HOSTILE)
     study = replace(study, experiments=(replace(study.experiments[0], cells=tuple(o.cell for o in outcomes)),))
-    study = replace_figure(study, "map")
+    study = replace_figure(study, "projection-m")
     out = tmp_path / "out"
     page = write_study(study, outcomes[1:], out, failed=failed)
     first = files(out)
@@ -769,7 +774,7 @@ def test_a_page_too_heavy_is_made_lighter(tmp_path, monkeypatch):
     from mithridate.studies.render import page
 
     outcomes = evaluated(tmp_path / "e")
-    study = replace_figure(made_study(outcomes), "map")
+    study = replace_figure(made_study(outcomes), "projection-m")
     (experiment,) = study.experiments
     study = replace(study, experiments=(replace(experiment, shows=experiment.shows[-1:], claims=()),))
     whole = page.write_study(study, outcomes, tmp_path / "out").stat().st_size

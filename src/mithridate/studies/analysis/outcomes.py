@@ -9,7 +9,7 @@ import numpy as np
 
 from mithridate.statistics.estimate import Estimate
 from mithridate.studies.inputs import read_fingerprints
-from mithridate.studies.measure import FOUND, REPORT, VALUES
+from mithridate.studies.measure import FOUND, VALUES
 from mithridate.studies.plan import measured
 from mithridate.studies.spec.study import Cell, Study
 from mithridate.studies.store import Store
@@ -31,7 +31,7 @@ class Outcome:
     chance: Mapping[str, float]  # measure -> exact chance level, where there is one
     estimates: Mapping[str, Estimate]  # of the cell: AUROC, poison removed, clean pairs lost
     numbers: Mapping[str, float]  # pairs, count, rate, class_share, seconds
-    report: Path  # the evaluation's report.json, for figures drawn there
+    evaluation: Path  # the folder of its evaluation.json, for figures drawn there
     same_units: bool  # every seed is tested on the same pairs (not a toy world)
 
 
@@ -64,6 +64,6 @@ def _outcome(cell: Cell, folder: Path) -> Outcome:
         told["chance"],
         {name: Estimate(**estimate) for name, estimate in told["estimates"].items()},
         told["numbers"],
-        folder / REPORT,
+        folder,
         (cell.test or cell.data).toy is None,
     )

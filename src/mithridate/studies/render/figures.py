@@ -7,7 +7,9 @@ from itertools import product
 import numpy as np
 
 from mithridate.errors import DataError
-from mithridate.report.document import Curve, Figure, read_report
+from mithridate.evaluation.evaluation_file import read_evaluation
+from mithridate.report.document import Curve, Figure
+from mithridate.report.sections.evaluation import evaluation_report
 from mithridate.statistics.estimate import Estimate
 from mithridate.studies.analysis.outcomes import Outcome
 from mithridate.studies.analysis.select import (
@@ -173,9 +175,9 @@ def _drawn(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
     """A figure of the first cell's evaluation. Raises `DataError` where it drew none of that name."""
     first = min(cells, key=lambda outcome: outcome.cell.seed)
     try:
-        report = read_report(first.report)
+        report = evaluation_report(read_evaluation(first.evaluation))
     except DataError as error:  # a page names no folder
-        raise DataError("the report of its evaluation cannot be read") from error
+        raise DataError("its evaluation cannot be read") from error
     figures = {figure.name: figure for figure in report.figures}
     if shown.name not in figures:
         raise DataError(f"the evaluation has no figure {shown.name!r}; it has {', '.join(figures) or 'none'}")
