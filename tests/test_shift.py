@@ -1,6 +1,6 @@
 """Shift: distances, CKA and maps against values by hand and slow loops."""
 
-# pyright: reportOptionalMemberAccess=false, reportOptionalOperand=false, reportOptionalIterable=false
+# pyright: reportOptionalMemberAccess=false, reportOptionalOperand=false, reportOptionalIterable=false, reportOperatorIssue=false
 # (that what is looked for was measured is part of what is tested)
 
 from dataclasses import replace

@@ -119,7 +119,7 @@ def preflight(
         warnings += leak_warning(leak)
     on_clean = None
     if test is not None:
-        warnings += worded(_shared(manifest, bases, test))
+        warnings += _shared(manifest, bases, test)
         if clean is not None:
             # the same measure as after training, of a model on which nothing should succeed
             on_clean = _evaluate(clean, test, manifest, cache, seed)
