@@ -87,7 +87,7 @@ class BareStep:
 
     def __call__(self) -> None:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.low):
-            found, scale = self.towers([(self.images, self.tokens)])
+            found, scale, _ = self.towers([(self.images, self.tokens)])
         image, text = found[0]
         loss = clip_loss(image, text, scale)
         self.optimizer.zero_grad()

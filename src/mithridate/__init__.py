@@ -78,15 +78,9 @@ if TYPE_CHECKING:
     from mithridate.studies.spec.load import read_study
     from mithridate.studies.spec.study import Study
     from mithridate.toy.world import write_toy_world
-    from mithridate.training.augment_only import AugmentOnly
-    from mithridate.training.cleanclip import CleanClip
-    from mithridate.training.clip import Clip
     from mithridate.training.config import SCRATCH, TrainConfig
     from mithridate.training.loop import train
-    from mithridate.training.par import Par
-    from mithridate.training.registry import OBJECTIVES
-    from mithridate.training.roclip import RoClip
-    from mithridate.training.safeclip import SafeClip
+    from mithridate.training.objectives import OBJECTIVES, AugmentOnly, CleanClip, Clip, Par, RoClip, SafeClip, Siglip
 
 # Imported when first asked for: `import mithridate` must not load torch.
 _WHERE = {
@@ -94,7 +88,7 @@ _WHERE = {
     "Above": "audit.threshold",
     "AdamWProbe": "evaluation.probe",
     "AttackGoal": "poisoning.goals",
-    "AugmentOnly": "training.augment_only",
+    "AugmentOnly": "training.objectives",
     "Backdoor": "poisoning.backdoor",
     "BadClip": "poisoning.badclip",
     "Budget": "audit.threshold",
@@ -102,9 +96,9 @@ _WHERE = {
     "CaptionsToImage": "poisoning.goals",
     "ClassScores": "metrics.classification",
     "Classification": "evaluation.classify",
-    "CleanClip": "training.cleanclip",
+    "CleanClip": "training.objectives",
     "CleanQuantile": "audit.threshold",
-    "Clip": "training.clip",
+    "Clip": "training.objectives",
     "CosineDistance": "audit.cosine",
     "DETECTORS": "audit.registry",
     "Detection": "metrics.detection",
@@ -122,18 +116,19 @@ _WHERE = {
     "Measurement": "evaluation.measurement",
     "MultiLabel": "poisoning.relabel",
     "NegClipLoss": "audit.neg_clip_loss",
-    "OBJECTIVES": "training.registry",
+    "OBJECTIVES": "training.objectives",
     "Pairs": "data.pairs",
-    "Par": "training.par",
+    "Par": "training.objectives",
     "PhraseToClass": "poisoning.goals",
     "PoisonPlan": "poisoning.plan",
     "Poisoned": "poisoning.apply",
     "Preflight": "evaluation.preflight",
     "Report": "report.document",
-    "RoClip": "training.roclip",
+    "RoClip": "training.objectives",
     "SCRATCH": "training.config",
-    "SafeClip": "training.safeclip",
+    "SafeClip": "training.objectives",
     "Scores": "audit.scores",
+    "Siglip": "training.objectives",
     "SingleImage": "poisoning.relabel",
     "SingleLabel": "poisoning.relabel",
     "Study": "studies.spec.study",
@@ -243,6 +238,7 @@ __all__ = [
     "RoClip",
     "SafeClip",
     "Scores",
+    "Siglip",
     "SingleImage",
     "SingleLabel",
     "Study",

@@ -20,7 +20,7 @@ from mithridate.studies.spec.study import Study
 from mithridate.studies.stages.trained_model import TrainedModel
 from mithridate.studies.store import Store, write_json
 from mithridate.studies.worker import Worker
-from mithridate.training.processes import Processes
+from mithridate.training.distributed import Processes
 
 _LOOK = 0.1  # seconds between two looks at what to train next
 

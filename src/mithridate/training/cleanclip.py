@@ -1,41 +1,20 @@
 """CleanCLIP (Bansal et al., ICCV 2023): CLIP, and each modality for itself, so that a trigger loses its caption."""
 
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mithridate.errors import MithridateError
 from mithridate.training.clip import clip_loss
-from mithridate.training.objective import PLAIN, Encoded, EncodedBatch, EpochPlan, Start, View
-
-
-@dataclass(frozen=True, kw_only=True)
-class CleanClip:
-    """CLIP on plain pairs, and each plain image and caption among the batch's augmented ones.
-
-    Augmented are images by SimCLR's changes (the published code takes torchvision's AutoAugment) and captions by EDA,
-    anew for every step (there: once).
-    """
-
-    clip_weight: float = 1.0
-    """Of CLIP's loss."""
-    inmodal_weight: float = 1.0
-    """Of the mean of the two losses within a modality; 0 is plain CLIP."""
-
-    def build(self, start: Start) -> nn.Module:
-        for name in ("clip_weight", "inmodal_weight"):
-            if not getattr(self, name) >= 0:
-                raise MithridateError(f"{name} must not be negative, got {getattr(self, name)}")
-        return CleanClipLoss(self)
+from mithridate.training.objective import PLAIN, Encoded, EncodedBatch, EpochPlan, View
 
 
 class CleanClipLoss(nn.Module):
     """`clip_weight` * CLIP + `inmodal_weight` * (images + captions) / 2."""
 
-    def __init__(self, options: CleanClip) -> None:
+    def __init__(self, options: Any) -> None:
         super().__init__()
         self.options = options
 

@@ -1,21 +1,11 @@
 """Plain CLIP: the symmetric contrastive loss (Radford et al., 2021, figure 3)."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mithridate.training.objective import EncodedBatch, Start
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clip:
-    """Plain CLIP: each image among the captions of its batch, each caption among the images."""
-
-    def build(self, start: Start) -> nn.Module:
-        return ClipLoss()
+from mithridate.training.objective import EncodedBatch
 
 
 class ClipLoss(nn.Module):

@@ -1,8 +1,8 @@
-"""What an objective asks of the training loop, and what it sees of a step.
+"""What an objective's loss asks of the training loop, and what it sees of a step.
 
-An objective is a frozen dataclass of options with one method, `build`, that gives an `nn.Module`: a batch in, one
-number out. What the module must remember lies in its buffers, which are in every checkpoint. Two more methods are
-optional: `plan` says what an epoch encodes, `prepare` is called before the first step of an epoch.
+A loss is an `nn.Module`: a batch in, one number out. What it must remember lies in its buffers, which are in every
+checkpoint. Two more methods are optional: `plan` says what an epoch encodes, `prepare` is called before the first step
+of an epoch. Its options and its `build` are in `training/objectives.py`.
 """
 
 from collections.abc import Callable
@@ -69,16 +69,7 @@ class EncodedBatch:
     epoch: int
     step: int
     others: tuple[Encoded, ...] = field(default=())
-
-
-@dataclass(frozen=True)
-class Start:
-    """What is known before training begins: enough to size buffers."""
-
-    pairs: int  # rows of the training set, those that turn out unusable included
-    width: int  # of embeddings
-    epochs: int
-    seed: int = 0
+    bias: Float[Tensor, ""] | None = None  # the model's logit bias, where it has one
 
 
 @dataclass(frozen=True)
@@ -93,18 +84,6 @@ class EpochStart:
     rows: Int[np.ndarray, " n"]
     embed_images: Callable[[np.ndarray], Tensor]
     embed_texts: Callable[[np.ndarray], Tensor]
-
-
-@runtime_checkable
-class Objective(Protocol):
-    """Options as a frozen dataclass: they are the command line and the record of a run."""
-
-    def build(self, start: Start) -> nn.Module:
-        """A module whose `forward(batch: EncodedBatch)` is one finite number with a gradient.
-
-        Raises `MithridateError` where the options do not fit the data.
-        """
-        ...
 
 
 @runtime_checkable

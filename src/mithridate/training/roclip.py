@@ -1,48 +1,18 @@
 """RoCLIP (Yang, Gao & Mirzasoleiman, NeurIPS 2023): every few epochs an image meets the caption of a random pool that
 is nearest to it, not its own, so that a poisoned pair is seldom seen as one."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mithridate.errors import MithridateError
 from mithridate.randomness import stream_seed
 from mithridate.training.clip import clip_loss
-from mithridate.training.objective import EncodedBatch, EpochPlan, EpochStart, Start, View
+from mithridate.training.objective import EncodedBatch, EpochPlan, EpochStart, View
+from mithridate.training.objectives import Start
 from mithridate.training.pool import enqueue, nearest, pool_rows, pool_size
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoClip:
-    """Plain CLIP, but in every K-th epoch each image is matched to its nearest caption of a pool.
-
-    The pool is what the text tower made of captions, so in matching epochs nothing reaches the text tower: it stands
-    still but for momentum and weight decay, here as in the published code. All pairs are augmented in every epoch.
-    """
-
-    pool_size: int | None = None
-    """Captions in the pool; by default 2 % of the pairs, 21,845 at most."""
-    every: int = 2
-    """K: every K-th epoch matches, the K-th first; 1 is all of them, 0 none."""
-    views: Literal["augmented", "plain"] = "augmented"
-    """What the model sees: images after SimCLR's augmentation and captions after EDA, or the pairs as they are."""
-    faithful: bool = False
-    """As the published code: the pool starts as noise that is not of unit length and is never filled, its remainder is
-    dropped when it is full, and one augmented caption a pair stands for the whole run."""
-
-    def build(self, start: Start) -> nn.Module:
-        if self.every < 0:
-            raise MithridateError(f"every must be 0 (never) or more, got {self.every}")
-        if self.every > start.epochs:
-            raise MithridateError(
-                f"every {self.every}th epoch matches, and there are {start.epochs}; raise --epochs, or give --every 0 "
-                "for none"
-            )
-        return RoClipLoss(self, start)
 
 
 class RoClipLoss(nn.Module):
@@ -51,7 +21,7 @@ class RoClipLoss(nn.Module):
     pool: Tensor
     place: Tensor
 
-    def __init__(self, options: RoClip, start: Start) -> None:
+    def __init__(self, options: Any, start: Start) -> None:
         super().__init__()
         self.options, self._start = options, start
         size = pool_size(options.pool_size, start.pairs) if options.every else 0

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import logging
-import os
 import pickle
 import platform
 import shutil
@@ -29,7 +28,7 @@ from mithridate.sealed import (
     write_sealed_json,
 )
 from mithridate.training.config import TrainConfig
-from mithridate.training.objective import Objective
+from mithridate.training.objectives import Objective
 from mithridate.version import __version__
 
 RUN, STATE, METRICS, MODEL = "run.json", "state.pt", "metrics.jsonl", "model"
@@ -72,7 +71,7 @@ class Run:
             "objective": {"name": type(objective).__name__, **asdict(cast(Any, objective))},
             "config": asdict(config),
             **(extra or {}),
-            "machine": {"processes": int(os.environ.get("WORLD_SIZE", "1")), "threads": torch.get_num_threads()},
+            "machine": {"threads": torch.get_num_threads()},
             "versions": {
                 "mithridate": __version__,
                 "torch": torch.__version__,
@@ -84,7 +83,7 @@ class Run:
             return cls(None, record)
         folder = Path(out)
         if (folder / RUN).is_file() and not overwrite:
-            _refuse_other(folder, record)
+            record["threads"] = _refuse_other(folder, record).get("threads")
         elif folder.exists():
             refuse_existing(folder, overwrite=overwrite)
             shutil.rmtree(folder)
@@ -112,7 +111,9 @@ class Run:
             loss.load_state_dict(state["objective"])
             optimizer.load_state_dict(state["optimizer"])
             torch.set_rng_state(state["rng"])
-            if "threads" in state:  # sums are split over threads, and round otherwise with another number
+            # sums are split over threads, and round otherwise with another number
+            if state["threads"] != torch.get_num_threads():
+                _log.warning("%s was begun with %s threads, and goes on with as many", self.folder, state["threads"])
                 torch.set_num_threads(state["threads"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise OutputError(
@@ -212,16 +213,18 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     return record
 
 
-def _refuse_other(folder: Path, record: dict[str, Any]) -> None:
+def _refuse_other(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """The record of the unfinished run in `folder`. Raises `OutputError` where it is another, or finished."""
     if (folder / MODEL / CONFIG).is_file() and not (folder / STATE).is_file():
         raise OutputError(f"{folder} holds a finished run; choose another --out, or give --overwrite to replace it")
     there = read_run(folder) or {}
     for name, value in _deciding(record).items():
         if _deciding(there).get(name) != value:
             raise OutputError(
-                f"{folder} holds an unfinished run with another {name} ({_deciding(there).get(name)} instead of "
-                f"{value}); choose another --out, or give --overwrite to replace it"
+                f"{folder} holds an unfinished run whose {name} is {_deciding(there).get(name)}, not {value}; go on "
+                "with the same, choose another --out, or give --overwrite to replace it"
             )
+    return there
 
 
 def _deciding(record: dict[str, Any]) -> dict[str, Any]:

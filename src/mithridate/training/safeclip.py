@@ -2,8 +2,7 @@
 join only those that agree."""
 
 import logging
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,56 +10,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mithridate.errors import MithridateError
 from mithridate.randomness import stream
 from mithridate.training.clip import clip_loss
-from mithridate.training.objective import Encoded, EncodedBatch, EpochPlan, EpochStart, Start, View
+from mithridate.training.objective import Encoded, EncodedBatch, EpochPlan, EpochStart, View
+from mithridate.training.objectives import Start
 from mithridate.training.pool import enqueue, nearest, pool_rows, pool_size
 from mithridate.training.split import upper_posterior
 
 _LOG = logging.getLogger(__name__)
 _BLOCK = 4096
-
-
-@dataclass(frozen=True, kw_only=True)
-class SafeClip:
-    """Unimodal epochs on all pairs, one slow CLIP epoch, then CLIP on the safe pairs and unimodal on the rest.
-
-    The safe pairs are those that a mixture of two Gaussians on the similarities gives to the better component; they
-    grow with every epoch. Unlike the published code: similarities of the pairs as they are, not augmented; both losses
-    in one epoch and one schedule; a split that rises with similarity.
-    """
-
-    unimodal_epochs: int = 5
-    """Epochs in which each modality learns by itself."""
-    slow_epochs: int = 1
-    """CLIP epochs after them, before the split."""
-    slow_factor: float = 0.01
-    """Learning rate of the slow epochs, of what the schedule has (the paper: 5e-6 beside 5e-4)."""
-    threshold: float = 0.9
-    """Probability of the better component above which a pair is safe at first; 0 takes all pairs."""
-    growth: float = 0.01
-    """Share of all pairs that becomes safe with every further epoch."""
-    rescored: float = 0.3
-    """Share of all pairs, those with the largest similarity, that is measured anew before every further epoch."""
-    pool_size: int | None = None
-    """Images and captions in the pools of neighbours; by default 2 % of the pairs, 21,845 at most."""
-    views: Literal["augmented", "plain"] = "augmented"
-    """What the model sees: images after SimCLR's augmentation and captions after EDA, or the pairs as they are."""
-
-    def build(self, start: Start) -> nn.Module:
-        for name in ("unimodal_epochs", "slow_epochs", "slow_factor", "growth"):
-            if not getattr(self, name) >= 0:
-                raise MithridateError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("threshold", "rescored"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise MithridateError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        if self.unimodal_epochs + self.slow_epochs >= start.epochs:
-            raise MithridateError(
-                f"{self.unimodal_epochs} unimodal and {self.slow_epochs} slow epochs leave no epoch of {start.epochs} "
-                "for the safe pairs; raise --epochs, or lower --unimodal-epochs"
-            )
-        return SafeClipLoss(self, start)
 
 
 class SafeClipLoss(nn.Module):
@@ -74,7 +32,7 @@ class SafeClipLoss(nn.Module):
     safe: Tensor
     share: Tensor
 
-    def __init__(self, options: SafeClip, start: Start) -> None:
+    def __init__(self, options: Any, start: Start) -> None:
         super().__init__()
         self.options, self._start = options, start
         size = pool_size(options.pool_size, start.pairs)
