@@ -23,8 +23,7 @@ from mithridate.studies.spec.located import Located, nearest, told
 from mithridate.studies.spec.study import FilterSpec, RepairSpec, StartSpec
 from mithridate.toy.toy import CLASSES
 from mithridate.training.config import PRESETS, TrainConfig
-from mithridate.training.objective import Objective
-from mithridate.training.objectives import OBJECTIVES, Clip
+from mithridate.training.objectives import OBJECTIVES, Clip, Objective
 
 T = TypeVar("T")
 

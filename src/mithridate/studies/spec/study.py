@@ -13,8 +13,7 @@ from mithridate.audit.threshold import Threshold
 from mithridate.poisoning.plan import Attack
 from mithridate.studies.spec.data import DataSpec
 from mithridate.training.config import TrainConfig
-from mithridate.training.objective import Objective
-from mithridate.training.objectives import Clip
+from mithridate.training.objectives import Clip, Objective
 
 Label = str | int | float
 """What an axis is labelled with: a name, or the number that is varied."""
