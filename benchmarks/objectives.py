@@ -33,8 +33,8 @@ from mithridate.training.batches import TrainingSet
 from mithridate.training.config import TrainConfig
 from mithridate.training.distributed import Processes
 from mithridate.training.loop import _Loop, _low_precision
-from mithridate.training.objective import plan_of
-from mithridate.training.objectives import Start
+from mithridate.training.loss import plan_of
+from mithridate.training.objective import Start
 from mithridate.training.pool import nearest
 from mithridate.training.run import Run
 from mithridate.training.towers import TwoTower, parameter_groups

@@ -12,8 +12,9 @@ from mithridate.training.batches import TrainingSet
 from mithridate.training.config import TrainConfig
 from mithridate.training.distributed import Processes
 from mithridate.training.loop import _Loop
-from mithridate.training.objective import plan_of
-from mithridate.training.objectives import OBJECTIVES, Start
+from mithridate.training.loss import plan_of
+from mithridate.training.objective import Start
+from mithridate.training.registry import OBJECTIVES
 from mithridate.training.run import Run
 from mithridate.training.towers import TwoTower, parameter_groups
 

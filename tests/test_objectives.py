@@ -13,12 +13,13 @@ from open_clip.loss import SigLipLoss
 from torch.nn.functional import normalize
 
 import mithridate as mt
-from mithridate.training.clip import clip_loss
+from mithridate.training.clip_loss import clip_loss
 from mithridate.training.config import TrainConfig
-from mithridate.training.objective import PLAIN, Encoded, EncodedBatch, EpochStart, plan_of
-from mithridate.training.objectives import OBJECTIVES, Start
-from mithridate.training.par import distance
+from mithridate.training.loss import PLAIN, Encoded, EncodedBatch, EpochStart, plan_of
+from mithridate.training.objective import Start
+from mithridate.training.par_loss import distance
 from mithridate.training.pool import enqueue, nearest, pool_size
+from mithridate.training.registry import OBJECTIVES
 from mithridate.training.split import upper_posterior
 
 PAIRS, WIDTH, BATCH = 60, 5, 6
@@ -182,7 +183,7 @@ def test_the_spared_backward_pass_of_the_text_tower_changes_nothing(tiny, pairs,
     config = dataclasses.replace(QUICK, weight_decay=0.5)
     spared = mt.train(tiny, pairs, objective=objective, config=config)
 
-    from mithridate.training.roclip import RoClipLoss
+    from mithridate.training.roclip_loss import RoClipLoss
 
     plan, forward = RoClipLoss.plan, RoClipLoss.forward
     monkeypatch.setattr(RoClipLoss, "plan", lambda self, e: dataclasses.replace(plan(self, e), no_gradient=()))

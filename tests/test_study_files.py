@@ -11,7 +11,7 @@ from mithridate.errors import StudyError
 from mithridate.studies.spec.cells import axes_of, reference, selected
 from mithridate.studies.spec.load import preset_names, read_study, study_of, study_path
 from mithridate.studies.spec.located import parse_located, read_located
-from mithridate.training.objectives import Clip
+from mithridate.training.clip import Clip
 
 FILE = """\
 study: small

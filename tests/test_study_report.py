@@ -31,8 +31,8 @@ from mithridate.studies.spec.study import (
     Study,
     ToySpec,
 )
+from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
-from mithridate.training.objectives import Clip
 
 HOSTILE = "<script>alert(1)</script> | $x^2$ [a](https://evil.example) \"onload='x' & `b` 100 % #1 {x}_y \\ ~"
 

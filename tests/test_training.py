@@ -19,8 +19,9 @@ from mithridate.randomness import stream
 from mithridate.training import distributed
 from mithridate.training.augment_text import BUILT_IN, augment_texts
 from mithridate.training.batches import TrainingSet, batches, crop, crop_windows, epoch_order, grouped_order
-from mithridate.training.clip import EncodedBatch, clip_loss
+from mithridate.training.clip_loss import clip_loss
 from mithridate.training.config import TrainConfig
+from mithridate.training.loss import EncodedBatch
 from mithridate.training.towers import cosine_lr
 
 QUICK = TrainConfig(epochs=2, batch_size=32, lr=1e-3, min_lr=0.0, precision="fp32")

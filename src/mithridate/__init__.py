@@ -80,7 +80,14 @@ if TYPE_CHECKING:
     from mithridate.toy.world import write_toy_world
     from mithridate.training.config import SCRATCH, TrainConfig
     from mithridate.training.loop import train
-    from mithridate.training.objectives import OBJECTIVES, AugmentOnly, CleanClip, Clip, Par, RoClip, SafeClip, Siglip
+    from mithridate.training.registry import OBJECTIVES
+from mithridate.training.augment_only import AugmentOnly
+from mithridate.training.cleanclip import CleanClip
+from mithridate.training.clip import Clip
+from mithridate.training.par import Par
+from mithridate.training.roclip import RoClip
+from mithridate.training.safeclip import SafeClip
+from mithridate.training.siglip import Siglip
 
 # Imported when first asked for: `import mithridate` must not load torch.
 _WHERE = {
@@ -88,7 +95,7 @@ _WHERE = {
     "Above": "audit.threshold",
     "AdamWProbe": "evaluation.probe",
     "AttackGoal": "poisoning.goals",
-    "AugmentOnly": "training.objectives",
+    "AugmentOnly": "training.augment_only",
     "Backdoor": "poisoning.backdoor",
     "BadClip": "poisoning.badclip",
     "Budget": "audit.threshold",
@@ -96,9 +103,9 @@ _WHERE = {
     "CaptionsToImage": "poisoning.goals",
     "ClassScores": "metrics.classification",
     "Classification": "evaluation.classify",
-    "CleanClip": "training.objectives",
+    "CleanClip": "training.cleanclip",
     "CleanQuantile": "audit.threshold",
-    "Clip": "training.objectives",
+    "Clip": "training.clip",
     "CosineDistance": "audit.cosine",
     "DETECTORS": "audit.registry",
     "Detection": "metrics.detection",
@@ -116,19 +123,19 @@ _WHERE = {
     "Measurement": "evaluation.measurement",
     "MultiLabel": "poisoning.relabel",
     "NegClipLoss": "audit.neg_clip_loss",
-    "OBJECTIVES": "training.objectives",
+    "OBJECTIVES": "training.registry",
     "Pairs": "data.pairs",
-    "Par": "training.objectives",
+    "Par": "training.par",
     "PhraseToClass": "poisoning.goals",
     "PoisonPlan": "poisoning.plan",
     "Poisoned": "poisoning.apply",
     "Preflight": "evaluation.preflight",
     "Report": "report.document",
-    "RoClip": "training.objectives",
+    "RoClip": "training.roclip",
     "SCRATCH": "training.config",
-    "SafeClip": "training.objectives",
+    "SafeClip": "training.safeclip",
     "Scores": "audit.scores",
-    "Siglip": "training.objectives",
+    "Siglip": "training.siglip",
     "SingleImage": "poisoning.relabel",
     "SingleLabel": "poisoning.relabel",
     "Study": "studies.spec.study",

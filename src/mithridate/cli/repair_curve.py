@@ -38,7 +38,7 @@ from mithridate.report.write import write_report
 from mithridate.text import say
 from mithridate.training.config import TrainConfig
 from mithridate.training.loop import train
-from mithridate.training.objectives import OBJECTIVES
+from mithridate.training.registry import OBJECTIVES
 from mithridate.training.run import METRICS, MODEL
 
 Options = TypeVar("Options")

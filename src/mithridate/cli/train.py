@@ -27,7 +27,7 @@ from mithridate.encoder.encoder import load_encoder
 from mithridate.errors import MithridateError
 from mithridate.training.config import PRESETS, TrainConfig
 from mithridate.training.loop import train
-from mithridate.training.objectives import OBJECTIVES
+from mithridate.training.registry import OBJECTIVES
 from mithridate.training.run import RUN
 
 Options = TypeVar("Options")

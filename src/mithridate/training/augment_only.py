@@ -1,23 +1,21 @@
-"""Plain CLIP on augmented pairs: what of a robust objective is its augmentation alone."""
+"""Plain CLIP on augmented pairs, the part of robust objectives that is augmentation; see `augment_only_loss.py`."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from mithridate.training.clip import clip_loss
-from mithridate.training.objective import EncodedBatch, EpochPlan, View
+from mithridate.training.objective import Start, Views
 
 
-class AugmentOnlyLoss(nn.Module):
-    """Plain CLIP on one view."""
+@dataclass(frozen=True, kw_only=True)
+class AugmentOnly:
+    """Plain CLIP on SimCLR's augmentation of images and EDA of captions: the ablation the papers leave out."""
 
-    def __init__(self, options: Any) -> None:
-        super().__init__()
-        self._plan = EpochPlan((View(options.images, options.captions),))
+    images: Views = "augmented"
+    """Images the model sees."""
+    captions: Views = "augmented"
+    """Captions the model sees."""
 
-    def plan(self, epoch: int) -> EpochPlan:
-        return self._plan
+    def build(self, start: Start) -> Any:
+        from mithridate.training.augment_only_loss import AugmentOnlyLoss
 
-    def forward(self, batch: EncodedBatch) -> Float[Tensor, ""]:
-        return clip_loss(batch.image, batch.text, batch.scale)
+        return AugmentOnlyLoss(self)

@@ -25,10 +25,11 @@ from mithridate.randomness import stream_seed
 from mithridate.training.augment_images import augment_images, draw
 from mithridate.training.augment_text import find_synonyms
 from mithridate.training.batches import TrainingSet, batches, crop, crop_windows
+from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
 from mithridate.training.distributed import Processes, WholeBatchNorm
-from mithridate.training.objective import Encoded, EncodedBatch, EpochPlan, Prepares, View, plan_of
-from mithridate.training.objectives import Clip, Objective, Start
+from mithridate.training.loss import Encoded, EncodedBatch, EpochPlan, Prepares, View, plan_of
+from mithridate.training.objective import Objective, Start
 from mithridate.training.run import Run
 from mithridate.training.towers import TwoTower, cosine_lr, parameter_groups
 from mithridate.training.training_set import training_set

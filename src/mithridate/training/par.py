@@ -1,37 +1,25 @@
-"""Perturb and recover (PAR, arXiv 2412.00727): clean pairs, and away from the poisoned model."""
+"""Perturb and recover (PAR, arXiv 2412.00727). Its options; the loss is in `par_loss.py`."""
 
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from mithridate.training.clip import clip_loss
-from mithridate.training.objective import PLAIN, EncodedBatch, EpochPlan, View
+from mithridate.training.objective import Start, refuse_negative
 
 
-class ParLoss(nn.Module):
-    """The starting model belongs to the loop; it comes back from the weights a resumed run is given."""
+@dataclass(frozen=True, kw_only=True)
+class Par:
+    """CLIP's loss on clean pairs, minus how far the embeddings have come from those of the model it starts with.
 
-    def __init__(self, options: Any) -> None:
-        super().__init__()
-        self.options = options
+    The distance counts up to `tau`; from there on CLIP's loss alone leads back to a useful model.
+    """
 
-    def plan(self, epoch: int) -> EpochPlan:
-        return EpochPlan((PLAIN, View(model="start")) if self.options.weight else (PLAIN,))
+    weight: float = 1.0
+    """Of half the sum of both distances; 0 is plain CLIP."""
+    tau: float = 2.15
+    """Mean squared distance, of 4 at most, beyond which a modality is pushed no further."""
 
-    def forward(self, batch: EncodedBatch) -> Float[Tensor, ""]:
-        loss = clip_loss(batch.image, batch.text, batch.scale)
-        if not self.options.weight:
-            return loss
-        start = batch.others[0]
-        away = distance(batch.image, start.image, tau=self.options.tau) + distance(
-            batch.text, start.text, tau=self.options.tau
-        )
-        return loss - self.options.weight * away / 2
+    def build(self, start: Start) -> Any:
+        refuse_negative(self, ("weight", "tau"))
+        from mithridate.training.par_loss import ParLoss
 
-
-def distance(now: Float[Tensor, "b d"], start: Float[Tensor, "b d"], *, tau: float) -> Float[Tensor, ""]:
-    """Mean squared distance of unit vectors, nought once it is above `tau`."""
-    mean = (now - start).square().sum(dim=1).mean()
-    return torch.where(mean <= tau, mean, 0.0)
+        return ParLoss(self)

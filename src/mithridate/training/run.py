@@ -28,7 +28,7 @@ from mithridate.sealed import (
     write_sealed_json,
 )
 from mithridate.training.config import TrainConfig
-from mithridate.training.objectives import Objective
+from mithridate.training.objective import Objective
 from mithridate.version import __version__
 
 RUN, STATE, METRICS, MODEL = "run.json", "state.pt", "metrics.jsonl", "model"

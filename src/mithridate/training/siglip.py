@@ -1,29 +1,21 @@
-"""SigLIP's pairwise sigmoid loss (Zhai, Mustafa, Kolesnikov & Beyer, ICCV 2023; arXiv 2303.15343)."""
+"""SigLIP's pairwise sigmoid loss (Zhai et al., ICCV 2023). Its options; the loss is in `siglip_loss.py`."""
 
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from mithridate.training.objective import EncodedBatch
+from mithridate.training.objective import Start
 
 
-class SiglipLoss(nn.Module):
-    """The sigmoid loss with the model's own logit scale and bias."""
+@dataclass(frozen=True, kw_only=True)
+class Siglip:
+    """SigLIP's sigmoid loss: each image with each caption of the batch is a yes-or-no question of its own.
 
-    def forward(self, batch: EncodedBatch) -> Float[Tensor, ""]:
-        if batch.bias is None:
-            raise ValueError("the sigmoid loss needs a model with a logit bias, got one without")
-        return sigmoid_loss(batch.image, batch.text, batch.scale, batch.bias)
-
-
-def sigmoid_loss(
-    image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], scale: Float[Tensor, ""], bias: Float[Tensor, ""]
-) -> Float[Tensor, ""]:
-    """Sum over all b x b image-caption pairs of -log sigmoid(z (scale x.y + bias)), divided by b.
-
-    z is 1 for a pair of the data and -1 for any other. Equal to open_clip's `SigLipLoss` in one process.
+    For models with a logit bias, as SigLIP's are.
     """
-    logits = scale * image @ text.T + bias  # (b, b)
-    sign = 2 * torch.eye(len(logits), device=logits.device) - 1
-    return -F.logsigmoid(sign * logits).sum() / len(logits)
+
+    needs_bias: ClassVar[bool] = True
+
+    def build(self, start: Start) -> Any:
+        from mithridate.training.siglip_loss import SiglipLoss
+
+        return SiglipLoss()

@@ -19,7 +19,7 @@ from mithridate.training.batches import AugmentTexts, TrainingSet
 from mithridate.training.config import TrainConfig
 from mithridate.training.distributed import Processes
 from mithridate.training.features import frozen_features
-from mithridate.training.objective import View
+from mithridate.training.loss import View
 from mithridate.training.towers import TwoTower
 
 _LOG = logging.getLogger(__name__)

@@ -22,8 +22,10 @@ from mithridate.studies.spec.data import DataSpec, ToySpec
 from mithridate.studies.spec.located import Located, nearest, told
 from mithridate.studies.spec.study import FilterSpec, RepairSpec, StartSpec
 from mithridate.toy.toy import CLASSES
+from mithridate.training.clip import Clip
 from mithridate.training.config import PRESETS, TrainConfig
-from mithridate.training.objectives import OBJECTIVES, Clip, Objective
+from mithridate.training.objective import Objective
+from mithridate.training.registry import OBJECTIVES
 
 T = TypeVar("T")
 

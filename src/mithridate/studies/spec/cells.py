@@ -7,7 +7,7 @@ from itertools import product
 from mithridate.errors import StudyError
 from mithridate.studies.spec.located import Located, nearest
 from mithridate.studies.spec.study import Cell, Experiment, Label, Study
-from mithridate.training.objectives import Clip
+from mithridate.training.clip import Clip
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from mithridate.studies.spec.data import DataSpec, ToySpec
 from mithridate.studies.spec.located import Located, nearest, read_located, told
 from mithridate.studies.spec.shows import read_claim, read_show
 from mithridate.studies.spec.study import Cell, Experiment, Label, StartSpec, Study
-from mithridate.training.objectives import Clip
+from mithridate.training.clip import Clip
 
 MEASURES = ("zero-shot", "probe", "shift", "epochs", "start")
 FILES = "files"  # the profile that a folder is read by

@@ -12,8 +12,9 @@ from mithridate.audit.scores import Detector
 from mithridate.audit.threshold import Threshold
 from mithridate.poisoning.plan import Attack
 from mithridate.studies.spec.data import DataSpec
+from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
-from mithridate.training.objectives import Clip, Objective
+from mithridate.training.objective import Objective
 
 Label = str | int | float
 """What an axis is labelled with: a name, or the number that is varied."""
