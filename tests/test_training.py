@@ -473,7 +473,8 @@ def test_a_run_of_other_processes_is_not_taken_up(tiny, train_pairs, tmp_path):
     stopped_run(tiny, train_pairs, tmp_path / "run")
     path = tmp_path / "run" / "run.json"
     record = json.loads(path.read_text())
-    assert record["processes"] == 1 and record["precision"] == "fp32" and record["threads"] == torch.get_num_threads()
+    assert record["processes"] == 1 and record["precision"] == "fp32"
+    assert record["machine"]["threads"] == torch.get_num_threads()
     del record["checksum"]
     path.write_text(json.dumps({**record, "processes": 2}))
     with pytest.raises(mt.OutputError, match="unfinished run whose processes is 2, not 1"):

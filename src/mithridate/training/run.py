@@ -83,7 +83,7 @@ class Run:
             return cls(None, record)
         folder = Path(out)
         if (folder / RUN).is_file() and not overwrite:
-            record["threads"] = _refuse_other(folder, record).get("threads")
+            record["machine"] = _refuse_other(folder, record).get("machine")  # it goes on with as many threads
         elif folder.exists():
             refuse_existing(folder, overwrite=overwrite)
             shutil.rmtree(folder)
