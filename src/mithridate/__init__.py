@@ -78,16 +78,16 @@ if TYPE_CHECKING:
     from mithridate.studies.spec.load import read_study
     from mithridate.studies.spec.study import Study
     from mithridate.toy.world import write_toy_world
+    from mithridate.training.augment_only import AugmentOnly
+    from mithridate.training.cleanclip import CleanClip
+    from mithridate.training.clip import Clip
     from mithridate.training.config import SCRATCH, TrainConfig
     from mithridate.training.loop import train
+    from mithridate.training.par import Par
     from mithridate.training.registry import OBJECTIVES
-from mithridate.training.augment_only import AugmentOnly
-from mithridate.training.cleanclip import CleanClip
-from mithridate.training.clip import Clip
-from mithridate.training.par import Par
-from mithridate.training.roclip import RoClip
-from mithridate.training.safeclip import SafeClip
-from mithridate.training.siglip import Siglip
+    from mithridate.training.roclip import RoClip
+    from mithridate.training.safeclip import SafeClip
+    from mithridate.training.siglip import Siglip
 
 # Imported when first asked for: `import mithridate` must not load torch.
 _WHERE = {
