@@ -44,6 +44,7 @@ class Worker:
         settings = {
             "FUZZ_PLACE": str(self.place),
             "HOME": str(self.place / "home"),
+            "MPLCONFIGDIR": str(self.place / "matplotlib"),
             "MITHRIDATE_CACHE": str(self.place / "cache"),
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",

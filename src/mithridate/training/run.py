@@ -19,11 +19,9 @@ from mithridate.encoder.encoder import CONFIG, Encoder, save_encoder, weights_fi
 from mithridate.errors import DataError, OutputError
 from mithridate.folders import new_folder, refuse_existing, write_atomically
 from mithridate.sealed import (
-    CHECKSUM,
     DamagedFile,
-    json_digest,
-    read_object,
     read_sealed,
+    read_sealed_json,
     write_sealed,
     write_sealed_json,
 )
@@ -200,9 +198,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     """The record of the run in `folder`; None where it holds none. Raises `DataError` where it is damaged."""
     path = Path(folder) / RUN
     try:
-        record = read_object(path)
-        if record.pop(CHECKSUM, None) not in (None, json_digest(record)):  # earlier versions wrote none
-            raise DamagedFile("its checksum does not fit its content")
+        record = read_sealed_json(path, required=False)
         for name in ("config", "objective", "versions"):
             if not isinstance(record.get(name, {}), dict):
                 raise DamagedFile(f"{name} should be an object")
