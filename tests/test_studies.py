@@ -17,7 +17,7 @@ import pytest
 
 from mithridate.cli import main
 from mithridate.errors import AttackError, StudyError
-from mithridate.report.document import read_report
+from mithridate.evaluation.evaluation_file import read_evaluation
 from mithridate.studies.analysis.outcomes import read_outcomes
 from mithridate.studies.graph import Graph
 from mithridate.studies.locks import Locks
@@ -265,7 +265,7 @@ def test_outcomes_are_numbers_of_units(done):
     assert all(np.array_equal(clean.values["poisoned", 1, m], clean.values["clean", 1, m]) for m in ("IR@10", "TR@10"))
     for model in ("poisoned", "clean"):
         hits, ranks = (single.values[model, 1, measure] for measure in ("Hit@5", "MinRank"))
-        (attack,) = (r for r in read_report(single.report).rankings if r.name == "attack sheep:aeroplane")
+        (attack,) = read_evaluation(single.evaluation).unit_ranks("attack", "sheep:aeroplane")
         rank = np.array(attack.ranks[model]).reshape(5, 5)  # 5 test pictures of sheep with five captions
         assert len(set(attack.image[:5])) == 1 and len(set(attack.image)) == 5
         assert np.allclose(hits, (rank < 5).mean(axis=1))
