@@ -10,7 +10,9 @@ def z_score(clean: Float[np.ndarray, "n d"], triggered: Float[np.ndarray, "m d"]
     """How far the trigger draws images together, in standard deviations of the clean images' similarities.
 
     (mean <f(u+bd), f(v+bd)> - mean <f(u), f(v)>) / sqrt(var <f(u), f(v)>) over pairs u != v of unit-length image
-    embeddings; Carlini & Terzis (2022). The formula is from memory: whether they leave out u = v is not known.
+    embeddings (n, d) and (m, d). The name is that of Carlini & Terzis (2022), arXiv 2106.09667; the formula is derived
+    here, so do not set it beside their numbers. Raises `ValueError` for fewer than two images, and where the
+    similarities of clean images do not vary.
     """
     usual, variance = _pair_moments(clean)
     drawn, _ = _pair_moments(triggered)
