@@ -352,8 +352,8 @@ def test_another_study_in_the_same_folder_is_refused(done):
     out, _ = done
     for old, new, told in (
         ("study: small", "study: other", "holds study 'small', and this is 'other'"),
-        ("count: 20", "count: 10", "attacks: attack backdoor was something else"),
-        ("epochs: 1", "epochs: 3", "was something else"),
+        ("count: 20", "count: 10", "attacks: attack backdoor was defined otherwise"),
+        ("epochs: 1", "epochs: 3", "was defined otherwise"),
     ):
         with pytest.raises(StudyError, match=told):
             open_folder(study(FILE.replace(old, new)), out)
@@ -363,7 +363,7 @@ def test_another_study_in_the_same_folder_is_refused(done):
 
 def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(StudyError, match="holds something that is no study"):
+    with pytest.raises(StudyError, match="is not empty and holds no study"):
         run_study(study(), tmp_path)
 
 
@@ -391,7 +391,7 @@ def test_a_failed_cell_is_reported_and_stops_no_other(tmp_path, monkeypatch):
     }
     assert "Traceback" in (failure(tmp_path / "out", path.removesuffix(".json")) or {})["traceback"]
     # tried again when it is run again
-    monkeypatch.setattr("mithridate.studies.work.poison", _fails)
+    monkeypatch.setattr("mithridate.studies.stages.poisoned_pairs.poison", _fails)
     ran = run_study(study(text), tmp_path / "out")
     assert (ran.done, ran.failed[0][1]) == (1, "the disk is gone")
 
@@ -408,7 +408,7 @@ data: {{path: {tmp_path / "world"}, train_split: train, test_split: test}}
 experiments: [{{name: one, attack: {{attack: single-label, source: sheep, target: brid}}}}]
 """
     with pytest.raises(
-        StudyError, match=r"experiment one: attack.target: no train pair is labelled 'brid'; nearest: bird"
+        StudyError, match=r"experiment one: attack.target: no train pair has the label 'brid'; nearest: bird"
     ):
         run_study(study(text), tmp_path / "out")
     assert not (tmp_path / "out" / "stages").exists()
@@ -438,7 +438,7 @@ def test_a_folder_that_another_process_has_just_begun_is_no_strangers(tmp_path):
     open_folder(study(), tmp_path)
     (tmp_path / "study.json").unlink()
     (tmp_path / "notes").touch()
-    with pytest.raises(StudyError, match="holds something that is no study"):
+    with pytest.raises(StudyError, match="is not empty and holds no study"):
         open_folder(study(), tmp_path)
 
 
@@ -508,7 +508,7 @@ def claimed_by_others(out, than=()):
     """Waits until a process has claimed a stage."""
     end = time.monotonic() + 600
     while time.monotonic() < end:
-        found = [who["pid"] for who in Locks(out / "claims").others().values() if who["pid"] not in than]
+        found = [who["pid"] for who in Locks(out / "locks").others().values() if who["pid"] not in than]
         if found:
             return found[0]
         time.sleep(0.05)
@@ -538,7 +538,7 @@ def test_a_study_killed_ten_times_ends_in_the_same_numbers(tmp_path):
     for _ in range(10):
         process = begun(file, out, "--jobs", "2")
         end = time.monotonic() + 600
-        while not list(out.glob("claims/*.*")) and time.monotonic() < end and process.poll() is None:
+        while not list(out.glob("locks/*.*")) and time.monotonic() < end and process.poll() is None:
             time.sleep(0.05)
         time.sleep(rng.uniform(0, 5))
         assert process.poll() in (None, 0), file.with_suffix(".log").read_text()
@@ -549,7 +549,7 @@ def test_a_study_killed_ten_times_ends_in_the_same_numbers(tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert len(keys(out)) == len(set(keys(out)))
     same(read_outcomes(study(KILLED), out), read_outcomes(study(KILLED), whole))
-    assert not Locks(out / "claims").others()
+    assert not Locks(out / "locks").others()
     assert not list(out.glob("stages/*/.*"))
 
 

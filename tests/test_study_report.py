@@ -20,16 +20,15 @@ from mithridate.evaluation.evaluation_file import write_evaluation
 from mithridate.evaluation.measurement import Evaluation, Measurement, ProjectedItems
 from mithridate.report.document import Curve, Figure, Published, Table, read_report
 from mithridate.statistics.estimate import Estimate
+from mithridate.studies.spec.data import DataSpec, ToySpec
 from mithridate.studies.spec.study import (
     Cell,
     Claim,
-    DataSpec,
     Experiment,
     ShowFigure,
     ShowTable,
     StartSpec,
     Study,
-    ToySpec,
 )
 from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
@@ -475,12 +474,12 @@ def test_published_numbers_by_hand():
     ("change", "match"),
     [
         ({"set": "b"}, "`set` should be the name"),
-        ({"extra": 1}, "no field 'extra'"),
-        ({"rows": [{"where": {}}]}, "row 1: needs 'dataset'"),
-        ({"value": "0.9"}, "row 1: value cannot be '0.9'"),
-        ({"value": True}, "row 1: value cannot be True"),
-        ({"where": {"attack": ["I"]}}, "labels of `where`"),
-        ({"twice": True}, "row 2: the same number twice"),
+        ({"extra": 1}, "a: extra: "),
+        ({"rows": [{"where": {}}]}, r"rows\.0\.dataset: Field required"),
+        ({"value": "0.9"}, r"rows\.0\.value.*got '0.9'"),
+        ({"value": True}, r"rows\.0\.value.*got True"),
+        ({"where": {"attack": ["I"]}}, r"rows\.0\.where\.attack.*got \['I'\]"),
+        ({"twice": True}, r"rows\.1: the same number twice"),
     ],
 )
 def test_a_wrong_published_file_is_refused(change, match):
@@ -495,7 +494,7 @@ def test_a_wrong_published_file_is_refused(change, match):
     else:
         raw |= change
     with pytest.raises(DataError, match=match):
-        parse_published(raw, "a")
+        parse_published(json.dumps(raw), "a")
 
 
 # --- tables and figures -----------------------------------------------------------------------------

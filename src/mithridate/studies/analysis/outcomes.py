@@ -51,7 +51,7 @@ def read_outcomes(study: Study, out: Path) -> list[Outcome]:
 
 
 def _outcome(cell: Cell, folder: Path) -> Outcome:
-    told = json.loads((folder / FOUND).read_text(encoding="utf-8"))
+    record = json.loads((folder / FOUND).read_text(encoding="utf-8"))
     values: dict[tuple[str, int, str], np.ndarray] = {}
     with np.load(folder / VALUES, allow_pickle=False) as arrays:
         for name in arrays.files:
@@ -59,11 +59,11 @@ def _outcome(cell: Cell, folder: Path) -> Outcome:
             values[model, int(epoch), measure] = arrays[name]
     return Outcome(
         cell,
-        told["last"],
+        record["last"],
         values,
-        told["chance"],
-        {name: Estimate(**estimate) for name, estimate in told["estimates"].items()},
-        told["numbers"],
+        record["chance"],
+        {name: Estimate(**estimate) for name, estimate in record["estimates"].items()},
+        record["numbers"],
         folder,
         (cell.test or cell.data).toy is None,
     )
