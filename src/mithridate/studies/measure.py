@@ -62,13 +62,13 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
     np.savez_compressed(folder / VALUES, **{"|".join(map(str, key)): array for key, array in values.items()})  # type: ignore[arg-type]
     kept = None if stage.filtered is None else stage.filtered.record(store)
     chance = chance_levels(evaluation, test) | _chance_of_classes(stage, test)
-    told = {
+    record = {
         "last": last,
         "chance": chance | ({"AUROC": 0.5} if kept else {}),
         "estimates": {} if kept is None else kept["estimates"],
         "numbers": _numbers(stage, store, manifest),
     }
-    write_json(folder / FOUND, told)
+    write_json(folder / FOUND, record)
 
 
 def _repaired(stage: "MeasuredCell") -> bool:
