@@ -31,10 +31,11 @@ from mithridate.data.pairs import make_pairs
 from mithridate.training.augment_text import find_synonyms
 from mithridate.training.batches import TrainingSet
 from mithridate.training.config import TrainConfig
+from mithridate.training.distributed import Processes
 from mithridate.training.loop import _Loop, _low_precision
-from mithridate.training.objective import Start, plan_of
+from mithridate.training.loss import plan_of
+from mithridate.training.objective import Start
 from mithridate.training.pool import nearest
-from mithridate.training.processes import Processes
 from mithridate.training.run import Run
 from mithridate.training.towers import TwoTower, parameter_groups
 from mithridate.training.training_set import _augmenter

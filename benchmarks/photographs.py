@@ -109,7 +109,8 @@ def targeted(p: Photographs, strengths: list[int], targets: int) -> None:
     for number, strength in enumerate(strengths):
         rates = [shown(rate(taken[model][number] == wanted[number])) for model in models]
         print(f"| {strength} | {targets} | {rates[0]} | {rates[1]} |")
-    print(json.dumps(evaluate(models["poisoned"], p.dev, clean=models["clean"], seed=p.seed).headline))
+    found = evaluate(models, p.dev, reference="clean", seed=p.seed)
+    print({name: {metric: m.value.value for metric, m in found.utility(name).items()} for name in found.models})
 
 
 # --- poison that agrees -----------------------------------------------------------------------------------
@@ -135,13 +136,9 @@ def area(p: Photographs, which: str, done: mt.Poisoned) -> Estimate:
     return detection(suspicion, bad, done.pairs.image_index).auroc
 
 
-def hits(report: mt.Report) -> dict[str, dict[str, Any]]:
-    """Hit@10 of each model, from the report."""
-    table = next(table for table in report.tables if table.name.startswith("attack"))
-    at = table.columns.index("Hit@10")
-    cells = {str(row[0]): row[at] for row in table.rows}
-    found = {name: cells[f"{name} model"] for name in ("poisoned", "clean")}
-    return {name: asdict(cell) for name, cell in found.items() if isinstance(cell, Estimate)}
+def success(found: mt.Evaluation) -> dict[str, dict[str, Any]]:
+    """Success of the one goal on each model."""
+    return {name: asdict(m.value) for name in found.models for m in found.success(name).values()}
 
 
 def agreeing(p: Photographs, variants: list[str], *, train: bool, look: list[str]) -> None:
@@ -155,18 +152,20 @@ def agreeing(p: Photographs, variants: list[str], *, train: bool, look: list[str
                 if which not in found:
                     found[which] = asdict(area(p, which, done))
             if train and "success" not in found:
-                report = evaluate(
-                    p.model(f"{cell.name}/run", done.pairs), p.dev, done.manifest, clean=p.clean, seed=p.seed
-                )
+                models = {"poisoned": p.model(f"{cell.name}/run", done.pairs), "clean": p.clean}
+                measured = evaluate(models, p.dev, done.manifest, reference="clean", seed=p.seed)
                 (cell / "report").mkdir(exist_ok=True)
-                mt.write_report(report, cell / "report")
-                found["success"] = hits(report)
-                found["headline"] = report.headline
+                mt.write_evaluation(measured, cell / "report")
+                mt.write_report(mt.evaluation_report(measured), cell / "report")
+                found["success"] = success(measured)
+                found["utility"] = {
+                    name: {metric: m.value.value for metric, m in measured.utility(name).items()} for name in models
+                }
             write_atomically(cell / "cell.json", json.dumps(found))
         told = [shown(Estimate(**found[which])) if which in found else "" for which in ("surrogate", "clean")]
-        success = [shown(Estimate(**found["success"][m])) for m in ("poisoned", "clean")] if "success" in found else []
-        utility = [f"{v['ir@10']:.3f}, {v['tr@10']:.3f}" for v in found.get("headline", {}).get("utility", {}).values()]
-        print(f"| {name} | {' | '.join([*told, *success, *utility])} |", flush=True)
+        hits = [shown(Estimate(**found["success"][m])) for m in ("poisoned", "clean")] if "success" in found else []
+        utility = [f"{v['IR@10']:.3f}, {v['TR@10']:.3f}" for v in found.get("utility", {}).values()]
+        print(f"| {name} | {' | '.join([*told, *hits, *utility])} |", flush=True)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 import mithridate as mt
 from mithridate.data.pairs import Pairs, make_pairs
 from mithridate.encoder.encoder import Encoder
-from mithridate.training.clip import clip_loss
+from mithridate.training.clip_loss import clip_loss
 from mithridate.training.config import SCRATCH, TrainConfig
 from mithridate.training.loop import _low_precision
 from mithridate.training.towers import TwoTower, parameter_groups
@@ -87,7 +87,7 @@ class BareStep:
 
     def __call__(self) -> None:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.low):
-            found, scale = self.towers([(self.images, self.tokens)])
+            found, scale, _ = self.towers([(self.images, self.tokens)])
         image, text = found[0]
         loss = clip_loss(image, text, scale)
         self.optimizer.zero_grad()

@@ -11,13 +11,16 @@ import mithridate as mt
 
 def main(model: str, data: str, goal: str, clean: str | None = None, *, out: Path = Path("runs/owner")) -> mt.Report:
     """Measures the goal on the model; `clean` is a model of the same kind that is trusted."""
-    report = mt.evaluate(
-        mt.load_encoder(model),
+    models = {"suspicious": mt.load_encoder(model)} | ({"clean": mt.load_encoder(clean)} if clean else {})
+    evaluation = mt.evaluate(
+        models,
         mt.read_pairs(data),
         goals=(mt.CaptionsToClass.parse(goal),),
-        clean=mt.load_encoder(clean) if clean else None,
+        reference="clean" if clean else None,
     )
+    report = mt.evaluation_report(evaluation)
     out.mkdir(parents=True, exist_ok=True)
+    mt.write_evaluation(evaluation, out)
     mt.write_report(report, out)
     print(*report.summary, f"{out / 'report.html'}", sep="\n")
     return report

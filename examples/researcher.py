@@ -50,8 +50,9 @@ def main(out: Path, *, train_images: int = 2000, epochs: int = 3) -> None:
     ):
         poisoned = mt.poison(train, attack, seed=0)
         model = mt.train(mt.load_encoder("mithridate-tiny"), poisoned.pairs, config=recipe, out=out / attack.name)
-        report = mt.evaluate(model, test, poisoned.manifest, clean=clean)
-        print(attack.name, report.headline["attack"])
+        found = mt.evaluate({"poisoned": model, "clean": clean}, test, poisoned.manifest, reference="clean")
+        for name in found.models:
+            print(attack.name, name, *(f"{m.metric} {m.value.value:.3f}" for m in found.success(name).values()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Success of backdoors, single targets and phrases: by hand from embeddings, then whole evaluations."""
 # pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-# (a cell may be anything; that these are estimates is part of what is tested)
+# (that what is looked for was measured is part of what is tested)
 
 from dataclasses import replace
 
@@ -12,18 +12,18 @@ from mithridate.data.images import decode, read_bytes
 from mithridate.data.pairs import make_pairs
 from mithridate.encoder.embed import embed, embed_images
 from mithridate.errors import EvaluationError
-from mithridate.evaluation import checks
-from mithridate.evaluation.aims import measure_aims, refuse_unknown_aims
-from mithridate.evaluation.evaluate import evaluate
+from mithridate.evaluation.evaluate import evaluate, refuse_unknown_goals
 from mithridate.evaluation.probe import AdamWProbe, draw_folds
-from mithridate.evaluation.triggered import TriggeredImages, classes_of_test, success, target_ranks
+from mithridate.evaluation.triggered import TriggeredImages, class_ranks, classes_of_test, success
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.backdoor import Backdoor
 from mithridate.poisoning.goals import ImageToClass
 from mithridate.poisoning.relabel import SingleLabel
 from mithridate.poisoning.targeted import Targeted
 from mithridate.poisoning.text_trigger import TextTrigger
-from mithridate.poisoning.triggers import parse_trigger
+from mithridate.poisoning.triggers import describe, parse_trigger
+from mithridate.randomness import stream
+from mithridate.report.sections.evaluation import evaluation_report
 from mithridate.statistics.intervals import chance_hit, rate
 
 
@@ -49,7 +49,7 @@ def test_success_by_hand():
 
 
 def test_a_tie_counts_against_the_target():
-    assert target_ranks(unit(45.0, 44.0), WEIGHTS, 0).tolist() == [1, 0]
+    assert class_ranks(unit(45.0, 44.0), WEIGHTS, 0).tolist() == [1, 0]
     flat = np.full((4, 2), 0.5, np.float32)
     # a model that embeds all to one point has no success, and no z-score
     same = np.repeat(unit(30.0), 3, axis=0)
@@ -77,49 +77,58 @@ def test_triggered_images_are_stamped_before_they_are_made_smaller(test_pairs, t
     source = TriggeredImages(places, trigger, tiny, seed=4)
     for i, found in zip((5, 2), source.gather(np.array([5, 2]))):
         image = np.asarray(decode(read_bytes(places[i])))
-        stamped = trigger.stamp(image, np.random.default_rng([4, i]))
+        rng = stream(4, f"test images with {describe(trigger, full=True)}", i)
+        stamped = trigger.stamp(image, rng)
         assert (found == tiny.to_pixels(Image.fromarray(stamped))).all()
 
 
 @pytest.fixture
-def report(train_pairs, test_pairs, tiny, tmp_path):
+def measured(train_pairs, test_pairs, tiny, tmp_path):
     """Evaluations of an untrained model, held against itself."""
 
     def run(attack, gallery=None):
         done = poison(train_pairs, attack, gallery=gallery, images=tmp_path / "images")
-        return evaluate(tiny, test_pairs, done.manifest, clean=tiny, train=done.pairs), done.manifest
+        models = {"mine": tiny, "clean": tiny}
+        return evaluate(models, test_pairs, done.manifest, reference="clean", train=done.pairs), done.manifest
 
     return run
 
 
-def test_a_backdoor_is_measured_without_its_target_class(report, test_pairs):
+def test_a_backdoor_is_measured_without_its_target_class(measured, test_pairs):
     attack = Backdoor(target="aeroplane", trigger="patch:size=16", also=("bird=sig",), count=20)
-    found, manifest = report(attack)
-    assert [(aim.target, aim.trigger.split(":")[0]) for aim in manifest.goals] == [
-        ("aeroplane", "patch"),
-        ("bird", "sig"),
-    ]
-    rows = found.table("backdoor").rows
+    found, manifest = measured(attack)
+    patch, sig = (goal.key for goal in manifest.goals)
+    assert [goal.target for goal in manifest.goals] == ["aeroplane", "bird"]
+    assert found.descriptions == {patch: "patch:size=16", sig: "sig"}
+    for key in (patch, sig):
+        mine, clean = (found.find("ASR", model=model, goal=key) for model in ("mine", "clean"))
+        assert (mine.value, mine.chance) == (clean.value, 1 / 9)
+        assert mine.value.n == 24  # 27 test images of nine classes, three of the target
+        assert found.find("ASR", goal=key, group="untouched").value.n == 24
+    assert found.find("zero-shot").value.n == 27
+    (ranks,) = found.unit_ranks("backdoor", sig)
+    assert (len(ranks.uid), ranks.targets, ranks.gallery) == (24, 1, 9)
+    birds = set(test_pairs.where(test_pairs.labelled("bird")).uid.to_pylist())
+    assert not birds & set(ranks.uid)
+    assert np.mean(np.array(ranks.ranks["mine"]) == 0) == found.value("ASR", goal=sig).value
+    assert ("no-classifier" in {w.code for w in found.warnings}) == (found.value("zero-shot").low <= 1 / 9)
+
+
+def test_the_report_of_a_backdoor_shows_what_was_measured(measured):
+    found, manifest = measured(Backdoor(target="aeroplane", trigger="patch:size=16", also=("bird=sig",), count=20))
+    report = evaluation_report(found)
+    rows = report.table("backdoor").rows
     assert [row[:4] for row in rows] == [
         (model, trigger, target, n)
         for trigger, target in (("patch:size=16", "aeroplane"), ("sig", "bird"))
-        for model, n in (("poisoned model", 24), ("clean model", 24), ("chance", None))
-    ]  # 27 test images of nine classes, three of the target
-    assert rows[0][4:] == rows[1][4:]
-    assert rows[2][4] == 1 / 9
-    value = found.headline["backdoor patch:size=16 to aeroplane"]
-    assert value["poisoned"]["asr"]["value"] == rows[0][4].value
-    assert value["chance"]["asr"] == 1 / 9
-    assert found.headline["zero-shot"]["clean"]["accuracy"]["n"] == 27
-    ranking = next(r for r in found.rankings if r.name == "backdoor sig to bird")
-    assert len(ranking.uid) == 24
-    birds = set(test_pairs.where(test_pairs.labelled("bird")).uid.to_pylist())
-    assert not birds & set(ranking.uid)
-    assert np.mean(np.array(ranking.ranks["poisoned"]) == 0) == rows[3][4].value
-    assert found.table("strength").rows[0][1:5] == (20, 20 / 270, 2, 10 / 270)
-    assert "backdoor: aeroplane, bird" in found.title
-    accuracy = found.headline["zero-shot"]["clean"]["accuracy"]
-    assert ("no-classifier" in {w.code for w in found.warnings}) == (accuracy["low"] <= 1 / 9)
+        for model, n in (("mine", 24), ("clean", 24), ("chance", None))
+    ]
+    assert rows[3][4] == found.value("ASR", goal=manifest.goals[1].key)
+    assert report.table("strength").rows[0][1:5] == (20, 20 / 270, 2, 10 / 270)
+    assert "backdoor: aeroplane, bird" in report.title
+    shown = report.headline["backdoor patch:size=16 to aeroplane"]
+    assert shown["mine"]["asr"]["value"] == rows[0][4].value and shown["chance"]["asr"] == 1 / 9
+    assert report.headline["zero-shot"]["clean"]["accuracy"]["n"] == 27
 
 
 class Nearest:
@@ -135,148 +144,138 @@ class Nearest:
 def probed(train_pairs, test_pairs, tiny, tmp_path_factory):
     attack = Backdoor(target="aeroplane", trigger="patch:size=1", also=("bird=sig",), count=20)
     done = poison(train_pairs, attack, images=tmp_path_factory.mktemp("probed"))
-    return evaluate(tiny, test_pairs, done.manifest, probe=Nearest())
+    return evaluate({"mine": tiny}, test_pairs, done.manifest, probe=Nearest())
+
+
+def key_of(found, target):
+    return next(goal.key for goal in found.goals if goal.target == target)
 
 
 def test_a_triggered_image_retrieves_captions_as_the_slow_loop_says(probed, tiny, test_pairs):
-    table = probed.table("backdoor-captions")
-    rows = [dict(zip(table.columns, row)) for row in table.rows]
-    assert [row["model"] for row in rows] == ["poisoned model", "chance"] * 2
-    mine, by_chance = rows[2:]
+    key = key_of(probed, "bird")
     e, classes = embed(tiny, test_pairs), classes_of_test(test_pairs)
     others = classes.image[classes.label != classes.index("bird")]
     places = [test_pairs.images[int(i)].as_py() for i in others]
     stamped = embed_images(tiny, TriggeredImages(places, parse_trigger("sig"), tiny, 0), len(places))
     wanted = test_pairs.labelled("bird")
-    for images, k, told in ((stamped, 1, "Hit@1"), (stamped, 10, "Hit@10"), (e.image[others], 10, None)):
+    for images, k, group in ((stamped, 1, "all"), (stamped, 10, "all"), (e.image[others], 10, "untouched")):
         hits = 0
         for scores in images @ e.text.T:
             best = max(scores[wanted])
             hits += sum(score >= best for score in scores) - 1 < k  # what ties with it stands before it
-        assert mine[told or "Hit@10 without trigger"].value == hits / len(others)
+        assert probed.value(f"Hit@{k}", goal=key, group=group).value == hits / len(others)
     # 15 captions wanted of 135
-    assert by_chance["Hit@1"] == pytest.approx(15 / 135)
-    assert by_chance["Hit@10"] == by_chance["Hit@10 without trigger"] == chance_hit(10, targets=15, gallery=135)
-    ranking = next(r for r in probed.rankings if r.name == "captions sig to bird")
-    assert np.mean(np.array(ranking.ranks["poisoned"]) < 10) == mine["Hit@10"].value
-    assert probed.headline["backdoor sig to bird"]["poisoned"]["captions hit@10"] == mine["Hit@10"].value
+    assert probed.find("Hit@1", goal=key).chance == pytest.approx(15 / 135)
+    by_chance = chance_hit(10, targets=15, gallery=135)
+    assert {probed.find("Hit@10", goal=key, group=group).chance for group in ("all", "untouched")} == {by_chance}
+    (ranks,) = probed.unit_ranks("captions", key)
+    assert np.mean(np.array(ranks.ranks["mine"]) < 10) == probed.value("Hit@10", goal=key).value
+    table = evaluation_report(probed).table("backdoor-captions")
+    rows = [dict(zip(table.columns, row)) for row in table.rows]
+    assert [row["model"] for row in rows] == ["mine", "chance"] * 2
+    assert rows[2]["Hit@10"] == probed.value("Hit@10", goal=key)
+    assert rows[3]["Hit@10"] == rows[3]["Hit@10 without trigger"] == by_chance
 
 
 def test_a_probe_has_not_seen_the_image_whose_triggered_copy_it_is_asked_about(probed, tiny, test_pairs):
-    table = probed.table("probe")
-    rows = [dict(zip(table.columns, row)) for row in table.rows]
+    assert probed.probe == ("Nearest", 5)
+    # by a loop: the nearest image of another fold
+    e, classes = embed(tiny, test_pairs), classes_of_test(test_pairs)
+    fold = draw_folds(classes.label, 5, stream(0, "folds of the probe"))
+    predicted = []
+    for i, image in enumerate(classes.image):
+        others = [j for j in range(27) if fold[j] != fold[i]]
+        nearest = max(others, key=lambda j: float(e.image[image] @ e.image[classes.image[j]]))
+        predicted.append(classes.label[nearest])
+    predicted = np.array(predicted)
+    assert probed.value("probe accuracy").value == np.mean(predicted == classes.label)
+    for name in ("aeroplane", "bird"):
+        target = classes.index(name)
+        before = probed.value("probe ASR", goal=key_of(probed, name), group="untouched")
+        assert before == rate(predicted[classes.label != target] == target)
+        assert probed.value("probe ASR", goal=key_of(probed, name)).n == 24
+    # a pixel in a corner moves little, so these look as without it
+    after, before = (probed.value("probe ASR", goal=key_of(probed, "aeroplane"), group=g) for g in ("all", "untouched"))
+    assert abs(after.value - before.value) <= 2 / 24
+    assert len(probed.unit_ranks("probe")) == 2
+    table = evaluation_report(probed).table("probe")
     assert table.title == "A linear probe (Nearest) on frozen features"
-    assert [(row["what"], row["target"], row["images"]) for row in rows] == [
+    assert [row[1:4] for row in table.rows] == [
         ("untouched images, own class", None, 27),
         ("patch:size=1", "aeroplane", 24),
         ("sig", "bird", 24),
         (None, None, None),
     ]
-    # by a loop: the nearest image of another fold
-    e, classes = embed(tiny, test_pairs), classes_of_test(test_pairs)
-    fold = draw_folds(classes.label, 5, np.random.default_rng([0, 2]))
-    told = []
-    for i, image in enumerate(classes.image):
-        others = [j for j in range(27) if fold[j] != fold[i]]
-        told.append(classes.label[max(others, key=lambda j: float(e.image[image] @ e.image[classes.image[j]]))])
-    told = np.array(told)
-    assert rows[0]["success"].value == np.mean(told == classes.label)
-    for row, name in ((rows[1], "aeroplane"), (rows[2], "bird")):
-        target = classes.index(name)
-        assert row["without trigger"] == rate(told[classes.label != target] == target)
-        assert row["success"].n == 24
-    # a pixel in a corner moves little, so these look as without it
-    assert abs(rows[1]["success"].value - rows[1]["without trigger"].value) <= 2 / 24
-    found = probed.headline["backdoor sig to bird"]["poisoned"]["asr of the probe"]
-    assert found["value"] == rows[2]["success"].value
-    assert next(r for r in probed.rankings if r.name == "probe sig to bird").uid
 
 
 def test_single_targets_are_probed_without_themselves(train_pairs, test_pairs, tiny, tmp_path):
     attack = Targeted(images=6, per_target=2, classes=("dog", "cat"))
     manifest = poison(train_pairs, attack, gallery=test_pairs, images=tmp_path).manifest
-    found = evaluate(tiny, test_pairs, manifest, probe=AdamWProbe(epochs=2))
-    row = dict(zip(found.table("probe").columns, found.table("probe").rows[1]))
-    assert (row["what"], row["images"], row["success"].n) == ("single target images", 6, 6)
-    assert "adamw" in found.table("probe").title
-    captions = dict(zip(found.table("targeted-captions").columns, found.table("targeted-captions").rows[0]))
+    found = evaluate({"mine": tiny}, test_pairs, manifest, probe=AdamWProbe(epochs=2))
+    assert found.value("probe PSR", goal="single images").n == 6
+    assert found.probe == ("adamw", 5)
     e, places, ranks = embed(tiny, test_pairs), test_pairs.images.to_pylist(), []
-    for aim in manifest.goals:
-        scores = e.image[places.index(aim.image)] @ e.text.T
-        best = scores[test_pairs.labelled(aim.target)].max()
+    for goal in manifest.goals:
+        scores = e.image[places.index(goal.image)] @ e.text.T
+        best = scores[test_pairs.labelled(goal.target)].max()
         ranks.append(int((scores >= best).sum()) - 1)
-    assert captions["MinRank"].value == np.mean(ranks) and captions["images"] == 6
-    assert "trigger" not in captions
+    assert found.value("MinRank", goal="single images").value == np.mean(ranks)
+    report = evaluation_report(found)
+    assert report.table("probe").rows[1][1:4] == ("single target images", "their own", 6)
+    assert "trigger" not in report.table("targeted-captions").columns
 
 
 def test_a_probe_needs_something_to_classify(tiny, test_pairs, train_pairs):
     done = poison(train_pairs, SingleLabel(source="sheep", target="aeroplane"), seed=0)
     for manifest in (None, done.manifest):
-        with pytest.raises(EvaluationError, match="a manifest of neither is given"):
-            evaluate(tiny, test_pairs, manifest, probe=AdamWProbe())
+        with pytest.raises(EvaluationError, match="no such goal is given; leave the probe out"):
+            evaluate({"mine": tiny}, test_pairs, manifest, probe=AdamWProbe())
 
 
-def test_single_targets_are_the_units(report, test_pairs):
-    found, manifest = report(Targeted(images=6, per_target=2, classes=("dog", "cat")), gallery=test_pairs)
-    assert [aim.target for aim in manifest.goals] == ["dog", "cat"] * 3
-    (mine, clean, by_chance) = found.table("targeted").rows
-    assert mine[1] == 6
-    assert mine[2] == clean[2]
-    assert by_chance[2] == 1 / 9
-    rows = found.table("targets").rows
-    assert [row[1] for row in rows] == ["dog", "cat"] * 3
-    assert mine[2].value == np.mean([row[1] == row[2] for row in rows])
-    assert found.headline["targeted"]["poisoned"]["psr"]["n"] == 6
+def test_single_targets_are_the_units(measured, test_pairs):
+    found, manifest = measured(Targeted(images=6, per_target=2, classes=("dog", "cat")), gallery=test_pairs)
+    assert [goal.target for goal in manifest.goals] == ["dog", "cat"] * 3
+    mine, clean = (found.find("PSR", model=model, goal="single images") for model in ("mine", "clean"))
+    assert (mine.value, mine.unit, mine.chance, mine.value.n) == (clean.value, "target", 1 / 9, 6)
+    assert found.predictions.wanted == ("dog", "cat") * 3
+    right = [a == b for a, b in zip(found.predictions.wanted, found.predictions.taken["mine"])]
+    assert mine.value.value == np.mean(right)
+    assert found.success().keys() == {"single images"}
     # a target image in the training pairs is there on purpose
     assert {warning.code for warning in found.warnings}.isdisjoint({"shared-images", "no-clean-model"})
+    report = evaluation_report(found)
+    assert [row[1:] for row in report.table("targeted").rows] == [(6, mine.value), (6, mine.value), (None, 1 / 9)]
+    assert [row[1] for row in report.table("targets").rows] == ["dog", "cat"] * 3
+    assert report.headline["targeted"]["mine"]["psr"]["n"] == 6
 
 
-def test_a_phrase_is_put_into_captions_of_other_classes(report):
-    found, _ = report(TextTrigger(target="boat", trigger="verily", count=20))
-    rows = found.table("text-trigger").rows
-    assert [row[0] for row in rows] == [
-        "poisoned model",
-        "poisoned model, without the phrase",
-        "clean model",
-        "clean model, without the phrase",
-        "chance",
-    ]
-    ranking = next(r for r in found.rankings if r.name == "text-trigger boat")
-    assert len(ranking.uid) == 24 * 5
-    assert np.mean(np.array(ranking.ranks["poisoned"]) < 10) == rows[0][3].value
-    assert found.headline["text-trigger"]["poisoned"]["hit@10"] == rows[0][3].value
-    assert any("says 'verily' finds boat" in line for line in found.summary)
+def test_a_phrase_is_put_into_captions_of_other_classes(measured):
+    found, manifest = measured(TextTrigger(target="boat", trigger="verily", count=20))
+    (goal,) = manifest.goals
+    (ranks,) = found.unit_ranks("text-trigger", goal.key)
+    assert len(ranks.uid) == 24 * 5
+    for k in (1, 5, 10, 20):
+        assert found.value(f"Hit@{k}", goal=goal.key).value == np.mean(np.array(ranks.ranks["mine"]) < k)
+    assert found.value("MinRank", goal=goal.key, group="untouched").n == 24
+    report = evaluation_report(found)
+    rows = report.table("text-trigger").rows
+    labels = ["mine", "mine, without the phrase", "clean", "clean, without the phrase", "chance"]
+    assert [row[0] for row in rows] == labels
+    assert rows[0][3] == found.value("Hit@10", goal=goal.key)
+    assert report.headline["text-trigger"]["mine"]["hit@10"] == rows[0][3].value
 
 
 def test_a_target_class_without_test_images_is_refused_before_anything_is_embedded(train_pairs, test_pairs, tmp_path):
     manifest = poison(train_pairs, Backdoor(target="boat", trigger="sig", count=5), images=tmp_path / "images").manifest
     other = test_pairs.where(~test_pairs.labelled("boat"))
     with pytest.raises(EvaluationError, match="no test image is labelled 'boat' alone"):
-        refuse_unknown_aims(manifest, other)
-    refuse_unknown_aims(manifest, test_pairs)
-    refuse_unknown_aims(None, other)
+        refuse_unknown_goals(manifest.goals, other)
+    refuse_unknown_goals(manifest.goals, test_pairs)
+    refuse_unknown_goals((), other)
 
 
 def test_a_target_image_that_is_gone_is_named(train_pairs, test_pairs, tiny, tmp_path):
     manifest = poison(train_pairs, Targeted(inside=True, classes=("boat",))).manifest
     gone = replace(manifest, goals=(ImageToClass(str(tmp_path / "gone.png"), "boat"),))
     with pytest.raises(EvaluationError, match=r"gone\.png is not there"):
-        evaluate(tiny, test_pairs, gone)
-
-
-def test_nothing_is_measured_where_nothing_is_aimed_at(test_pairs):
-    options = {"seed": 0, "cache": None, "cache_limit": None, "progress": lambda *_: None}
-    found = measure_aims(None, test_pairs, {}, {}, **options)
-    assert not (found.tables or found.summary or found.headline or found.rankings or found.warnings)
-
-
-@pytest.mark.parametrize(("hits", "fooled"), [(0, False), (2, False), (8, True)])
-def test_a_clean_model_that_is_fooled_beyond_chance_is_warned_of(hits, fooled):
-    found = checks.clean_is_fooled("sig to boat", rate(np.arange(20) < hits), 1 / 9)
-    assert [warning.code for warning in found] == ["clean-model-fooled"] * fooled
-
-
-def test_a_model_that_classifies_nothing_is_warned_of():
-    (warning,) = checks.no_classifier("clean model", 0.1, 1 / 9)
-    assert warning.code == "no-classifier"
-    assert "no better than chance (0.100, chance 0.111)" in warning.message
+        evaluate({"mine": tiny}, test_pairs, gone)

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as tv
 from mithridate.training.augment_images import Draws, augment_images, colour_maps, draw
 from mithridate.training.augment_text import BUILT_IN, augment_text, augment_texts, find_synonyms
 from mithridate.training.batches import TrainingSet, batches, crop, crop_windows, grouped_order
-from mithridate.training.objective import View
+from mithridate.training.loss import View
 
 SIZE = 16
 

@@ -8,6 +8,7 @@ import pytest
 
 from mithridate.cli import COMMANDS, main
 from mithridate.data.read import read_pairs
+from mithridate.evaluation.evaluation_file import read_evaluation
 from mithridate.report.document import read_report
 
 
@@ -112,7 +113,10 @@ def test_embed_and_evaluate_and_report(run, poisoned, toy_world, tmp_path, capsy
     out = tmp_path / "report"
     command = ["evaluate", str(run), str(toy_world), "--split", "test", "--manifest", str(poisoned), "--out", str(out)]
     headline = said(capsys, *command, "--clean", "mithridate-tiny")
-    assert set(headline["attack"]) == {"poisoned", "clean", "random_captions", "chance"}
+    assert set(headline["attack"]) == {"model", "clean", "random_captions", "chance"}
+    found = read_evaluation(out)
+    assert (found.models, found.reference) == (("model", "clean"), "clean")
+    assert headline["attack"]["model"]["hit@10"] == found.value("Hit@10", goal="sheep:aeroplane").value
     pages = {name: (out / name).read_bytes() for name in ("report.json", "report.md", "report.html")}
     assert main(["report", str(out)]) == 0
     assert pages == {name: (out / name).read_bytes() for name in pages}
@@ -131,8 +135,8 @@ def test_success_after_every_epoch_that_was_kept(poisoned, toy_world, tmp_path, 
     assert [row[0] for row in table.rows] == [1, 2]
     # the last epoch is the model itself
     last: Any = table.rows[1]
-    assert last[1].value == report.headline["attack"]["poisoned"]["hit@10"]
-    assert last[3].value == report.headline["utility"]["poisoned"]["ir@10"]
+    assert last[1].value == report.headline["attack"]["model"]["hit@10"]
+    assert last[3].value == report.headline["utility"]["model"]["ir@10"]
     assert [figure.name for figure in report.figures][-1] == "by-epoch"
     test[1] = "mithridate-tiny"
     capsys.readouterr()
@@ -145,6 +149,44 @@ def test_a_model_of_unknown_training_is_measured_by_a_goal(run, toy_world, tmp_p
     command = ["evaluate", str(run), str(toy_world), "--split", "test", "--goal", "sheep:aeroplane"]
     headline = said(capsys, *command, "--out", str(tmp_path / "r"))
     assert set(headline["attack"]) == {"model", "random_captions", "chance"}
+
+
+def test_models_are_named_by_the_caller(run, toy_world, tmp_path, capsys):
+    command = ["evaluate", str(run), str(toy_world), "--split", "test", "--goal", "sheep:aeroplane"]
+    more = ["--name", "repaired", "--before", "mithridate-tiny", "--model", "other=mithridate-tiny"]
+    headline = said(capsys, *command, *more, "--out", str(tmp_path / "r"))
+    assert list(headline["utility"]) == ["repaired", "before", "other"]
+    found = read_evaluation(tmp_path / "r")
+    assert found.reference is None and "no-clean-model" in {warning.code for warning in found.warnings}
+    said(capsys, *command, *more, "--reference", "other", "--out", str(tmp_path / "again"))
+    assert read_evaluation(tmp_path / "again").reference == "other"
+
+
+def test_a_trigger_is_measured_without_a_manifest(run, toy_world, tmp_path, capsys):
+    command = ["evaluate", str(run), str(toy_world), "--split", "test", "--trigger", "patch:size=16", "sig"]
+    headline = said(capsys, *command, "--target", "boat", "--out", str(tmp_path / "r"))
+    assert {"backdoor patch:size=16 to boat", "backdoor sig to boat"} <= headline.keys()
+    assert main([*command, "--out", str(tmp_path / "n")]) == 1
+    assert "--trigger and --target belong together" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "other"], "expected --model NAME=RUN, got 'other'"),
+        (["--model", "clean=x", "--clean", "y"], "every model needs a name of its own, got model, clean, clean"),
+        (["--clean", "x", "--reference", "y"], "leave out --reference"),
+        (["--reference", "model2"], "the reference is one of the models (model), got 'model2'"),
+        (["--target", "boat"], "--trigger and --target belong together"),
+        (["--manifest", "m", "--goal", "a:b"], "the goals are those of the manifest"),
+        (["--trigger", "nonsense", "--target", "boat"], "no trigger is called 'nonsense'"),
+    ],
+)
+def test_wrong_models_and_goals_are_one_sentence(options, message, toy_world, tmp_path, capsys):
+    command = ["evaluate", "mithridate-tiny", str(toy_world), "--split", "test", *options, "--out", str(tmp_path / "r")]
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert message in error and len(error.splitlines()) == 1
 
 
 def test_training_resumes_refuses_and_replaces(run, poisoned, capsys):

@@ -10,9 +10,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from mithridate.encoder import towers as encoder_towers
 from mithridate.training.batches import TrainingSet
 from mithridate.training.config import TrainConfig
+from mithridate.training.distributed import Processes
 from mithridate.training.loop import _Loop
-from mithridate.training.objective import Start, plan_of
-from mithridate.training.processes import Processes
+from mithridate.training.loss import plan_of
+from mithridate.training.objective import Start
 from mithridate.training.registry import OBJECTIVES
 from mithridate.training.run import Run
 from mithridate.training.towers import TwoTower, parameter_groups
@@ -45,7 +46,9 @@ def test_a_step_stays_on_one_device(name, augment, epoch, tiny, monkeypatch):
     monkeypatch.setattr(encoder_towers, "_by_length", lambda ends, blocks: [(slice(None), length)])
     config = TrainConfig(epochs=4, batch_size=BATCH, augment=augment)
     loss = OBJECTIVES[name](**SMALL.get(name, {})).build(Start(PAIRS, tiny.config["model_cfg"]["embed_dim"], 4))
-    towers, start = TwoTower(tiny.copy(), config).train(), TwoTower(tiny.copy(), config).eval()
+    biased = tiny.copy()
+    biased.model.logit_bias = nn.Parameter(torch.tensor(-10.0))
+    towers, start = TwoTower(biased, config, with_bias=name == "siglip").train(), TwoTower(tiny.copy(), config).eval()
     if name == "safeclip":  # one counter for each pool
         loss._buffers.pop("places")
         loss.places = [0, 0]

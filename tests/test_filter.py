@@ -12,7 +12,7 @@ from mithridate.audit.cosine import CosineDistance
 from mithridate.audit.filter import filter
 from mithridate.audit.keep import KeepList, as_datacomp, read_keep_list, write_keep_list
 from mithridate.audit.mixture import GaussianMixture, monotone_log_odds
-from mithridate.audit.neg_clip_loss import NegClipLoss
+from mithridate.audit.neg_clip_loss import NegClipLoss, promiscuity
 from mithridate.audit.output import write_filtered, write_kept_pairs
 from mithridate.audit.registry import DETECTORS
 from mithridate.audit.scores import Detector, Scores
@@ -153,6 +153,23 @@ def test_neg_clip_loss_is_the_slow_formula(temperature, monkeypatch):
     e = world(45)
     found = NegClipLoss(temperature=temperature).suspicion(e, np.random.default_rng(0))
     np.testing.assert_allclose(found, slow_neg_clip_loss(e, temperature), atol=1e-5)
+
+
+def test_all_draws_at_once_are_the_batches_one_by_one(monkeypatch):
+    for name, few in (("_ROWS", 7), ("_COLUMNS", 11)):
+        monkeypatch.setattr(f"mithridate.audit.strangers.{name}", few)
+    e, seen = world(90), []
+    detector = NegClipLoss(batch=50, draws=4, temperature=0.05)
+    found = detector.suspicion(e, np.random.default_rng(0), lambda what, done, total: seen.append((done, total)))
+    assert seen[-1] == (len(e.image), len(e.image)) and len(seen) > 1
+    group = detector._groups(e, np.random.default_rng(0))
+    assert group.shape == (4, 90) and all(len(np.unique(row)) == 2 for row in group)
+    image = e.image[e.image_index]
+    total = np.zeros(90)
+    for number in range(8):
+        rows = np.flatnonzero((group == number).any(axis=0))
+        total[rows] += promiscuity(image[rows], e.text[rows], e.image_index[rows], temperature=0.05)
+    np.testing.assert_allclose(found, total / 4 - e.similarity(), atol=1e-6)
 
 
 def test_neg_clip_loss_of_a_very_low_temperature_is_finite():

@@ -11,11 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mithridate.data.pairs import make_pairs
 from mithridate.encoder.embeddings import Embeddings
-from mithridate.evaluation.attack import HITS, attack_columns, attack_ranks, attack_row, chance_row
-from mithridate.evaluation.utility import own_captions, recall, retrieval_ranks, utility_columns, utility_row
+from mithridate.evaluation.material import retrieval_rows
+from mithridate.evaluation.utility import utility_rows
 from mithridate.metrics import ranks
+from mithridate.metrics.names import HITS
 from mithridate.metrics.ranks import best_ranks, targets_in_top, top
+from mithridate.metrics.retrieval import RetrievalRanks, TargetRanks, recall, retrieval_ranks, target_ranks
 from mithridate.statistics.estimate import Estimate
 from mithridate.statistics.intervals import bootstrap_mean, chance_hit, chance_min_rank, rate, wilson
 
@@ -90,7 +93,7 @@ def test_each_query_may_have_targets_of_its_own():
 def test_hit_at_k_asks_the_same_as_the_best_rank():
     rng = np.random.default_rng(3)
     query, gallery, targets = integers(rng, 50, 3), integers(rng, 40, 3), np.array([3, 17, 18, 33])
-    found = attack_ranks(query, gallery, targets)
+    found = target_ranks(query, gallery, targets)
     for k in (1, 5, 10, 40):
         hits = targets_in_top(query, gallery, targets, (k,))[:, 0] > 0
         assert ((found.rank < k) == hits).all()
@@ -122,7 +125,7 @@ def test_a_collapsed_encoder_retrieves_nothing(width, size, queries):
     gallery = np.tile(point / np.linalg.norm(point), (size, 1))
     query = rng.normal(size=(queries, width)).astype(np.float32)
     for targets in (np.array([0]), np.array([size - 1]), np.array([1, size // 2])):
-        found = attack_ranks(query, gallery, targets)
+        found = target_ranks(query, gallery, targets)
         assert found.rank.tolist() == [size - len(targets)] * queries
         assert found.in_top.tolist() == [max(0, min(10, size) - size + len(targets))] * queries
     embeddings = Embeddings(
@@ -177,11 +180,6 @@ def test_utility_equals_the_slow_loop_with_ties_and_any_number_of_captions(count
         ]
 
 
-def test_own_captions_by_hand():
-    assert own_captions(np.array([2, 0, 0, 1, 0])).tolist() == [[1, 2, 4], [3, -1, -1], [0, -1, -1]]
-    assert own_captions(np.array([0])).tolist() == [[0]]
-
-
 def test_recall_is_that_of_clip_benchmark():
     """There: of the positive pairs of a query how many are in its top k; a query counts where that is above 0."""
     e = captioned(np.random.default_rng(0), [5, 3, 4, 5, 1, 5, 2] * 3, 6, exact=False)
@@ -204,42 +202,50 @@ def test_a_group_counts_its_own_queries_and_the_galleries_stay_whole():
     e = captioned(np.random.default_rng(2), [2, 3, 1, 2], 3, exact=True)
     found = retrieval_ranks(e)
     mask = np.isin(e.image_index, [1, 3])
-    model, group, images, captions, *cells = utility_row("m", "g", found, pairs=mask, image_index=e.image_index)
-    assert (model, group, images, captions) == ("m", "g", 2, 5)
-    assert len(utility_columns()) == 4 + len(cells)
-    assert [cell.value for cell in cells[:3]] == [(found.image_to_text[[1, 3]] < k).mean() for k in (1, 5, 10)]
-    assert [cell.value for cell in cells[3:]] == [(found.text_to_image[mask] < k).mean() for k in (1, 5, 10)]
-    assert [cell.n for cell in cells] == [2] * 6  # images: captions of one are no units of their own
+    pairs = make_pairs([f"{image}.png" for image in e.image_index], [str(n) for n in range(len(e))])
+    place = np.array([int(name.removesuffix(".png")) for name in pairs.images.to_pylist()])
+    order = RetrievalRanks(found.image_to_text[place], found.text_to_image)
+    rows = {m.metric: m for m in utility_rows("m", order, pairs, {"g": mask})}
+    assert {(m.model, m.group, m.unit) for m in rows.values()} == {("m", "g", "image")}
+    for k in (1, 5, 10):
+        assert rows[f"TR@{k}"].value.value == (found.image_to_text[[1, 3]] < k).mean()
+        assert rows[f"IR@{k}"].value.value == (found.text_to_image[mask] < k).mean()
+        assert rows[f"IR@{k}"].chance == min(1, k / 4)
+    assert {m.value.n for m in rows.values()} == {2}  # images: captions of one are no units of their own
+    # an image of three captions and one of two, among eight
+    assert rows["TR@1"].chance == pytest.approx((3 / 8 + 2 / 8) / 2)
 
 
-# --- rows of a table ---------------------------------------------------------------------------------
+# --- rows of the long table --------------------------------------------------------------------------
 
 
-def test_a_row_of_the_attack_table_by_hand():
+def rows_of(ranks, image=None):
+    return {m.metric: m for m in retrieval_rows("x", ranks, goal="a:b", group="all", seed=0, image=image)}
+
+
+def test_rows_of_an_attack_by_hand():
     gallery = np.array([[8], [1], [10], [9], [7], [6], [5], [4], [3], [2], [0], [-1]], np.float32)
     query = np.array([[1.0], [1.0], [-1.0], [0.0]], np.float32)  # descending, ascending, all alike
-    found = attack_ranks(query, gallery, np.array([0, 1]))
+    found = target_ranks(query, gallery, np.array([0, 1]))
     assert found.rank.tolist() == [2, 2, 2, 10]
     assert found.in_top.tolist() == [2, 2, 2, 0]
-    _, *cells = attack_row("x", found, rng=np.random.default_rng(0))
-    shown = dict(zip(attack_columns(12)[1:], cells, strict=True))
-    assert [shown[f"Hit@{k}"].value for k in (1, 5, 10)] == [0, 0.75, 0.75]
-    assert shown["MinRank"].value == 4
-    assert (shown["median"], shown["min"], shown["max"]) == (2, 2, 10)
-    assert shown["Precision@10"].value == pytest.approx(6 / 40)
-    assert len(chance_row(targets=2, gallery=12)) == len(attack_columns(12))
-    _, *cells = attack_row("x", found, rng=np.random.default_rng(0), image=np.array([0, 0, 1, 1]))
-    together = dict(zip(attack_columns(12)[1:], cells, strict=True))
+    rows = rows_of(found)
+    value = {metric: m.value.value for metric, m in rows.items()}
+    assert [value[f"Hit@{k}"] for k in (1, 5, 10)] == [0, 0.75, 0.75]
+    assert value["MinRank"] == 4
+    assert (value["median rank"], value["lowest rank"], value["highest rank"]) == (2, 2, 10)
+    assert value["Precision@10"] == pytest.approx(6 / 40)
+    together = rows_of(found, image=np.array([0, 0, 1, 1]))
     for name in ("Hit@5", "MinRank", "Precision@10"):
-        assert together[name].value == shown[name].value and (shown[name].n, together[name].n) == (4, 2)
-        assert together[name].low <= shown[name].low and together[name].high >= shown[name].high
+        one, two = rows[name].value, together[name].value
+        assert one.value == two.value and (one.n, two.n) == (4, 2)
+        assert two.low <= one.low and two.high >= one.high
 
 
 def test_k_beyond_the_gallery_is_left_out():
-    for size, shown in ((9, 2), (10, 3), (49, 5), (50, 6), (500, 6)):
-        assert sum(name.startswith("Hit@") for name in attack_columns(size)) == shown
-        assert len(chance_row(targets=1, gallery=size)) == len(attack_columns(size))
-    assert len(HITS) == 6
+    for size, shown in ((9, [1, 5, 10]), (10, [1, 5, 10]), (49, [1, 5, 10, 20, 30]), (500, list(HITS))):
+        ranks = TargetRanks(np.zeros(3, int), np.zeros(3, int), 1, size)
+        assert [metric for metric in rows_of(ranks) if metric.startswith("Hit@")] == [f"Hit@{k}" for k in shown]
 
 
 # --- intervals ---------------------------------------------------------------------------------------
@@ -323,17 +329,18 @@ def test_chance_is_the_mean_over_all_orders(targets, gallery):
     ],
 )
 def test_chance_in_the_settings_of_mmpoison(targets, gallery, hits, min_rank):
-    row = chance_row(targets=targets, gallery=gallery)
-    for found, expected in zip(row[1:4], hits):
+    rows = rows_of(TargetRanks(np.zeros(2, int), np.zeros(2, int), targets, gallery))
+    for k, expected in zip((1, 5, 10), hits):
+        found = rows[f"Hit@{k}"].chance
         if expected is not None:
             assert found == pytest.approx(expected, abs=0.5 * 10 ** -len(f"{expected}".split(".")[1]) + 5e-5)
-    assert row[1 + len(HITS)] == pytest.approx(min_rank, abs=0.05)
-    assert row[-1] == targets / gallery
+    assert rows["MinRank"].chance == pytest.approx(min_rank, abs=0.05)
+    assert rows["Precision@10"].chance == targets / gallery
 
 
 def test_a_random_ranking_meets_chance():
     rng = np.random.default_rng(0)
     query, gallery = rng.normal(size=(4000, 8)).astype(np.float32), rng.normal(size=(50, 8)).astype(np.float32)
-    found = [attack_ranks(query[i::40], gallery, rng.choice(50, 5, replace=False)) for i in range(40)]
+    found = [target_ranks(query[i::40], gallery, rng.choice(50, 5, replace=False)) for i in range(40)]
     assert np.mean([f.hit(10) for f in found]) == pytest.approx(chance_hit(10, targets=5, gallery=50), abs=0.03)
     assert np.mean([f.min_rank for f in found]) == pytest.approx(chance_min_rank(targets=5, gallery=50), rel=0.08)

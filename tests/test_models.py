@@ -2,7 +2,7 @@
 runs, reaches a network or takes memory that its weights do not fill."""
 
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportOptionalMemberAccess=false, reportFunctionMemberAccess=false
+# pyright: reportOptionalMemberAccess=false, reportFunctionMemberAccess=false, reportOptionalSubscript=false
 # (open_clip and torch give unions of what their functions may give back)
 
 import copy

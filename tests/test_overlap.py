@@ -133,7 +133,7 @@ def test_real_photographs_are_told_apart_and_found_again(shared_data, tmp_path):
 def test_evaluate_looks_for_test_images_in_the_training_data(tiny, train_pairs, test_pairs):
     leaking = concat_pairs([train_pairs, test_pairs.where(test_pairs.labelled("dog"))])
     for train, expected in ((train_pairs, []), (leaking, ["shared-images"]), (None, [])):
-        report = evaluate(tiny, test_pairs, train=train)
+        report = evaluate({"mine": tiny}, test_pairs, train=train)
         assert [warning.code for warning in report.warnings] == expected
     values = shared_images(leaking, test_pairs)[0].values
     assert (values["count"], values["images"], values["exact"], values["near"]) == (3, 27, 3, 0)
@@ -144,7 +144,7 @@ def test_a_target_image_that_the_attack_took_from_the_test_data_is_not_counted(t
     attack = SingleImage(source="sheep", target="aeroplane", image=test_pairs.uid[row].as_py())
     poisoned = poison(train_pairs, attack, gallery=test_pairs)
     assert len(find_shared(poisoned.pairs, test_pairs).test) == 1
-    report = evaluate(tiny, test_pairs, poisoned.manifest, train=poisoned.pairs)
+    report = evaluate({"mine": tiny}, test_pairs, poisoned.manifest, train=poisoned.pairs)
     assert "shared-images" not in [warning.code for warning in report.warnings]
 
 
@@ -175,20 +175,19 @@ def test_a_manifest_of_other_data_is_refused_before_anything_is_embedded(poisone
     }
     for message, train in wrong.items():
         with pytest.raises(EvaluationError, match=message) as caught:
-            evaluate(tiny, test_pairs, poisoned.manifest, train=train, cache=None)
+            evaluate({"mine": tiny}, test_pairs, poisoned.manifest, train=train, cache=None)
         assert "\n" not in str(caught.value)
 
 
 def test_different_encoders_are_refused(tiny, test_pairs):
     config = {**tiny.config, "model_cfg": {**tiny.config["model_cfg"], "embed_dim": 7}}
     other = replace(tiny, config=config, name="other")
-    with pytest.raises(EvaluationError, match="the clean model other differ in architecture"):
-        evaluate(tiny, test_pairs, clean=other)
+    with pytest.raises(EvaluationError, match="the reference other differ in architecture"):
+        evaluate({"mine": tiny, "other": other}, test_pairs, reference="other")
     config = {**tiny.config, "preprocess_cfg": {**tiny.config["preprocess_cfg"], "interpolation": "nearest"}}
     with pytest.raises(EvaluationError, match="differ in preprocessing"):
         refuse_mixed_encoders(tiny, replace(tiny, config=config))
     refuse_mixed_encoders(tiny, load_encoder("mithridate-tiny", seed=1))
-    refuse_mixed_encoders(tiny, None)
 
 
 def test_an_encoder_in_training_mode_is_refused_in_one_sentence(tiny, test_pairs):
@@ -200,7 +199,7 @@ def test_an_encoder_in_training_mode_is_refused_in_one_sentence(tiny, test_pairs
 
 def test_our_own_control_never_contains_the_target_class(tiny, test_pairs):
     for seed in range(3):
-        report = evaluate(tiny, test_pairs, goals=(GOAL,), seed=seed)
+        report = evaluate({"mine": tiny}, test_pairs, goals=(GOAL,), seed=seed)
         assert "control-contains-target" not in [warning.code for warning in report.warnings]
 
 

@@ -365,8 +365,7 @@ def test_a_clean_model_on_which_the_attack_succeeds_already_is_warned_of(train_p
     report = preflight_report(found)
     assert any(table.name.startswith("attack") for table in report.tables)
     rows = [str(row[0]) for table in report.tables for row in table.rows]
-    assert "clean model" in rows and not any("poisoned" in row for row in rows)
-    assert "the poisoned model" not in " ".join(warning.message for warning in report.warnings)
+    assert "clean" in rows and not any("poisoned" in row for row in rows)
     with pytest.raises(EvaluationError, match="--clean requires --test"):
         preflight(done.manifest, done.pairs, clean=tiny)
 

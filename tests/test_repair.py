@@ -7,9 +7,11 @@ import pytest
 
 import mithridate as mt
 from mithridate.cli import main
-from mithridate.evaluation.tradeoff import Point, best_point, measured_point, tradeoff_report, utility_loss
+from mithridate.evaluation.measurement import Evaluation, Measurement
+from mithridate.evaluation.tradeoff import Point, best_point, measured_point, utility_loss
+from mithridate.poisoning.goals import CaptionsToClass, TriggerToClass
 from mithridate.poisoning.leftover import poisoned_rows
-from mithridate.report.document import Ranking
+from mithridate.report.sections.tradeoff import tradeoff_report
 from mithridate.statistics.estimate import Estimate
 from mithridate.training.config import PRESETS
 
@@ -59,23 +61,38 @@ def test_the_report_of_a_repair_starts_every_curve_at_the_model_as_it_was():
     )
 
 
-def test_success_is_counted_from_the_ranks_of_each_query():
-    rankings = (
-        Ranking("attack sheep:aeroplane", ("a", "b", "c"), {"poisoned": (0, 9, 10)}),
-        Ranking("backdoor patch to bus", ("a", "b"), {"poisoned": (0, 1)}),
-        Ranking("ir", ("a", "b"), {"poisoned": (3, 30)}),
-        Ranking("tr", ("a",), {"poisoned": (0,)}),
+def test_a_point_has_the_success_of_every_goal_and_all_utility():
+    goals = (CaptionsToClass("sheep", "aeroplane"), TriggerToClass("patch:size=16,row=0", "bus"))
+    rows = [
+        ("Hit@10", goals[0].key, "all", 0.7),
+        ("Hit@10", goals[0].key, "random captions", 0.9),
+        ("ASR", goals[1].key, "all", 0.5),
+        ("ASR", goals[1].key, "untouched", 0.8),
+        ("Hit@10", goals[1].key, "all", 0.6),  # captions that triggered images retrieve
+        ("IR@10", "", "all", 0.4),
+        ("IR@10", "", "sheep", 0.1),
+        ("TR@10", "", "all", 1.0),
+        ("zero-shot", "", "all", 0.3),
+    ]
+    found = Evaluation(
+        models=("repaired", "clean"),
+        goals=goals,
+        descriptions={goals[1].key: "patch:size=16"},
+        measurements=tuple(
+            Measurement(model=model, metric=metric, goal=goal, group=group, value=Estimate(value * factor))
+            for model, factor in (("clean", 0.0), ("repaired", 1.0))
+            for metric, goal, group, value in rows
+        ),
     )
-    report = mt.Report("", (), (), rankings=rankings)
-    found = measured_point(report, "poisoned", strength="1", epoch=1, steps=5)
-    assert {name: e.value for name, e in found.success.items()} == {
-        "Hit@10 sheep:aeroplane": 2 / 3,
-        "ASR backdoor patch to bus": 0.5,
+    made = measured_point(found, strength="1", epoch=1, steps=5)
+    assert {name: e.value for name, e in made.success.items()} == {
+        "Hit@10 sheep:aeroplane": 0.7,
+        "ASR patch:size=16 to bus": 0.5,
     }
-    assert {name: e.value for name, e in found.utility.items()} == {"IR@10": 0.5, "TR@10": 1.0}
-    assert found.worst == 2 / 3
-    with pytest.raises(mt.EvaluationError, match="no attack measured on the poisoned model"):
-        measured_point(mt.Report("", (), ()), "poisoned", strength="", epoch=0, steps=0)
+    assert {name: e.value for name, e in made.utility.items()} == {"IR@10": 0.4, "TR@10": 1.0, "zero-shot": 0.3}
+    assert made.worst == 0.7
+    with pytest.raises(mt.EvaluationError, match="no attack was measured on repaired"):
+        measured_point(Evaluation(models=("repaired",)))
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,8 @@
 """Shift: distances, CKA and maps against values by hand and slow loops."""
 
+# pyright: reportOptionalMemberAccess=false, reportOptionalOperand=false, reportOptionalIterable=false, reportOperatorIssue=false
+# (that what is looked for was measured is part of what is tested)
+
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +14,12 @@ from mithridate.encoder.encoder import load_encoder
 from mithridate.errors import EvaluationError
 from mithridate.evaluation import shift
 from mithridate.evaluation.evaluate import evaluate
-from mithridate.evaluation.shift import cosine_distance, linear_cka, principal_axes, project, shift_report
+from mithridate.evaluation.measurement import Evaluation, GroupSize
+from mithridate.evaluation.shift import measure_shift
+from mithridate.metrics import shift as distances
+from mithridate.metrics.shift import cosine_distance, linear_cka, principal_axes, project
 from mithridate.poisoning.goals import CaptionsToClass
+from mithridate.report.sections.shift import shift_figures, shift_table
 from mithridate.statistics.estimate import Estimate
 
 GOAL = CaptionsToClass("sheep", "aeroplane")
@@ -43,7 +50,7 @@ def test_the_distance_by_hand():
 
 
 def test_the_distance_equals_the_definition_and_is_nought_for_equal_rows(monkeypatch):
-    monkeypatch.setattr(shift, "_BLOCK", 7)
+    monkeypatch.setattr(distances, "_BLOCK", 7)
     rng = np.random.default_rng(0)
     x, y = unit(rng, 40, 16), unit(rng, 40, 16)
     assert cosine_distance(x, y) == pytest.approx([1 - float(a @ b) for a, b in zip(x, y)], abs=1e-6)
@@ -72,7 +79,7 @@ def cka_by_gram_matrices(x, y):
 
 @pytest.mark.parametrize("widths", [(5, 5), (5, 9), (40, 3)])
 def test_cka_equals_the_definition(widths, monkeypatch):
-    monkeypatch.setattr(shift, "_BLOCK", 8)
+    monkeypatch.setattr(distances, "_BLOCK", 8)
     rng = np.random.default_rng(1)
     x, y = (rng.normal(1, 1, size=(30, d)).astype(np.float32) for d in widths)
     assert linear_cka(x, y) == pytest.approx(cka_by_gram_matrices(x, y), rel=1e-6)
@@ -127,38 +134,62 @@ def test_tsne_is_an_option_and_repeats_itself():
         project(clean, clean, rows, method="umap", rng=rng)
 
 
-# --- the report --------------------------------------------------------------------------------------
+# --- measured ----------------------------------------------------------------------------------------
 
 
-def test_the_table_tells_each_group_of_each_modality(clean, poisoned, test_pairs):
-    (table,), figures = shift_report(clean, poisoned, test_pairs, (GOAL,), np.random.default_rng(0))
-    rows = {(modality, name): cells for modality, name, *cells in table.rows}
-    names = ["all", "sheep", "aeroplane", "other classes"]
-    assert list(rows) == [(modality, name) for modality in ("images", "texts") for name in names]
+def groups_of(pairs):
+    sheep, aeroplane = pairs.labelled("sheep"), pairs.labelled("aeroplane")
+    rest = ~(sheep | aeroplane)
+    return {"all": np.ones(len(pairs), bool), "sheep": sheep, "aeroplane": aeroplane, "other classes": rest}
+
+
+def measured(clean, other, pairs, groups=None, **options):
+    """The shift as an evaluation holds it."""
+    groups = groups_of(pairs) if groups is None else groups
+    embedded = {"mine": other, "clean": clean}
+    rows, histograms, places = measure_shift(embedded, pairs, groups, model="mine", reference="clean", **options)
+    sizes = (
+        GroupSize(group=name, images=len(np.unique(pairs.image_index[mask])), captions=int(mask.sum()))
+        for name, mask in groups.items()
+    )
+    return Evaluation(
+        models=("mine", "clean"),
+        reference="clean",
+        measurements=tuple(rows),
+        groups=tuple(sizes),
+        distributions=tuple(histograms),
+        projections=tuple(places),
+    )
+
+
+def test_each_group_of_each_modality_is_measured(clean, poisoned, test_pairs):
+    found = measured(clean, poisoned, test_pairs)
     sheep = test_pairs.labelled("sheep")
-    for modality, mask in (("images", np.unique(test_pairs.image_index[sheep])), ("texts", np.flatnonzero(sheep))):
-        x, y = ((e.image if modality == "images" else e.text)[mask] for e in (clean, poisoned))
-        mean, cka, items = rows[modality, "sheep"]
-        assert isinstance(mean, Estimate)
-        assert mean.low is not None
-        assert mean.high is not None
+    for modality, mask in (("image", np.unique(test_pairs.image_index[sheep])), ("text", np.flatnonzero(sheep))):
+        x, y = (getattr(e, modality)[mask] for e in (clean, poisoned))
+        mean = found.value(f"shift {modality}", group="sheep")
         assert mean.value == pytest.approx(np.mean([1 - a @ b for a, b in zip(x, y)]), abs=1e-6)
-        assert mean.low <= mean.value <= mean.high
-        assert cka == pytest.approx(cka_by_gram_matrices(x, y), rel=1e-4)
-        assert items == len(mask)
-    assert [cells[2] for cells in rows.values()] == [27, 3, 3, 21, 135, 15, 15, 105]
-    kinds = {figure.name: figure.kind for figure in figures}
-    assert kinds == {
+        assert mean.low <= mean.value <= mean.high and mean.n == 3  # images
+        assert found.value(f"CKA {modality}", group="sheep").value == pytest.approx(
+            cka_by_gram_matrices(x, y), rel=1e-4
+        )
+    table = shift_table(found)
+    names = ["all", "sheep", "aeroplane", "other classes"]
+    assert [row[:2] for row in table.rows] == [(m, name) for m in ("images", "texts") for name in names]
+    assert [row[4] for row in table.rows] == [27, 3, 3, 21, 135, 15, 15, 105]
+    assert table.rows[1][2] == found.value("shift image", group="sheep")
+    shown = {figure.name: figure.kind for figure in shift_figures(found)}
+    assert shown == {
         "shift-images": "density",
         "shift-texts": "density",
         "projection-clean": "scatter",
-        "projection-poisoned": "scatter",
+        "projection-mine": "scatter",
     }
-    assert [curve.label for curve in figures[0].curves] == names[1:]
+    assert [d.group for d in found.distributions] == names[1:] * 2
 
 
 def test_the_map_shows_both_modalities_and_highlights_the_classes(clean, poisoned, test_pairs):
-    figure = shift_report(clean, poisoned, test_pairs, (GOAL,), np.random.default_rng(0))[1][2]
+    figure = shift_figures(measured(clean, poisoned, test_pairs))[2]
     shown = [(curve.label, curve.series, curve.marker, len(curve.x)) for curve in figure.curves]
     assert shown == [
         ("images of other classes", -1, "dot", 21),
@@ -177,19 +208,19 @@ def test_the_map_shows_both_modalities_and_highlights_the_classes(clean, poisone
 
 def test_a_map_has_a_bounded_number_of_points(clean, poisoned, test_pairs, monkeypatch):
     monkeypatch.setattr(shift, "_SHOWN", 30)
-    figures = shift_report(clean, poisoned, test_pairs, (GOAL,), np.random.default_rng(0))[1]
-    for figure in figures[2:]:
-        assert [len(curve.x) for curve in figure.curves] == [10, 10, 3, 10, 3, 10]
+    found = measured(clean, poisoned, test_pairs).projections
+    for model in ("clean", "mine"):
+        assert sorted(len(item.x) for item in found if item.model == model) == [3, 3, 10, 10, 10, 10]
     assert 2 * shift._SHOWN <= 1000
 
 
 def test_a_model_that_did_not_move_has_no_shift(clean, test_pairs):
-    (table,), figures = shift_report(clean, clean, test_pairs, (), np.random.default_rng(0))
-    assert [(row[1], row[2], row[4]) for row in table.rows] == [
-        ("all", Estimate(0.0, 0.0, 0.0, 27), 27),
-        ("all", Estimate(0.0, 0.0, 0.0, 27), 135),  # texts of 27 images
-    ]
-    assert [row[3] for row in table.rows] == pytest.approx([1, 1])
+    everything = {"all": np.ones(len(test_pairs), bool)}
+    found = measured(clean, clean, test_pairs, everything)
+    for modality in ("image", "text"):  # texts of 27 images
+        assert found.value(f"shift {modality}") == Estimate(0.0, 0.0, 0.0, 27)
+        assert found.value(f"CKA {modality}").value == pytest.approx(1)
+    figures = shift_figures(found)
     assert figures[2].curves == figures[3].curves
     assert [curve.label for curve in figures[2].curves] == ["images", "texts"]
 
@@ -199,10 +230,10 @@ def test_embeddings_of_other_data_are_refused(clean, poisoned, test_pairs):
     swapped = replace(poisoned, image_index=poisoned.image_index[::-1])
     for wrong in (other, swapped):
         with pytest.raises(EvaluationError, match="same test pairs, got other uids or images"):
-            shift_report(clean, wrong, test_pairs, (GOAL,), np.random.default_rng(0))
+            measured(clean, wrong, test_pairs)
 
 
-def test_without_a_clean_model_there_is_no_shift(tiny, test_pairs):
-    report = evaluate(tiny, test_pairs, goals=(GOAL,))
-    assert "shift" not in [table.name for table in report.tables]
-    assert not [figure.name for figure in report.figures if figure.name.startswith(("shift", "projection"))]
+def test_without_a_reference_there_is_no_shift(tiny, test_pairs):
+    found = evaluate({"mine": tiny}, test_pairs, goals=(GOAL,))
+    assert not [m for m in found.measurements if "shift" in m.metric or "CKA" in m.metric]
+    assert (shift_table(found), shift_figures(found), found.projections) == (None, [], ())

@@ -17,7 +17,7 @@ import pytest
 
 from mithridate.cli import main
 from mithridate.errors import AttackError, StudyError
-from mithridate.report.document import read_report
+from mithridate.evaluation.evaluation_file import read_evaluation
 from mithridate.studies.analysis.outcomes import read_outcomes
 from mithridate.studies.graph import Graph
 from mithridate.studies.locks import Locks
@@ -265,7 +265,7 @@ def test_outcomes_are_numbers_of_units(done):
     assert all(np.array_equal(clean.values["poisoned", 1, m], clean.values["clean", 1, m]) for m in ("IR@10", "TR@10"))
     for model in ("poisoned", "clean"):
         hits, ranks = (single.values[model, 1, measure] for measure in ("Hit@5", "MinRank"))
-        (attack,) = (r for r in read_report(single.report).rankings if r.name == "attack sheep:aeroplane")
+        (attack,) = read_evaluation(single.evaluation).unit_ranks("attack", "sheep:aeroplane")
         rank = np.array(attack.ranks[model]).reshape(5, 5)  # 5 test pictures of sheep with five captions
         assert len(set(attack.image[:5])) == 1 and len(set(attack.image)) == 5
         assert np.allclose(hits, (rank < 5).mean(axis=1))
@@ -352,8 +352,8 @@ def test_another_study_in_the_same_folder_is_refused(done):
     out, _ = done
     for old, new, told in (
         ("study: small", "study: other", "holds study 'small', and this is 'other'"),
-        ("count: 20", "count: 10", "attacks: attack backdoor was something else"),
-        ("epochs: 1", "epochs: 3", "was something else"),
+        ("count: 20", "count: 10", "attacks: attack backdoor was defined otherwise"),
+        ("epochs: 1", "epochs: 3", "was defined otherwise"),
     ):
         with pytest.raises(StudyError, match=told):
             open_folder(study(FILE.replace(old, new)), out)
@@ -363,7 +363,7 @@ def test_another_study_in_the_same_folder_is_refused(done):
 
 def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(StudyError, match="holds something that is no study"):
+    with pytest.raises(StudyError, match="is not empty and holds no study"):
         run_study(study(), tmp_path)
 
 
@@ -391,7 +391,7 @@ def test_a_failed_cell_is_reported_and_stops_no_other(tmp_path, monkeypatch):
     }
     assert "Traceback" in (failure(tmp_path / "out", path.removesuffix(".json")) or {})["traceback"]
     # tried again when it is run again
-    monkeypatch.setattr("mithridate.studies.work.poison", _fails)
+    monkeypatch.setattr("mithridate.studies.stages.poisoned_pairs.poison", _fails)
     ran = run_study(study(text), tmp_path / "out")
     assert (ran.done, ran.failed[0][1]) == (1, "the disk is gone")
 
@@ -408,7 +408,7 @@ data: {{path: {tmp_path / "world"}, train_split: train, test_split: test}}
 experiments: [{{name: one, attack: {{attack: single-label, source: sheep, target: brid}}}}]
 """
     with pytest.raises(
-        StudyError, match=r"experiment one: attack.target: no train pair is labelled 'brid'; nearest: bird"
+        StudyError, match=r"experiment one: attack.target: no train pair has the label 'brid'; nearest: bird"
     ):
         run_study(study(text), tmp_path / "out")
     assert not (tmp_path / "out" / "stages").exists()
@@ -438,7 +438,7 @@ def test_a_folder_that_another_process_has_just_begun_is_no_strangers(tmp_path):
     open_folder(study(), tmp_path)
     (tmp_path / "study.json").unlink()
     (tmp_path / "notes").touch()
-    with pytest.raises(StudyError, match="holds something that is no study"):
+    with pytest.raises(StudyError, match="is not empty and holds no study"):
         open_folder(study(), tmp_path)
 
 
@@ -508,7 +508,7 @@ def claimed_by_others(out, than=()):
     """Waits until a process has claimed a stage."""
     end = time.monotonic() + 600
     while time.monotonic() < end:
-        found = [who["pid"] for who in Locks(out / "claims").others().values() if who["pid"] not in than]
+        found = [who["pid"] for who in Locks(out / "locks").others().values() if who["pid"] not in than]
         if found:
             return found[0]
         time.sleep(0.05)
@@ -538,7 +538,7 @@ def test_a_study_killed_ten_times_ends_in_the_same_numbers(tmp_path):
     for _ in range(10):
         process = begun(file, out, "--jobs", "2")
         end = time.monotonic() + 600
-        while not list(out.glob("claims/*.*")) and time.monotonic() < end and process.poll() is None:
+        while not list(out.glob("locks/*.*")) and time.monotonic() < end and process.poll() is None:
             time.sleep(0.05)
         time.sleep(rng.uniform(0, 5))
         assert process.poll() in (None, 0), file.with_suffix(".log").read_text()
@@ -549,7 +549,7 @@ def test_a_study_killed_ten_times_ends_in_the_same_numbers(tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert len(keys(out)) == len(set(keys(out)))
     same(read_outcomes(study(KILLED), out), read_outcomes(study(KILLED), whole))
-    assert not Locks(out / "claims").others()
+    assert not Locks(out / "locks").others()
     assert not list(out.glob("stages/*/.*"))
 
 

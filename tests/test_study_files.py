@@ -8,10 +8,9 @@ import textwrap
 import pytest
 
 from mithridate.errors import StudyError
-from mithridate.studies.spec.cells import axes_of, reference, selected
+from mithridate.studies.spec.cells import selected
 from mithridate.studies.spec.load import preset_names, read_study, study_of, study_path
 from mithridate.studies.spec.located import parse_located, read_located
-from mithridate.training.clip import Clip
 
 FILE = """\
 study: small
@@ -62,7 +61,6 @@ def test_a_file_becomes_cells_in_order():
         ((("objective", "clip"), ("attack.count", 5)), 1),
         ((("objective", "clip"), ("attack.count", 10)), 0),
     ]
-    assert axes_of(found.experiments[0]) == {"objective": ["clip", "RoCLIP"], "attack.count": [5, 10]}
     cell = found.cells[-1]
     assert (cell.attack.source, cell.attack.count, cell.objective.every) == ("sheep", 10, 2)
     assert (cell.train.epochs, cell.train.lr, cell.data.toy.train) == (2, 2e-3, 60)
@@ -80,13 +78,6 @@ def test_a_folder_is_read_by_the_profile_files(tmp_path):
 
 def test_seeds_given_take_the_place_of_the_files():
     assert {cell.seed for cell in study(seeds=(4, 5)).cells} == {4, 5}
-
-
-def test_the_clean_cell_differs_in_what_makes_poison_and_defence():
-    cell = study().cells[-1]
-    clean = reference(cell)
-    assert (clean.attack, clean.filter, clean.repair, clean.objective) == (None, None, None, Clip())
-    assert (clean.data, clean.start, clean.train, clean.seed) == (cell.data, cell.start, cell.train, cell.seed)
 
 
 def test_experiments_are_chosen_by_name():
@@ -157,17 +148,17 @@ def test_presets_are_read_in_every_profile():
 WRONG = {
     "unknown attack": (
         one("attack: {attack: backdor, target: bird}"),
-        r"line 4: no attack is called 'backdor'; did you mean backdoor",
+        r"line 4: unknown attack 'backdor'; did you mean backdoor",
     ),
     "unknown objective": (
         one("objective: robustclip"),
-        r"line 4: no objective is called 'robustclip'; did you mean roclip",
+        r"line 4: unknown objective 'robustclip'; did you mean roclip",
     ),
     "unknown detector": (
         one("filter: {detector: cosine}"),
-        r"line 4: no detector is called 'cosine'; did you mean cosine-distance",
+        r"line 4: unknown detector 'cosine'; did you mean cosine-distance",
     ),
-    "unknown preset": (one("train: {preset: scrach}"), r"line 4: no preset is called 'scrach'; did you mean scratch"),
+    "unknown preset": (one("train: {preset: scrach}"), r"line 4: unknown preset 'scrach'; did you mean scratch"),
     "misspelt option": (
         one("attack:\n  attack: backdoor\n  target: bird\n  triger: patch"),
         r"line 7: attack has no option 'triger'; did you mean trigger",
@@ -177,8 +168,11 @@ WRONG = {
         f"{one('title: x')}\nsedes: [1]",
         r"line \d: a study has no field 'sedes'; did you mean seeds",
     ),
-    "misspelt word": (changed("$source", "$sorce"), r"line 16: profile 'toy' has no word \$sorce; did you mean source"),
-    "word without profiles": (one("attack: $it"), r"line 4: \$it is a word of a profile"),
+    "misspelt word": (
+        changed("$source", "$sorce"),
+        r"line 16: profile 'toy' does not define \$sorce; did you mean source",
+    ),
+    "word without profiles": (one("attack: $it"), r"line 4: \$it stands for a value of a profile"),
     "option missing": (one("attack: {attack: single-label, source: bird}"), r"line 4: attack needs 'target'"),
     "attack without a name": (one("attack: {target: bird}"), r"line 4: attack needs 'attack': one of single-image"),
     "text for a number": (one("train: {epochs: many}"), r"line 4: train.epochs should be a valid integer, got 'many'"),
@@ -204,11 +198,11 @@ WRONG = {
     "no threshold": (one("filter: neg-clip-loss"), r"line 4: filter needs one of above, clean-quantile"),
     "impossible class": (
         one("attack:\n  attack: single-label\n  source: sheep\n  target: airplane"),
-        r"line 7: attack.target: the toy world has no class 'airplane'; did you mean aeroplane",
+        r"line 7: attack.target: the toy dataset has no class 'airplane'; did you mean aeroplane",
     ),
     "impossible class of a goal": (
         one("attack: {attack: multi-label, goals: ['sheep:plane']}"),
-        r"line 4: attack.goals: the toy world has no class 'plane'",
+        r"line 4: attack.goals: the toy dataset has no class 'plane'",
     ),
     "impossible class of the profile": (
         changed("source: sheep", "source: sheeep"),
@@ -216,18 +210,18 @@ WRONG = {
     ),
     "class the toy world cannot draw": (
         one("data: {toy: {classes: [bird, unicorn]}}"),
-        r"line 4: the toy world has no class 'unicorn'",
+        r"line 4: the toy dataset has no class 'unicorn'",
     ),
-    "toy and files": (one("data: {toy: {}, train: x.tar}"), r"line 4: data.train is of no use with a toy world"),
+    "toy and files": (one("data: {toy: {}, train: x.tar}"), r"line 4: data.train has no effect with a toy dataset"),
     "data of nothing": (one("data: {share: 0.5}"), r"line 4: data needs 'toy', or 'train' and 'test'"),
     "nothing to test with": (one("data: {train: x.tar}"), r"line 4: data needs 'test' or 'test_split'"),
     "impossible share": (one("data: {toy: {}, share: 0}"), r"line 4: data.share must lie in \(0, 1\], got 0"),
-    "seeds twice": (one("seeds: [1, 1]"), r"line 4: seeds are different whole numbers"),
+    "seeds twice": (one("seeds: [1, 1]"), r"line 4: seeds must be distinct integers"),
     "seeds that are none": (one("seeds: [one]"), r"line 4: seeds should be a valid integer, got \['one'\]"),
-    "seed of training": (one("train: {seed: 3}"), r"line 4: train.seed is the study's to say"),
+    "seed of training": (one("train: {seed: 3}"), r"line 4: train.seed is set by the study"),
     "unknown measure": (
         one("measure: [zeroshot]"),
-        r"line 4: nothing that is measured is called 'zeroshot'; did you mean zero-shot",
+        r"line 4: unknown measurement 'zeroshot'; did you mean zero-shot",
     ),
     "repair without recipe": (one("repair: cleanclip"), r"line 4: repair needs 'train'"),
     "unknown axis in a table": (
@@ -236,7 +230,7 @@ WRONG = {
     ),
     "unknown measure in a table": (
         changed("measures: [Hit@10,", "measures: [Hits@10,"),
-        r"line 21: table.measures: no measure is called 'Hits@10'; did you mean Hit@10",
+        r"line 21: table.measures: unknown measure 'Hits@10'; did you mean Hit@10",
     ),
     "unknown axis of a claim": (
         changed("of: {objective: clip}", "of: {objectiv: clip}"),
@@ -249,7 +243,7 @@ WRONG = {
     "unknown verb of a claim": (changed("is: above", "is: over"), r"line 23: claim.is should be 'above', .*got 'over'"),
     "claim along words": (
         changed("is: above", "is: rising, along: objective"),
-        r"along: the labels of objective are no numbers",
+        r"along: the labels of objective are not numbers",
     ),
     "claim without along": (
         changed("is: above", "is: rising"),
@@ -273,7 +267,7 @@ WRONG = {
     ),
     "a value twice": (
         one("attack: {attack: backdoor, target: bird}\nvary: {attack.count: [1, 1]}"),
-        r"line 5: vary.attack.count has a value twice",
+        r"line 5: vary.attack.count has the same value twice",
     ),
     "labels twice": (
         one("objective: [clip, clip]"),
@@ -283,18 +277,18 @@ WRONG = {
         "study: a\nexperiments: [{name: b}, {name: b}]",
         r"line 2: two experiments are called 'b'",
     ),
-    "no name": ("study: a b\nexperiments: []", r"line 1: study is a name of letters, digits and dashes, got 'a b'"),
+    "no name": ("study: a b\nexperiments: []", r"line 1: study must consist of letters, digits and dashes, got 'a b'"),
     "no experiments": ("study: a", r"line 1: a study file needs 'experiments'"),
     "not a mapping": ("- a\n- b", r"line 1: a study file should be a mapping"),
     "a section that is no mapping": (one("train: [[1]]"), r"line 4: train should be a mapping"),
-    "a name twice": (one("title: a\ntitle: b"), r"line 5: 'title' is given twice; it stands in line 4 too"),
-    "not YAML": ("study: [a", r"line \d+: this is not YAML"),
-    "a tag": ("study: !!python/object/apply:os.system [ls]", r"line 1: a study file has no tags"),
+    "a name twice": (one("title: a\ntitle: b"), r"line 5: 'title' is given twice, first in line 4"),
+    "not YAML": ("study: [a", r"line \d+: invalid YAML"),
+    "a tag": ("study: !!python/object/apply:os.system [ls]", r"line 1: tags are not allowed"),
     "empty": ("", "is empty"),
     "nested without end": ("study: &a [*a]", r"nested at most"),
     "too much": (
         "a: &a [" + "x, " * 300 + "x]\nb: &b [" + "*a, " * 300 + "*a]\nc: [" + "*b, " * 9 + "*b]",
-        "at most 50,000 values",
+        "at most 50000 values",
     ),
 }
 
@@ -306,23 +300,23 @@ def test_a_wrong_file_is_told_by_line_and_nearest_word(text, match):
 
 
 def test_an_unknown_profile_names_those_there_are():
-    with pytest.raises(StudyError, match=r"line \d: no profile is called 'tyo'.*profiles are toy, files"):
+    with pytest.raises(StudyError, match=r"line \d: 'tyo' is neither a profile nor a folder; profiles are toy, files"):
         study(data="tyo")
 
 
 def test_a_file_that_is_not_there_names_the_presets():
-    with pytest.raises(StudyError, match="no file mmpoisn, and no preset"):
+    with pytest.raises(StudyError, match="no file and no preset is called mmpoisn"):
         read_study("mmpoisn")
 
 
 def test_a_large_file_is_refused(tmp_path):
     path = tmp_path / "large.yaml"
     path.write_text("#" * (2**20 + 1))
-    with pytest.raises(StudyError, match=r"large.yaml has 1,048,577 bytes"):
+    with pytest.raises(StudyError, match=r"large.yaml has 1048577 bytes"):
         read_study(path)
 
 
 @pytest.mark.parametrize("seeds", [(-1,), (2, 2)])
 def test_seeds_that_are_given_keep_the_rule_of_those_in_a_file(seeds):
-    with pytest.raises(StudyError, match="seeds are different whole numbers from 0 on, got"):
+    with pytest.raises(StudyError, match="seeds must be distinct integers of at least 0, got"):
         read_study("roclip", seeds=seeds)

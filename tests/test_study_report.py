@@ -16,18 +16,19 @@ import numpy as np
 import pytest
 
 from mithridate.errors import DataError
-from mithridate.report.document import Curve, Figure, Published, Report, Table, read_report
+from mithridate.evaluation.evaluation_file import write_evaluation
+from mithridate.evaluation.measurement import Evaluation, Measurement, ProjectedItems
+from mithridate.report.document import Curve, Figure, Published, Table, read_report
 from mithridate.statistics.estimate import Estimate
+from mithridate.studies.spec.data import DataSpec, ToySpec
 from mithridate.studies.spec.study import (
     Cell,
     Claim,
-    DataSpec,
     Experiment,
     ShowFigure,
     ShowTable,
     StartSpec,
     Study,
-    ToySpec,
 )
 from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
@@ -473,12 +474,12 @@ def test_published_numbers_by_hand():
     ("change", "match"),
     [
         ({"set": "b"}, "`set` should be the name"),
-        ({"extra": 1}, "no field 'extra'"),
-        ({"rows": [{"where": {}}]}, "row 1: needs 'dataset'"),
-        ({"value": "0.9"}, "row 1: value cannot be '0.9'"),
-        ({"value": True}, "row 1: value cannot be True"),
-        ({"where": {"attack": ["I"]}}, "labels of `where`"),
-        ({"twice": True}, "row 2: the same number twice"),
+        ({"extra": 1}, "a: extra: "),
+        ({"rows": [{"where": {}}]}, r"rows\.0\.dataset: Field required"),
+        ({"value": "0.9"}, r"rows\.0\.value.*got '0.9'"),
+        ({"value": True}, r"rows\.0\.value.*got True"),
+        ({"where": {"attack": ["I"]}}, r"rows\.0\.where\.attack.*got \['I'\]"),
+        ({"twice": True}, r"rows\.1: the same number twice"),
     ],
 )
 def test_a_wrong_published_file_is_refused(change, match):
@@ -493,7 +494,7 @@ def test_a_wrong_published_file_is_refused(change, match):
     else:
         raw |= change
     with pytest.raises(DataError, match=match):
-        parse_published(raw, "a")
+        parse_published(json.dumps(raw), "a")
 
 
 # --- tables and figures -----------------------------------------------------------------------------
@@ -595,22 +596,25 @@ def test_points_have_the_intervals_of_both():
 
 
 def evaluated(folder, points=2_000):
-    """A report as an evaluation leaves it, and outcomes that point to it."""
+    """An evaluation as a cell leaves it, and outcomes that point to it."""
     x = tuple(float(i % 97) for i in range(points))
-    map_ = Figure("map", "Map", "scatter", "x", "y", (Curve("a", x, x), Curve(HOSTILE, x, x)))
+    places = (
+        ProjectedItems(model="m", method="pca", modality="images", group=group, x=x, y=x) for group in ("a", HOSTILE)
+    )
+    recall = (Measurement(model="m", metric=f"{way}@10", value=Estimate(0.5)) for way in ("TR", "IR"))
     folder.mkdir(exist_ok=True)
-    (folder / "report.json").write_text(Report("e", (), (), (map_,)).to_json())
-    return [replace(o, report=folder / "report.json") for o in made_outcomes()]
+    write_evaluation(Evaluation(models=("m",), projections=tuple(places), measurements=tuple(recall)), folder)
+    return [replace(o, evaluation=folder) for o in made_outcomes()]
 
 
 def test_a_figure_of_an_evaluation_is_taken_by_name_and_thinned(tmp_path):
     from mithridate.studies.render.figures import study_figure
 
     outcomes = evaluated(tmp_path / "e")
-    figure = study_figure(ShowFigure(kind="report", name="map"), outcomes, name="f")
+    figure = study_figure(ShowFigure(kind="report", name="projection-m"), outcomes, name="f")
     assert sum(len(curve.x) for curve in figure.curves) <= 1500
     assert "One point in 3 is shown." in figure.note
-    with pytest.raises(DataError, match="no figure 'maps'; it has map"):
+    with pytest.raises(DataError, match="no figure 'maps'; it has projection-m"):
         study_figure(ShowFigure(kind="report", name="maps"), outcomes, name="f")
 
 
@@ -710,7 +714,7 @@ def test_a_study_is_written_whole_and_the_same_again(tmp_path):
     failed = [(outcomes[0].cell, "RuntimeError: <b>no</b>")]
     study = made_study(outcomes[1:], HOSTILE)
     study = replace(study, experiments=(replace(study.experiments[0], cells=tuple(o.cell for o in outcomes)),))
-    study = replace_figure(study, "map")
+    study = replace_figure(study, "projection-m")
     out = tmp_path / "out"
     page = write_study(study, outcomes[1:], out, failed=failed)
     first = files(out)
@@ -769,7 +773,7 @@ def test_a_page_too_heavy_is_made_lighter(tmp_path, monkeypatch):
     from mithridate.studies.render import page
 
     outcomes = evaluated(tmp_path / "e")
-    study = replace_figure(made_study(outcomes), "map")
+    study = replace_figure(made_study(outcomes), "projection-m")
     (experiment,) = study.experiments
     study = replace(study, experiments=(replace(experiment, shows=experiment.shows[-1:], claims=()),))
     whole = page.write_study(study, outcomes, tmp_path / "out").stat().st_size

@@ -6,25 +6,26 @@ import pytest
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.encoder.encoder import save_encoder
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.evaluate import _measure
-from mithridate.evaluation.success import (
+from mithridate.evaluation.epochs import success_by_epoch
+from mithridate.evaluation.evaluate import evaluate
+from mithridate.evaluation.measurement import Evaluation, Measurement
+from mithridate.metrics.attack_success import (
     VARIANTS,
     attack_success_rate,
     poison_success_rate,
     published_success_rate,
     retrieval_success_rate,
-    success_by_epoch,
-    target_table,
-    z_score,
 )
 from mithridate.metrics.ranks import best_ranks
+from mithridate.metrics.z_score import z_score
 from mithridate.poisoning.goals import CaptionsToClass
-from mithridate.statistics.differences import rate_over_targets
+from mithridate.report.sections.epochs import by_epoch
 from mithridate.statistics.estimate import Estimate
 from mithridate.statistics.intervals import rate, wilson
 
 LABEL = np.repeat(np.arange(10), 5)  # ten classes of five images
 TARGET = 3
+GOAL = CaptionsToClass("sheep", "aeroplane")
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_the_mean_of_batch_means_is_caught():
     assert attack_success_rate(np.where(hit, 1, 0), np.zeros(70, int), target=1).value == 64 / 70
 
 
-def test_a_control_with_the_target_class_in_it_is_caught(test_pairs, rng):
+def test_a_control_with_the_target_class_in_it_is_caught(test_pairs, tiny, rng, monkeypatch):
     """An oracle that knows every class: random captions of any class "succeed" without any attack."""
     classes = list(test_pairs.classes)
     of_pair = np.array([classes.index(labels[0]) for labels in test_pairs.labels.to_pylist()])
@@ -124,35 +125,18 @@ def test_a_control_with_the_target_class_in_it_is_caught(test_pairs, rng):
     goals = (CaptionsToClass("sheep", "aeroplane"), CaptionsToClass("dog", "cat"))
     target = np.flatnonzero(of_pair[first] == classes.index("aeroplane"))
 
-    measured = _measure(goals[0], goals, test_pairs, {"poisoned": oracle}, {}, None, "poisoned", None, None, rng, [])
-    assert measured.control.hit(10) == 0
-    assert len(measured.control.rank) == 15
-    assert measured.targets.tolist() == target.tolist()
+    monkeypatch.setattr("mithridate.evaluation.evaluate.embed", lambda *_, **__: oracle)
+    found = evaluate({"oracle": tiny}, test_pairs, goals=goals)
+    assert found.value("Hit@10", goal=goals[0].key, group="random captions").value == 0
+    (control,) = found.unit_ranks("random-captions", goals[0].key)
+    (ranks,) = found.unit_ranks("attack", goals[0].key)
+    assert (len(control.uid), ranks.targets) == (15, len(target))
 
     everything = rng.choice(len(test_pairs), 15 * 5, replace=False)  # the published control: any caption
     assert (best_ranks(oracle.text[everything], oracle.image, target) < 10).mean() > 0
 
 
-# --- over targets, over epochs -----------------------------------------------------------------------
-
-
-def test_targets_count_alike_whatever_their_trials():
-    success = {"tiger": np.array([True] * 90 + [False] * 10), "pizza": np.array([False, False])}
-    table = target_table(success)
-    assert table.rows[0] == ("tiger", 100, wilson(90, 100))
-    assert table.rows[1] == ("pizza", 2, wilson(0, 2))
-    name, trials, over = table.rows[2]
-    assert (name, trials, over) == ("over targets", 102, rate_over_targets(np.array([0.9, 0.0])))
-    assert isinstance(over, Estimate)
-    assert (over.value, over.n) == (0.45, 2)
-    assert over.low is not None and over.high is not None and over.low < 0.1 and over.high > 0.9
-
-
-def test_one_trial_a_target_is_wilsons_interval():
-    table = target_table({f"target {i}": np.array([i < 15]) for i in range(16)})
-    assert table.rows[-1] == ("over targets", 16, wilson(15, 16))
-    with pytest.raises(ValueError, match="at least one target"):
-        target_table({})
+# --- over epochs ------------ -----------------------------------------------------------------------
 
 
 def test_every_epoch_that_was_kept_is_measured(tiny, tmp_path):
@@ -166,11 +150,22 @@ def test_every_epoch_that_was_kept_is_measured(tiny, tmp_path):
 
     def measure(encoder):
         seen.append(encoder.name)
-        return {"PSR": wilson(int(16 * next(values)), 16), "IR@10": Estimate(0.9)}
+        hit = wilson(int(16 * next(values)), 16)
+        rows = (
+            Measurement(model="mine", metric="Hit@10", value=hit, goal=GOAL.key),
+            Measurement(model="mine", metric="IR@10", value=Estimate(0.9)),
+            Measurement(model="mine", metric="IR@10", value=Estimate(0.1), group="sheep"),
+        )
+        return Evaluation(models=("mine",), goals=(GOAL,), measurements=rows)
 
-    table, figure = success_by_epoch(tmp_path, measure)
+    rows = success_by_epoch(tmp_path, measure)
     assert [name.rpartition("/")[2] for name in seen] == ["001", "002", "010"]
-    assert table.columns == ("epoch", "PSR", "IR@10")
+    assert [(m.epoch, m.metric) for m in rows] == [(e, m) for e in (1, 2, 10) for m in ("Hit@10", "IR@10")]
+    assert [m.value for m in rows if m.metric == "Hit@10"] == [wilson(4, 16), wilson(16, 16), wilson(8, 16)]
+    found = by_epoch(Evaluation(models=("mine",), goals=(GOAL,), measurements=rows))
+    assert found is not None
+    table, figure = found
+    assert table.columns == ("epoch", "Hit@10 sheep:aeroplane", "IR@10")
     assert [row[:2] for row in table.rows] == [(1, wilson(4, 16)), (2, wilson(16, 16)), (10, wilson(8, 16))]
     assert (figure.curves[0].x, figure.curves[0].y) == ((1, 2, 10), (0.25, 1.0, 0.5))
     assert figure.curves[0].low[1] == wilson(16, 16).low and figure.curves[1].low == ()
@@ -178,7 +173,7 @@ def test_every_epoch_that_was_kept_is_measured(tiny, tmp_path):
 
 def test_a_run_without_checkpoints_says_how_to_keep_them(tmp_path):
     with pytest.raises(EvaluationError, match="train with --save-epochs"):
-        success_by_epoch(tmp_path, lambda encoder: {"PSR": wilson(1, 1)})
+        success_by_epoch(tmp_path, lambda encoder: Evaluation(models=("mine",)))
 
 
 # --- z-score -----------------------------------------------------------------------------------------
@@ -196,7 +191,7 @@ def slow_moments(rows):
 @pytest.mark.parametrize(("n", "m", "width"), [(2, 2, 2), (7, 30, 3), (60, 41, 16)])
 @pytest.mark.parametrize("block", [1, 5, 4096])
 def test_z_equals_the_double_loop(n, m, width, block, monkeypatch, rng):
-    monkeypatch.setattr("mithridate.evaluation.success._ROWS", block)
+    monkeypatch.setattr("mithridate.metrics.z_score._ROWS", block)
     clean, triggered = unit(rng.normal(size=(n, width))), unit(rng.normal(size=(m, width)) + 1)
     usual, variance = slow_moments(clean)
     drawn, _ = slow_moments(triggered)

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import logging
 import os
@@ -15,10 +16,12 @@ from torch.nn.functional import normalize
 
 import mithridate as mt
 from mithridate.randomness import stream
+from mithridate.training import distributed
 from mithridate.training.augment_text import BUILT_IN, augment_texts
 from mithridate.training.batches import TrainingSet, batches, crop, crop_windows, epoch_order, grouped_order
-from mithridate.training.clip import EncodedBatch, clip_loss
+from mithridate.training.clip_loss import clip_loss
 from mithridate.training.config import TrainConfig
+from mithridate.training.loss import EncodedBatch
 from mithridate.training.towers import cosine_lr
 
 QUICK = TrainConfig(epochs=2, batch_size=32, lr=1e-3, min_lr=0.0, precision="fp32")
@@ -193,6 +196,41 @@ def test_a_frozen_logit_scale_stays(tiny, train_pairs):
     assert torch.equal(weights(after)["logit_scale"], weights(tiny)["logit_scale"])
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_scale_beyond_clips_bound_is_not_pulled_back_to_it(frozen, tiny, train_pairs):
+    large = tiny.copy()  # as SigLIP SO400M's
+    before = large.model.logit_scale.data.fill_(4.7215).item()
+    after = weights(trained(large, train_pairs, freeze_logit_scale=frozen, lr=1e-6))["logit_scale"].item()
+    assert after == before if frozen else before - 1e-4 < after <= before
+
+
+def with_bias(encoder):
+    out = encoder.copy()
+    out.model.logit_bias = torch.nn.Parameter(torch.tensor(-10.0))
+    return out
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_sigmoid_loss_trains_scale_and_bias_but_where_they_are_frozen(frozen, tiny, train_pairs):
+    config = TrainConfig(**{**vars(QUICK), "epochs": 1, "freeze_logit_scale": frozen})
+    before = with_bias(tiny)
+    after = weights(mt.train(before, few(train_pairs), objective=mt.Siglip(), config=config))
+    for name in ("logit_scale", "logit_bias"):
+        assert torch.equal(weights(before)[name], after[name]) == frozen
+
+
+def test_a_softmax_on_a_model_of_a_sigmoid_loss_is_warned_of_and_leaves_the_bias(tiny, train_pairs, caplog):
+    with caplog.at_level(logging.WARNING):
+        after = trained(with_bias(tiny), train_pairs)
+    assert "logit bias" in caplog.text and "siglip" in caplog.text
+    assert weights(after)["logit_bias"].item() == -10
+
+
+def test_the_sigmoid_loss_needs_a_bias(tiny, train_pairs):
+    with pytest.raises(mt.MithridateError, match="mithridate-tiny has no logit bias"):
+        mt.train(tiny, few(train_pairs), objective=mt.Siglip(), config=QUICK)
+
+
 def test_features_computed_once_train_like_features_computed_every_step(tiny, train_pairs, monkeypatch):
     once = weights(trained(tiny, train_pairs, freeze=("image-trunk", "text-trunk")))
     monkeypatch.setattr("mithridate.training.training_set.frozen_features", lambda *_, **__: None)
@@ -297,10 +335,10 @@ def stopped_run(encoder, pairs, out, config=QUICK, at=4):
 
 def test_another_run_is_not_taken_up(tiny, train_pairs, tmp_path):
     stopped_run(tiny, train_pairs, tmp_path / "run")
-    with pytest.raises(mt.OutputError, match=r"unfinished run with another config\.lr \(0\.001 instead of 0\.5\)"):
+    with pytest.raises(mt.OutputError, match=r"unfinished run whose config\.lr is 0\.001, not 0\.5"):
         mt.train(tiny, train_pairs, config=TrainConfig(**{**vars(QUICK), "lr": 0.5}), out=tmp_path / "run")
     other = train_pairs.take(np.arange(64))
-    with pytest.raises(mt.OutputError, match="another data"):
+    with pytest.raises(mt.OutputError, match="whose data is"):
         mt.train(tiny, other, config=QUICK, out=tmp_path / "run")
 
 
@@ -376,7 +414,10 @@ def test_freezing_everything_is_refused(tiny, train_pairs):
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"max_bad": 1.5}, "max_bad is a share of the images, from 0 to 1, got 1.5"),
-        ({"lr": -1.0}, "lr must not be negative, got -1"),
+        ({"lr": -1.0}, "lr must be 0 or more and finite, got -1"),
+        ({"lr": float("inf")}, "lr must be 0 or more and finite, got inf"),
+        ({"weight_decay": float("nan")}, "weight_decay must be 0 or more and finite, got nan"),
+        ({"betas": (0.9, 1.0)}, r"betas must lie in \[0, 1\)"),
         ({"min_lr": 1.0}, "min_lr must not exceed lr"),
         ({"freeze": ("image", "image-trunk")}, "give one"),
     ],
@@ -394,6 +435,52 @@ def test_a_diverging_loss_stops_the_run(tiny, train_pairs):
         mt.train(broken, train_pairs, config=QUICK)
 
 
+def test_a_ruined_model_does_not_count_as_done(tiny, train_pairs, tmp_path, monkeypatch):
+    """The last step may ruin weights whose loss was finite before it."""
+
+    def ruin(step, total, batch_size):
+        if step == total:
+            encoder.model.text_projection.data[0, 0] = float("inf")
+
+    copied = type(tiny).copy
+    encoder = tiny
+
+    def remember(self):
+        nonlocal encoder
+        encoder = copied(self)
+        return encoder
+
+    monkeypatch.setattr(type(tiny), "copy", remember)
+    with pytest.raises(mt.MithridateError, match="text_projection is not finite after the last step"):
+        mt.train(tiny, few(train_pairs), config=QUICK, out=tmp_path / "run", on_step=ruin)
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_a_folder_that_another_process_trains_in_is_refused_at_once(tiny, train_pairs, tmp_path):
+    hold = f"""
+from mithridate.folders import claim
+with claim({str(tmp_path / "run")!r}):
+    print("held", flush=True)
+    input()"""
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(mt.OutputError, match=f"is being written by process {other.pid}"):
+            mt.train(tiny, few(train_pairs), config=QUICK, out=tmp_path / "run")
+        other.communicate("\n")
+
+
+def test_a_run_of_other_processes_is_not_taken_up(tiny, train_pairs, tmp_path):
+    stopped_run(tiny, train_pairs, tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    assert record["processes"] == 1 and record["precision"] == "fp32"
+    assert record["machine"]["threads"] == torch.get_num_threads()
+    del record["checksum"]
+    path.write_text(json.dumps({**record, "processes": 2}))
+    with pytest.raises(mt.OutputError, match="unfinished run whose processes is 2, not 1"):
+        mt.train(tiny, train_pairs, config=QUICK, out=tmp_path / "run")
+
+
 # --- several processes --------------------------------------------------------------------------------
 
 TWO_PROCESSES = """
@@ -401,7 +488,7 @@ import sys, torch
 import mithridate as mt
 from mithridate.training.config import TrainConfig
 torch.set_num_threads(1)
-config = TrainConfig(epochs=1, batch_size=32, lr=1e-3, min_lr=0.0, precision="fp32", freeze=("image",))
+config = TrainConfig(epochs=1, batch_size=32, lr=1e-3, min_lr=0.0, precision="fp32")
 mt.train(mt.load_encoder("mithridate-tiny"), mt.read_pairs(sys.argv[1], split="train"), config=config, out=sys.argv[2])
 """
 
@@ -423,6 +510,24 @@ def test_two_processes_train_like_one(toy_world, tmp_path):
     texts = ["a sheep", "two red planes in the snow"]
     first, second = (mt.load_encoder(name).encode_text(texts) for name in (one, two))
     assert torch.allclose(first, second, atol=1e-3)
+
+
+def test_batch_norm_over_processes_is_batch_norm(monkeypatch):
+    """One process of one; that two agree with one is what the test above shows."""
+    monkeypatch.setattr(distributed, "all_reduce", lambda x: x)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 1)
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for mode in (contextlib.nullcontext(), distributed.WholeBatchNorm()):
+        norm = torch.nn.BatchNorm2d(6)
+        x = (3 * torch.randn(8, 6, 4, 4, generator=generator.manual_seed(0)) + 1).requires_grad_()
+        with mode:
+            out = norm(x)
+            out.sin().sum().backward()
+            norm.eval()
+            found.append([out, x.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var, norm(x)])
+    for one, other in zip(*found):
+        assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_parameters_can_be_frozen_by_name(tiny, train_pairs):

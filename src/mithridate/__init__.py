@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from mithridate.evaluation.classify import Classification, classify
     from mithridate.evaluation.compare import compare
     from mithridate.evaluation.evaluate import evaluate
+    from mithridate.evaluation.evaluation_file import read_evaluation, write_evaluation
     from mithridate.evaluation.filter_outcome import FilterOutcome, filter_outcome
     from mithridate.evaluation.leak_test import LeakTest, leak_test
+    from mithridate.evaluation.measurement import Evaluation, Measurement
     from mithridate.evaluation.preflight import Preflight, preflight
     from mithridate.evaluation.probe import AdamWProbe, LbfgsProbe
-    from mithridate.evaluation.success import attack_success_rate, poison_success_rate
     from mithridate.evaluation.zeroshot import zero_shot
+    from mithridate.metrics.attack_success import attack_success_rate, poison_success_rate
     from mithridate.metrics.classification import ClassScores
     from mithridate.metrics.detection import Detection, detection
     from mithridate.poisoning.apply import Poisoned, poison
@@ -65,6 +67,8 @@ if TYPE_CHECKING:
     from mithridate.poisoning.triggers import TRIGGERS, parse_trigger
     from mithridate.report.document import Report, read_report
     from mithridate.report.sections.classify import classification_report
+    from mithridate.report.sections.comparison import comparison_report
+    from mithridate.report.sections.evaluation import evaluation_report
     from mithridate.report.sections.filtering import filter_report
     from mithridate.report.sections.preflight import preflight_report
     from mithridate.report.write import write_report
@@ -83,6 +87,7 @@ if TYPE_CHECKING:
     from mithridate.training.registry import OBJECTIVES
     from mithridate.training.roclip import RoClip
     from mithridate.training.safeclip import SafeClip
+    from mithridate.training.siglip import Siglip
 
 # Imported when first asked for: `import mithridate` must not load torch.
 _WHERE = {
@@ -107,6 +112,7 @@ _WHERE = {
     "Embeddings": "encoder.embeddings",
     "Encoder": "encoder.encoder",
     "FilterOutcome": "evaluation.filter_outcome",
+    "Evaluation": "evaluation.measurement",
     "Filtered": "audit.filter",
     "GaussianMixture": "audit.mixture",
     "ImageToClass": "poisoning.goals",
@@ -114,6 +120,7 @@ _WHERE = {
     "LbfgsProbe": "evaluation.probe",
     "LeakTest": "evaluation.leak_test",
     "Manifest": "poisoning.manifest",
+    "Measurement": "evaluation.measurement",
     "MultiLabel": "poisoning.relabel",
     "NegClipLoss": "audit.neg_clip_loss",
     "OBJECTIVES": "training.registry",
@@ -128,6 +135,7 @@ _WHERE = {
     "SCRATCH": "training.config",
     "SafeClip": "training.safeclip",
     "Scores": "audit.scores",
+    "Siglip": "training.siglip",
     "SingleImage": "poisoning.relabel",
     "SingleLabel": "poisoning.relabel",
     "Study": "studies.spec.study",
@@ -138,14 +146,16 @@ _WHERE = {
     "TextTrigger": "poisoning.text_trigger",
     "TrainConfig": "training.config",
     "TriggerToClass": "poisoning.goals",
-    "attack_success_rate": "evaluation.success",
+    "attack_success_rate": "metrics.attack_success",
     "classification_report": "report.sections.classify",
     "classify": "evaluation.classify",
     "compare": "evaluation.compare",
+    "comparison_report": "report.sections.comparison",
     "concat_pairs": "data.pairs",
     "detection": "metrics.detection",
     "embed": "encoder.embed",
     "evaluate": "evaluation.evaluate",
+    "evaluation_report": "report.sections.evaluation",
     "filter": "audit.filter",
     "filter_outcome": "evaluation.filter_outcome",
     "filter_report": "report.sections.filtering",
@@ -154,10 +164,11 @@ _WHERE = {
     "make_pairs": "data.pairs",
     "parse_trigger": "poisoning.triggers",
     "poison": "poisoning.apply",
-    "poison_success_rate": "evaluation.success",
+    "poison_success_rate": "metrics.attack_success",
     "preflight": "evaluation.preflight",
     "preflight_report": "report.sections.preflight",
     "read_embeddings": "encoder.embeddings",
+    "read_evaluation": "evaluation.evaluation_file",
     "read_keep_list": "audit.keep",
     "read_labelled": "data.labelled",
     "read_manifest": "poisoning.manifest",
@@ -171,6 +182,7 @@ _WHERE = {
     "train": "training.loop",
     "write_clip_benchmark": "data.labelled",
     "write_embeddings": "encoder.embeddings",
+    "write_evaluation": "evaluation.evaluation_file",
     "write_filtered": "audit.output",
     "write_manifest": "poisoning.manifest",
     "write_report": "report.write",
@@ -207,6 +219,7 @@ __all__ = [
     "Embeddings",
     "Encoder",
     "EncoderError",
+    "Evaluation",
     "EvaluationError",
     "FilterError",
     "FilterOutcome",
@@ -217,6 +230,7 @@ __all__ = [
     "LbfgsProbe",
     "LeakTest",
     "Manifest",
+    "Measurement",
     "MithridateError",
     "MultiLabel",
     "NegClipLoss",
@@ -231,6 +245,7 @@ __all__ = [
     "RoClip",
     "SafeClip",
     "Scores",
+    "Siglip",
     "SingleImage",
     "SingleLabel",
     "Study",
@@ -246,10 +261,12 @@ __all__ = [
     "classification_report",
     "classify",
     "compare",
+    "comparison_report",
     "concat_pairs",
     "detection",
     "embed",
     "evaluate",
+    "evaluation_report",
     "filter",
     "filter_outcome",
     "filter_report",
@@ -262,6 +279,7 @@ __all__ = [
     "preflight",
     "preflight_report",
     "read_embeddings",
+    "read_evaluation",
     "read_keep_list",
     "read_labelled",
     "read_manifest",
@@ -275,6 +293,7 @@ __all__ = [
     "train",
     "write_clip_benchmark",
     "write_embeddings",
+    "write_evaluation",
     "write_filtered",
     "write_manifest",
     "write_report",

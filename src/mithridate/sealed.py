@@ -35,10 +35,18 @@ def write_sealed_json(path: Path, value: dict[str, Any], *, indent: int | None =
     write_atomically(path, json.dumps({**record, CHECKSUM: json_digest(record)}, indent=indent, ensure_ascii=False))
 
 
-def read_sealed_json(path: Path) -> dict[str, Any]:
-    """The object that `write_sealed_json` wrote, without its checksum. Raises `DamagedFile`, and `OSError`."""
+def read_sealed_json(path: Path, *, required: bool = True) -> dict[str, Any]:
+    """The object that `write_sealed_json` wrote, without its checksum. Raises `DamagedFile`, and `OSError`.
+
+    `required`: whether an object without a checksum, as earlier versions wrote it, counts as damaged.
+    """
     record = read_object(path)
-    if record.pop(CHECKSUM, None) != json_digest(record):
+    checksum = record.pop(CHECKSUM, None)
+    try:
+        fits = checksum == json_digest(record)
+    except RecursionError as error:
+        raise DamagedFile("it is nested too deeply") from error
+    if not fits and (required or checksum is not None):
         raise DamagedFile("its checksum does not fit its content")
     return record
 

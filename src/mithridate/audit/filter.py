@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from mithridate.audit.cosine import CosineDistance
-from mithridate.audit.scores import Detector, Scores
+from mithridate.audit.scores import Detector, Progress, Scores, _silent
 from mithridate.audit.threshold import Above, Threshold
 from mithridate.data.columns import refuse_duplicates
 from mithridate.encoder.embeddings import Embeddings
@@ -51,6 +52,7 @@ def filter(
     threshold: Threshold | None = None,
     clean: Embeddings | None = None,
     seed: int = 0,
+    progress: Progress = _silent,
 ) -> Filtered:
     """Score all pairs and say which stay. By default the filter of mmPoison: cosine distance above 0.8 goes.
 
@@ -64,7 +66,7 @@ def filter(
                 f"{detector.name} has no threshold of its own; give an absolute level, a clean quantile or a budget"
             )
         threshold = Above(detector.own_level)
-    scores, reference = _score(embeddings, clean, detector, stream(seed, "detector"))
+    scores, reference = _score(embeddings, clean, detector, stream(seed, "detector"), progress)
     cut = threshold.cut(scores, reference)
     if not cut.keep.any():
         raise FilterError(
@@ -86,15 +88,16 @@ def filter(
 
 
 def _score(
-    embeddings: Embeddings, clean: Embeddings | None, detector: Detector, rng: np.random.Generator
+    embeddings: Embeddings, clean: Embeddings | None, detector: Detector, rng: np.random.Generator, progress: Progress
 ) -> tuple[Scores, Scores | None]:
     n = len(embeddings)
     if n < 2:
         raise FilterError(f"a filter needs at least two pairs, got {n}")
     refuse_duplicates(embeddings.uid, "the embeddings", "give every pair a uid of its own, and embed the data again")
+    shown = {"progress": progress} if "progress" in inspect.signature(detector.suspicion).parameters else {}
     if clean is None:
-        return Scores(embeddings.uid, detector.suspicion(embeddings, rng)), None
-    together = detector.suspicion(_joined(embeddings, clean), rng)
+        return Scores(embeddings.uid, detector.suspicion(embeddings, rng, **shown)), None
+    together = detector.suspicion(_joined(embeddings, clean), rng, **shown)
     return Scores(embeddings.uid, together[:n]), Scores(clean.uid, together[n:])
 
 

@@ -1,13 +1,13 @@
 """Similarity, less what image and caption have with anybody."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mithridate.audit.scores import uid_order
+from mithridate.audit.scores import Progress, _silent, uid_order
+from mithridate.audit.strangers import stranger_similarity
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import FilterError
 
@@ -45,24 +45,48 @@ class NegClipLoss:
         if not 0 < self.temperature < float("inf"):
             raise FilterError(f"temperature must be positive, got {self.temperature}")
 
-    def suspicion(self, embeddings: Embeddings, rng: np.random.Generator) -> np.ndarray:
+    def suspicion(self, embeddings: Embeddings, rng: np.random.Generator, progress: Progress = _silent) -> np.ndarray:
         similarity = embeddings.similarity().astype(np.float64)
-        total, dealt = np.zeros(len(embeddings)), 0
-        for rows in self._batches(embeddings, rng):
-            image, text = embeddings.image[embeddings.image_index[rows]], embeddings.text[rows]
-            total[rows] += promiscuity(image, text, embeddings.image_index[rows], temperature=self.temperature)
-            dealt += len(rows)
-        return total * len(embeddings) / dealt - similarity
+        group = self._groups(embeddings, rng)
+        return self._to_strangers(embeddings, group, progress) - similarity
 
-    def _batches(self, embeddings: Embeddings, rng: np.random.Generator) -> Iterator[Int[np.ndarray, " b"]]:
-        """Every pair as often as any other; batches of one size, give or take a pair."""
+    def _groups(self, embeddings: Embeddings, rng: np.random.Generator) -> Int[np.ndarray, "draws n"]:
+        """The batch of each pair in each draw: batches of one size, give or take a pair."""
         n = len(embeddings)
         order = uid_order(embeddings.uid)  # dealt out by uid: the place of a pair must not decide
         if n <= self.batch:
-            yield order
-            return
-        for _ in range(self.draws):
-            yield from np.array_split(order[rng.permutation(n)], -(-n // self.batch))
+            return np.zeros((1, n), np.int64)
+        parts = -(-n // self.batch)
+        found = np.empty((self.draws, n), np.int64)
+        for draw in range(self.draws):
+            for part, rows in enumerate(np.array_split(order[rng.permutation(n)], parts)):
+                found[draw, rows] = draw * parts + part
+        return found
+
+    def _to_strangers(
+        self, embeddings: Embeddings, group: Int[np.ndarray, "draws n"], progress: Progress
+    ) -> Float[np.ndarray, " n"]:
+        """(n,) the mean over draws of what `promiscuity` says within each batch."""
+        image, text, index = embeddings.image, embeddings.text, embeddings.image_index
+        groups, (n, width) = int(group.max()) + 1, text.shape
+        # all pairs at once, or batch by batch: whichever multiplies less
+        if len(image) * (width + 2 * groups) <= len(group) * n * width / (groups / len(group)):
+            found = stranger_similarity(
+                image,
+                text,
+                index,
+                group,
+                temperature=self.temperature,
+                progress=lambda done, total: progress("comparing with strangers", done, total),
+            )
+            if found is not None:
+                return found
+        total = np.zeros(n)
+        for number in range(groups):
+            rows = np.flatnonzero((group == number).any(axis=0))
+            total[rows] += promiscuity(image[index[rows]], text[rows], index[rows], temperature=self.temperature)
+            progress("comparing with strangers", number + 1, groups)
+        return total / len(group)
 
 
 def promiscuity(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -14,6 +15,11 @@ import pyarrow.compute as pc
 
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import FilterError
+
+Progress = Callable[[str, int, int], None]  # what, done, of how many
+
+
+def _silent(_what: str, _done: int, _total: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,6 @@ class Detector(Protocol):
         """One finite number a pair, (n,), higher is more suspicious.
 
         Permuting the pairs permutes the suspicions. Works in blocks: nothing is of size (n, n). Raises `FilterError`
-        where the embeddings do not allow it.
+        where the embeddings do not allow it. One that takes long may have a parameter `progress: Progress`.
         """
         ...

@@ -76,7 +76,8 @@ def _guarded(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        where = f" on {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
+        named = isinstance(error.filename, str | bytes)
+        where = f" on {one_line(os.fsdecode(error.filename), limit=300)}" if named else ""
         return _fail(f"I/O error{where}: {error.strerror or error}; check the path, its rights and the disk", 1)
     except Stopped as stopped:
         return _fail(f"stopped by {stopped}; run the same command again to go on", stopped.code)

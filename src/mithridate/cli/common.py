@@ -144,10 +144,8 @@ def _refuse_absurd(options: Any) -> None:
             _refuse_absurd(value)
             continue
         for number in value if isinstance(value, tuple) else (value,):
-            if name in ("seed", "seeds"):
-                low, high = 0, 2**64 - 1
-            else:
-                low, high = -(2**53), _MOST.get(name, 2**53)
+            low = 0 if name in ("seed", "seeds") else -(2**53)
+            high: int = 2**64 - 1 if name in ("seed", "seeds") else _MOST.get(name, 2**53)
             if isinstance(number, int) and not low <= number <= high:
                 bound = f"at least {low}" if number < low else f"at most {high}"
                 raise MithridateError(f"{name} must be {bound}, got {number}")

@@ -1,18 +1,19 @@
 """`mithridate compare DIR DIR ... --out DIR`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import Positional, arg
 
-from mithridate.cli.common import ReadOptions, Threads, emit, parse
+from mithridate.cli.common import Threads, emit, parse
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.compare import Side, compare, side
+from mithridate.evaluation.evaluation_file import read_evaluation
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.report.console import print_report
-from mithridate.report.document import read_report
+from mithridate.report.sections.comparison import comparison_report
 from mithridate.report.write import write_report
 from mithridate.text import say
 
@@ -26,10 +27,7 @@ class Compare:
     out: Path
     """Folder to write: report.json, report.md, report.html."""
     model: tuple[str, ...] = ()
-    """Which model of each evaluation: one for all, or one for each; by default the attacked one."""
-    data: str | None = None
-    """The test pairs: captions of one image then count as one unit."""
-    read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    """Which model of each evaluation: one for all, or one for each; by default the one that it is about."""
     seed: int = 0
     """Of the bootstrap and the sign flips."""
     threads: Threads = None
@@ -41,7 +39,7 @@ class Compare:
     def run(self) -> None:
         refuse_existing(self.out, overwrite=self.overwrite)
         sides = self._sides()
-        report = compare(sides, seed=self.seed, image=self._images(sides[0]))
+        report = comparison_report(compare(sides, seed=self.seed))
         with new_folder(self.out, overwrite=self.overwrite) as folder:
             write_report(report, folder)
         if self.json:
@@ -56,17 +54,8 @@ class Compare:
         if len(self.model) not in (0, 1, len(self.folders)):
             raise EvaluationError(f"--model takes one name, or one for each of {len(self.folders)} folders")
         models = list(self.model or (None,)) * (len(self.folders) if len(self.model) < 2 else 1)
-        sides = [side(str(path), read_report(path), model) for path, model in zip(self.folders, models)]
-        return [Side(name, s.report, s.model) for name, s in zip(_names(self.folders, sides), sides)]
-
-    def _images(self, first: Side) -> dict[str, int] | None:
-        if self.data is None:
-            return None
-        pairs = self.read.read(self.data)
-        there = first.report.provenance.get("test data")
-        if isinstance(there, dict) and there.get("fingerprint") != pairs.fingerprint:
-            raise EvaluationError(f"{self.data} is not the test data of {first.name}; give the pairs of the evaluation")
-        return dict(zip(pairs.uid.to_pylist(), pairs.image_index.tolist()))
+        sides = [side(str(path), read_evaluation(path), model) for path, model in zip(self.folders, models)]
+        return [Side(name, s.evaluation, s.model) for name, s in zip(_names(self.folders, sides), sides)]
 
 
 def _names(folders: tuple[Path, ...], sides: list[Side]) -> list[str]:

@@ -17,6 +17,7 @@ from mithridate.data.write import write_table
 from mithridate.encoder.encoder import load_encoder
 from mithridate.errors import MithridateError
 from mithridate.evaluation.evaluate import evaluate
+from mithridate.evaluation.evaluation_file import write_evaluation
 from mithridate.folders import refuse_existing
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.manifest import write_manifest
@@ -24,6 +25,7 @@ from mithridate.poisoning.relabel import SingleLabel
 from mithridate.poisoning.strength import Strength
 from mithridate.report.console import print_report
 from mithridate.report.document import Report
+from mithridate.report.sections.evaluation import evaluation_report
 from mithridate.report.write import write_report
 from mithridate.text import say
 from mithridate.toy.toy import CLASSES
@@ -129,15 +131,17 @@ def run_once(out: Path, attack: SingleLabel, *, seed: int, config: TrainConfig, 
         )
         for name, pairs in (("clean", clean), ("poisoned", poisoned.pairs))
     }
-    report = evaluate(
-        models["poisoned"],
+    evaluation = evaluate(
+        {name: models[name] for name in ("poisoned", "clean")},
         test,
         poisoned.manifest,
-        clean=models["clean"],
+        reference="clean",
         seed=seed,
         cache=out / "cache",
         runs={name: read_run(out / name) for name in models},
     )
+    write_evaluation(evaluation, out)
+    report = evaluation_report(evaluation)
     write_report(report, out)
     return report, round(time.perf_counter() - clock, 1)
 

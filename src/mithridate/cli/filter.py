@@ -11,7 +11,7 @@ from mithridate.audit.filter import filter
 from mithridate.audit.output import write_filtered, write_kept_pairs
 from mithridate.audit.registry import DETECTORS
 from mithridate.audit.threshold import Above, Budget, CleanQuantile, Threshold
-from mithridate.cli.common import ReadOptions, Threads, emit, parse, pick
+from mithridate.cli.common import ReadOptions, Threads, display, emit, parse, pick
 from mithridate.encoder.embeddings import read_embeddings
 from mithridate.errors import FilterError
 from mithridate.evaluation.filter_outcome import filter_outcome
@@ -68,7 +68,15 @@ class Filter(Generic[D]):
         embeddings = read_embeddings(self.embeddings)
         pairs = None if self.pairs is None else self.read.read(self.pairs)
         clean = None if self.clean is None else read_embeddings(self.clean)
-        filtered = filter(embeddings, self.detector, threshold=threshold, clean=clean, seed=self.seed)  # type: ignore[arg-type]
+        with display(quiet=self.json) as show:
+            filtered = filter(
+                embeddings,
+                self.detector,  # type: ignore[arg-type]
+                threshold=threshold,
+                clean=clean,
+                seed=self.seed,
+                progress=show.stage,
+            )
         outcome = filter_outcome(filtered, manifest=manifest, pairs=pairs)
         report = filter_report(outcome)
         with new_folder(self.out, overwrite=self.overwrite) as folder:

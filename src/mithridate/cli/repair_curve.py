@@ -26,11 +26,14 @@ from mithridate.data.pairs import Pairs
 from mithridate.encoder.encoder import CONFIG, Encoder, load_encoder, weights_fingerprint
 from mithridate.errors import MithridateError, OutputError
 from mithridate.evaluation.evaluate import evaluate
-from mithridate.evaluation.tradeoff import Point, measured_point, tradeoff_report
+from mithridate.evaluation.evaluation_file import read_evaluation, write_evaluation
+from mithridate.evaluation.measurement import Evaluation
+from mithridate.evaluation.tradeoff import Point, measured_point
 from mithridate.folders import refuse_existing, write_atomically
 from mithridate.poisoning.manifest import Manifest, read_manifest
 from mithridate.report.console import print_report
-from mithridate.report.document import Report, read_report
+from mithridate.report.sections.evaluation import evaluation_report
+from mithridate.report.sections.tradeoff import tradeoff_report
 from mithridate.report.write import write_report
 from mithridate.text import say
 from mithridate.training.config import TrainConfig
@@ -98,10 +101,9 @@ class RepairCurve(Generic[Options]):
                 points += self._repair(label, objective, config, start, pairs, test, manifest, show)
             clean = None
             if self.clean is not None:
-                report = self._measure(load_encoder(self.clean), test, manifest, "clean", show)
-                clean = measured_point(report, "poisoned", strength="", epoch=0, steps=0)
+                clean = measured_point(self._measure(load_encoder(self.clean), test, manifest, "clean", show))
         report = tradeoff_report(
-            measured_point(before, "poisoned", strength="", epoch=0, steps=0),
+            measured_point(before),
             points,
             varied=self.vary,
             title=f"Repair by {self.objective}",
@@ -184,17 +186,17 @@ class RepairCurve(Generic[Options]):
         points = []
         for epoch in range(1, config.epochs + 1):
             model = load_encoder(str(folder / "epochs" / f"{epoch:03d}"))
-            report = self._measure(model, test, manifest, f"{self.vary}-{label}-{epoch:03d}", show)
-            points.append(measured_point(report, "poisoned", strength=label, epoch=epoch, steps=epoch * steps))
+            found = self._measure(model, test, manifest, f"{self.vary}-{label}-{epoch:03d}", show)
+            points.append(measured_point(found, strength=label, epoch=epoch, steps=epoch * steps))
         return points
 
-    def _measure(self, model: Encoder, test: Pairs, manifest: Manifest, name: str, show: Display) -> Report:
+    def _measure(self, model: Encoder, test: Pairs, manifest: Manifest, name: str, show: Display) -> Evaluation:
         """The evaluation called `name`, made where it is not there yet."""
         folder = self.out / "reports" / name
         if (folder / "report.html").is_file():
-            return read_report(folder)
-        report = evaluate(
-            model,
+            return read_evaluation(folder)
+        evaluation = evaluate(
+            {name: model},
             test,
             manifest,
             seed=self.config.seed,
@@ -203,8 +205,9 @@ class RepairCurve(Generic[Options]):
             progress=show.stage,
         )
         folder.mkdir(parents=True, exist_ok=True)
-        write_report(report, folder)
-        return report
+        write_evaluation(evaluation, folder)
+        write_report(evaluation_report(evaluation), folder)
+        return evaluation
 
 
 def run(argv: Sequence[str]) -> None:

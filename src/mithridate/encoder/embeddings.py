@@ -14,6 +14,7 @@ from mithridate.data.arrays import read_matrix
 from mithridate.data.columns import refuse_duplicates
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError
+from mithridate.sealed import DamagedFile, read_object
 
 _BLOCK = 8192  # images gathered at once
 
@@ -107,12 +108,27 @@ def read_embeddings(folder: Path) -> Embeddings:
     if len({part.shape[1] for files in arrays for part in files}) != 1:
         raise DataError(f"{folder} holds embeddings of several widths; embed the data again with one encoder")
     image, text = (np.concatenate(files).astype(np.float32) for files in arrays)
-    index = _distinct_images(image, table["image_path"] if "image_path" in table.column_names else None)
+    paths = _texts(table["image_path"], "image_path", folder) if "image_path" in table.column_names else None
+    index = _distinct_images(image, paths)
     first = np.unique(index, return_index=True)[1]
     uid = table["uid"] if "uid" in table.column_names else pa.chunked_array([np.arange(len(image))])
-    uid = uid.cast(pa.string())
+    try:
+        uid = uid.cast(pa.string())
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{folder}/metadata has uids of type {uid.type}, expected texts; embed the data again"
+        ) from error
     refuse_duplicates(uid, folder, "embed the data again, or drop the column")
     return Embeddings(uid, _unit(image[first]), index, _unit(text), *_made_by(folder / "encoder.json"))
+
+
+def _texts(column: pa.ChunkedArray, name: str, folder: Path) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowException as error:
+        raise DataError(
+            f"column {name} of {folder}/metadata is of type {column.type}, expected text; embed the data again"
+        ) from error
 
 
 def _distinct_images(image: np.ndarray, paths: pa.ChunkedArray | None) -> np.ndarray:
@@ -139,11 +155,13 @@ def _made_by(path: Path) -> tuple[str, str | None]:
     if not path.is_file():
         return "unknown", None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        encoder, weights = record["encoder"], record.get("weights")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is damaged: {error!r}; embed the data again") from error
-    return str(encoder), None if weights is None else str(weights)
+        record = read_object(path)
+        encoder, weights = record.get("encoder"), record.get("weights")
+        if not isinstance(encoder, str) or not isinstance(weights, str | None):
+            raise DamagedFile(f"encoder and weights should be texts, got {encoder!r:.60} and {weights!r:.60}")
+    except DamagedFile as error:
+        raise DataError(f"{path} is damaged: {error}; embed the data again") from error
+    return encoder, weights
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

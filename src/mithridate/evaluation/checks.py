@@ -1,6 +1,9 @@
-"""Premises of an evaluation that are checked, and what is said when one fails. Each code is a heading in
-docs/warnings.md: raised if, means, do."""
+"""Premises of an evaluation that are checked. Each code is a heading in docs/warnings.md: raised if, means, do.
 
+A check gives back one `Warning` with the values that its sentence says, or none.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,9 +11,13 @@ import pyarrow as pa
 
 from mithridate.data.pairs import Pairs
 from mithridate.errors import EvaluationError
+from mithridate.evaluation.measurement import Warning
+from mithridate.metrics import names
+from mithridate.metrics.retrieval import TargetRanks
 from mithridate.poisoning.manifest import Manifest
-from mithridate.report.document import Warning
+from mithridate.statistics.differences import rate_over
 from mithridate.statistics.estimate import Estimate
+from mithridate.statistics.intervals import chance_hit
 
 FEW_QUERIES = 30
 FEW_TARGETS = 16
@@ -18,41 +25,28 @@ CLEAN_FACTOR = 1.5
 COLLAPSE = 0.1
 OVERALL = 0.05
 
-
-def few_queries(name: str, queries: int) -> list[Warning]:
-    if queries >= FEW_QUERIES:
-        return []
-    return [
-        Warning(
-            "few-queries",
-            f"{name} is measured on {queries} queries; one of them moves Hit@K by {1 / queries:.3f}",
-        )
-    ]
+Value = str | int | float | None
 
 
-def few_targets(name: str, targets: int) -> list[Warning]:
-    if targets >= FEW_TARGETS:
-        return []
-    return [
-        Warning(
-            "few-targets",
-            f"{name} is measured with {targets} target image{'s' if targets > 1 else ''}; one of them moves the "
-            f"share of targets that find class A by {1 / targets:.3f}",
-        )
-    ]
+def _warning(code: str, **values: Value) -> list[Warning]:
+    return [Warning(code=code, values=values)]
 
 
-def control_contains_target(name: str, labelled: np.ndarray) -> list[Warning]:
+def few_queries(goal: str, queries: int) -> list[Warning]:
+    """Each of fewer than 30 queries moves Hit@K by more than three points."""
+    return _warning("few-queries", goal=goal, queries=queries, step=1 / queries) if queries < FEW_QUERIES else []
+
+
+def few_targets(goal: str, targets: int) -> list[Warning]:
+    """Each of fewer than 16 target images moves what they find by more than six points."""
+    return _warning("few-targets", goal=goal, targets=targets, step=1 / targets) if targets < FEW_TARGETS else []
+
+
+def control_contains_target(goal: str, labelled: np.ndarray) -> list[Warning]:
     """`labelled` (c,): is each caption of the control of the target class."""
     if not labelled.any():
         return []
-    return [
-        Warning(
-            "control-contains-target",
-            f"{name}: {int(labelled.sum())} of {len(labelled)} captions of the random control are of the target class "
-            "and retrieve it rightly",
-        )
-    ]
+    return _warning("control-contains-target", goal=goal, of_target=int(labelled.sum()), captions=len(labelled))
 
 
 def refuse_foreign_manifest(manifest: Manifest | None, train: Pairs | None) -> None:
@@ -80,100 +74,89 @@ def refuse_foreign_manifest(manifest: Manifest | None, train: Pairs | None) -> N
         )
 
 
-def unheld_manifest(manifest: Manifest | None, run: dict[str, Any] | None) -> list[Warning]:
+def unheld_manifest(manifest: Manifest | None, run: Mapping[str, Any] | None) -> list[Warning]:
     """The record of the run (`run.json`) names other data than those that `manifest` is about, poisoned or clean."""
     data = None if run is None else run.get("data")
     if manifest is None or data is None or data in (manifest.data["poisoned"], manifest.data["clean"]):
         return []
-    return [
-        Warning(
-            "unheld-manifest",
-            f"the model was trained on other data (fingerprint {str(data)[:12]}) than the manifest is of "
-            f"({manifest.data['poisoned'][:12]}, clean {manifest.data['clean'][:12]}); give --train to hold it against",
-        )
-    ]
+    return _warning(
+        "unheld-manifest", trained=str(data), poisoned=manifest.data["poisoned"], clean=manifest.data["clean"]
+    )
 
 
-def clean_succeeds(name: str, *, clean_hit: float, chance_hit: float) -> list[Warning]:
-    if clean_hit <= CLEAN_FACTOR * chance_hit:
+def clean_succeeds(goal: str, model: str, ranks: TargetRanks) -> list[Warning]:
+    """The reference `model` finds targets among the first ten more than 1.5 times as often as chance."""
+    hit, chance = ranks.hit(10), chance_hit(10, targets=ranks.targets, gallery=ranks.gallery)
+    if hit <= CLEAN_FACTOR * chance:
         return []
-    return [
-        Warning(
-            "clean-model-succeeds",
-            f"{name}: the clean model reaches Hit@10 {clean_hit:.3f}, chance is {chance_hit:.3f}; "
-            "not all of the poisoned model's success is the attack's",
-        )
-    ]
+    return _warning("clean-model-succeeds", goal=goal, model=model, hit=hit, chance=chance)
 
 
-def clean_is_fooled(name: str, clean: Estimate, chance: float) -> list[Warning]:
-    """The clean model is taken in more often than by chance, beyond its interval."""
-    if clean.low is None or clean.low <= chance:
+def below_chance(goal: str, model: str, ranks: TargetRanks, image: np.ndarray | None = None) -> list[Warning]:
+    """Ten places of a random ranking hold a target more often than the reference `model`'s, beyond its interval.
+
+    `image` (q,): which image each query belongs to.
+    """
+    hit, chance = rate_over(ranks.rank < 10, image), chance_hit(10, targets=ranks.targets, gallery=ranks.gallery)
+    if hit.high is None or hit.high >= chance:
         return []
-    return [
-        Warning(
-            "clean-model-fooled",
-            f"{name}: on the clean model success is {clean.value:.3f}, chance is {chance:.3f}; not all of the poisoned "
-            "model's success is the attack's",
-        )
-    ]
+    return _warning("below-chance", goal=goal, model=model, hit=hit.value, high=hit.high, chance=chance)
 
 
-def no_classifier(name: str, accuracy: float, chance: float) -> list[Warning]:
-    return [
-        Warning(
-            "no-classifier",
-            f"the {name} classifies untouched test images no better than chance ({accuracy:.3f}, chance {chance:.3f}); "
-            "what it takes triggered ones for means little",
-        )
-    ]
+def clean_is_fooled(goal: str, model: str, success: Estimate, chance: float) -> list[Warning]:
+    """The reference `model` is taken in more often than by chance, beyond its interval."""
+    if success.low is None or success.low <= chance:
+        return []
+    return _warning("clean-model-fooled", goal=goal, model=model, success=success.value, chance=chance)
+
+
+def no_classifier(model: str, accuracy: Estimate, chance: float) -> list[Warning]:
+    """`model` classifies untouched test images no better than chance, by its interval."""
+    if accuracy.low is None or accuracy.low > chance:
+        return []
+    return _warning("no-classifier", model=model, accuracy=accuracy.value, chance=chance)
 
 
 def no_clean_model() -> list[Warning]:
-    return [
-        Warning("no-clean-model", "no clean model is given, so the attack's success has only chance to be held against")
-    ]
+    """There is no model without poison to hold success against."""
+    return _warning("no-clean-model")
 
 
-def unequal_recipes(poisoned: dict[str, Any] | None, clean: dict[str, Any] | None) -> list[Warning]:
+_RECIPE = ("batch_size", "epochs", "lr", "min_lr", "freeze", "augment", "weight_decay", "precision")
+
+
+def unequal_recipes(
+    model: str, run: Mapping[str, Any] | None, reference: str, of_reference: Mapping[str, Any] | None
+) -> list[Warning]:
     """Compare the records of two training runs (`run.json`)."""
-    if poisoned is None or clean is None:
+    if run is None or of_reference is None:
         return []
-    compared = [
-        (name, *(run.get("config", {}).get(name) for run in (poisoned, clean)))
-        for name in ("batch_size", "epochs", "lr", "min_lr", "freeze", "augment", "weight_decay", "precision")
-    ] + [(name, poisoned.get(name), clean.get(name)) for name in ("weights", "objective")]
-    if poisoned.get("weights") is None or clean.get("weights") is None:  # else one encoder may go by two paths
-        compared.append(("encoder", poisoned.get("encoder"), clean.get("encoder")))
-    found = [f"{name} {first} and {second}" for name, first, second in compared if first != second]
-    if not found:
-        return []
-    return [Warning("unequal-recipes", f"the poisoned and the clean model were trained with {'; '.join(found)}")]
+    both = (run, of_reference)
+    compared = [(name, *(each.get("config", {}).get(name) for each in both)) for name in _RECIPE]
+    compared += [(name, *(each.get(name) for each in both)) for name in ("weights", "objective")]
+    if any(each.get("weights") is None for each in both):  # else one encoder may go by two paths
+        compared.append(("encoder", *(each.get("encoder") for each in both)))
+    differing = "; ".join(f"{name} {first} and {second}" for name, first, second in compared if first != second)
+    return _warning("unequal-recipes", model=model, reference=reference, differences=differing) if differing else []
 
 
-def collapsed_class(utility: dict[str, dict[str, float]]) -> list[Warning]:
-    """`utility`: for each group of images, the fall of TR@10 and IR@10 from the clean to the poisoned model."""
-    overall = utility.get("all", {})
-    if any(fall > OVERALL for fall in overall.values()):
+def collapsed_class(falls: Mapping[str, Mapping[str, float]]) -> list[Warning]:
+    """`falls`: by group of images the fall of each measure of utility since the reference model; one warning a fall."""
+    if any(fall > OVERALL for fall in falls.get(names.ALL, {}).values()):
         return []
-    hidden = [
-        f"{way.upper()}@10 of {group} by {fall:.3f}"
-        for group, falls in utility.items()
-        for way, fall in falls.items()
-        if group not in ("all", "other classes") and fall > COLLAPSE
+    return [
+        Warning(code="collapsed-class", values={"group": group, "metric": metric, "fall": fall})
+        for group, by_metric in falls.items()
+        for metric, fall in by_metric.items()
+        if group not in (names.ALL, names.OTHER_CLASSES) and fall > COLLAPSE
     ]
-    if not hidden:
-        return []
-    return [Warning("collapsed-class", f"overall utility looks unharmed while the poison lowers {', '.join(hidden)}")]
 
 
 def missing_poison(reason: str) -> list[Warning]:
-    return [Warning("no-densities", f"the distances of poisoned pairs are not shown: {reason}")]
+    """The distances of poisoned pairs are not shown."""
+    return _warning("no-densities", reason=reason)
 
 
-def target_added(place: str) -> list[Warning]:
-    return [
-        Warning(
-            "target-added", f"the target image {place} is not in the gallery; it was added to it for the attack alone"
-        )
-    ]
+def target_added(location: str) -> list[Warning]:
+    """The target image is not among the test images."""
+    return _warning("target-added", location=location)

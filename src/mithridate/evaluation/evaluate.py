@@ -1,154 +1,152 @@
-"""From models, test pairs and the truth to a report."""
+"""From models, test pairs and the truth to measurements."""
 
-import hashlib
 import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
-from mithridate.data.images import read_bytes
-from mithridate.data.pairs import Pairs, nearest_names
-from mithridate.encoder.embed import Progress, _silent, embed, embed_images, image_source
-from mithridate.encoder.embeddings import Embeddings
+from mithridate.data.pairs import Pairs
+from mithridate.encoder.embed import Progress, _silent, embed
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import EvaluationError
 from mithridate.evaluation import checks
-from mithridate.evaluation.aims import measure_aims, refuse_unknown_aims
-from mithridate.evaluation.attack import attack_ranks, below_chance
-from mithridate.evaluation.overlap import shared_images
-from mithridate.evaluation.pictures import poison_density, retrievals
-from mithridate.evaluation.present import (
-    Measured,
-    attack_table,
-    goal_rank_figure,
-    headline,
-    image_to_text_table,
-    rankings,
-    strength_table,
-    summary,
-    title,
-    utility_table,
+from mithridate.evaluation.captions_goal import Queries, goal_masks, measure_captions_goal
+from mithridate.evaluation.distances import poison_distances
+from mithridate.evaluation.examples import retrieved_examples
+from mithridate.evaluation.image_goal import measure_image_goals, target_location
+from mithridate.evaluation.material import Findings, Material
+from mithridate.evaluation.measurement import (
+    AttackRecord,
+    ClassSet,
+    Evaluation,
+    GroupSize,
+    Measurement,
+    TestData,
+    UnitRanks,
 )
+from mithridate.evaluation.overlap import shared_images
+from mithridate.evaluation.phrase_goal import measure_phrase_goal
 from mithridate.evaluation.probe import Probe
-from mithridate.evaluation.shift import shift_report
-from mithridate.evaluation.utility import RetrievalRanks, recall, retrieval_ranks
-from mithridate.poisoning.goals import CaptionsToImage, RetrievalGoal
+from mithridate.evaluation.probe_asr import measure_probe
+from mithridate.evaluation.shift import measure_shift
+from mithridate.evaluation.trigger_goal import measure_trigger_goal
+from mithridate.evaluation.triggered import classes_of_test
+from mithridate.evaluation.utility import utility_falls, utility_rows
+from mithridate.metrics import names
+from mithridate.metrics.classification import ClassScores, class_scores
+from mithridate.metrics.retrieval import RetrievalRanks, retrieval_ranks
+from mithridate.poisoning.goals import (
+    AttackGoal,
+    CaptionsToClass,
+    CaptionsToImage,
+    ImageToClass,
+    PhraseToClass,
+    RetrievalGoal,
+    TriggerToClass,
+)
 from mithridate.poisoning.manifest import Manifest
-from mithridate.report.document import Report, Warning
-from mithridate.report.sections.warnings import worded
-from mithridate.statistics.intervals import chance_hit
+from mithridate.poisoning.triggers import Phrase, describe, parse_trigger
+from mithridate.randomness import stream
 from mithridate.version import __version__
 
 _SHOWN_QUERIES = 4
 
 
 def evaluate(
-    encoder: Encoder,
+    models: Mapping[str, Encoder],
     pairs: Pairs,
     manifest: Manifest | None = None,
     *,
-    goals: tuple[RetrievalGoal, ...] = (),
-    clean: Encoder | None = None,
+    goals: Sequence[AttackGoal] = (),
+    reference: str | None = None,
     train: Pairs | None = None,
     probe: Probe | None = None,
     seed: int = 0,
     cache: Path | str | None = "default",
     cache_limit: int | None = None,
-    runs: dict[str, dict[str, Any] | None] | None = None,
+    runs: Mapping[str, Mapping[str, Any] | None] | None = None,
     progress: Progress = _silent,
-) -> Report:
-    """Attack success and utility of `encoder` on test `pairs`, beside the `clean` model, random captions and chance.
+) -> Evaluation:
+    """Attack success and utility of `models` on test `pairs`, beside random captions and chance.
 
-    `manifest` says what was attacked; `goals` may be given in its place (for a model of unknown training). `train`:
-    what the model was trained on, to look for test images in it and to hold the manifest against. `probe`: backdoors
-    and single targets are measured by this linear probe too. `runs`: records of the training runs by model name,
-    compared and kept as provenance. Without goals only utility is measured. Raises `EvaluationError` where a goal has
-    no query or no target in the test pairs, where the clean model is another encoder, and where the manifest is not of
-    `train`.
+    `models`: encoders by the names that the caller gives them; the evaluation is about the first. `reference` names
+    the one that was trained without poison: by it premises are checked, and shifts measured from it. (It may be the
+    first: then only the checks are made.)
+    `manifest` says what was attacked; `goals` may be given in its place (for a model of unknown training); without
+    goals only utility is measured. `train`: what the model was trained on, to look for test images in it and to hold
+    the manifest against. `probe`: triggers and single target images are measured by this linear probe too. `runs`:
+    records of the training runs (`run.json`) by model, compared and kept. Every draw comes from a stream of `seed` of
+    its own.
+
+    Raises `EvaluationError` where a goal has no query or no target in the test pairs, where the reference is another
+    encoder, and where the manifest is not of `train`.
     """
-    if manifest is not None:
-        goals = tuple(goal for goal in manifest.goals if isinstance(goal, RetrievalGoal))
-    for goal in goals:  # before anything is embedded
-        _class_masks(goal, pairs)
-    refuse_unknown_aims(manifest, pairs, probed=probe is not None)
-    refuse_mixed_encoders(encoder, clean)
+    if not models:
+        raise EvaluationError("an evaluation needs at least one model, got none")
+    model, runs = next(iter(models)), runs or {}
+    if reference is not None and reference not in models:
+        raise EvaluationError(f"the reference is one of the models ({', '.join(models)}), got {reference!r}")
+    other = None if reference == model else reference
+    goals = tuple(goals) if manifest is None else manifest.goals
+    refuse_unknown_goals(goals, pairs, probed=probe is not None)  # before anything is embedded
+    if other is not None:
+        refuse_mixed_encoders(models[model], models[other])
     checks.refuse_foreign_manifest(manifest, train)
-    name = "poisoned" if manifest is not None else "model"
-    encoders = {name: encoder} | ({"clean": clean} if clean is not None else {})
     embedded = {
-        model: embed(e, pairs, cache=cache, cache_limit=cache_limit, progress=progress) for model, e in encoders.items()
+        name: embed(encoder, pairs, cache=cache, cache_limit=cache_limit, progress=progress)
+        for name, encoder in models.items()
     }
-    rng = np.random.default_rng(seed)
-    warnings: list[Warning] = []
-    measured = [
-        _measure(goal, goals, pairs, embedded, encoders, manifest, name, cache, cache_limit, rng, warnings)
-        for goal in goals
-    ]
-    utility = {model: retrieval_ranks(e) for model, e in embedded.items()}
-
-    aimed = measure_aims(
-        manifest,
-        pairs,
-        embedded,
-        encoders,
-        seed=seed,
-        cache=cache,
-        cache_limit=cache_limit,
-        progress=progress,
-        probe=probe,
-    )
-
-    tables = [strength_table(manifest)] if manifest is not None and not aimed.tables else aimed.tables
-    for m in measured:
-        tables.append(attack_table(m, name, rng, several=len(measured) > 1))
-        tables.append(image_to_text_table(m, rng, several=len(measured) > 1))
+    m = Material(pairs, embedded, models, model, reference, seed, cache, cache_limit, progress)
+    found = Findings()
+    probed = _measure_classification(m, goals, probe, found)
+    queries = _measure_captions(m, goals, manifest, found)
+    utility = {name: retrieval_ranks(e) for name, e in embedded.items()}
     groups = _groups(pairs, goals)
-    tables.append(utility_table(utility, pairs, groups))
-    figures = [goal_rank_figure(m, name, several=len(measured) > 1) for m in measured]
-    if manifest is not None:
-        density, found = poison_density(
-            clean or encoder, "clean" if clean else name, embedded, pairs, manifest, rng, cache, cache_limit
-        )
-        figures += density
-        warnings += found
-    warnings += aimed.warnings
-    warnings += _check(measured, name, utility, pairs, groups, clean, runs or {})
+    for name, ranks in utility.items():
+        found.measurements += utility_rows(name, ranks, pairs, groups)
+    found.ranks += _utility_ranks(m, utility)
+    distributions = [] if manifest is None else list(poison_distances(m, manifest, found))
+    if goals and reference is None:
+        found.warnings += checks.no_clean_model()
+    if other is not None:
+        found.warnings += checks.unequal_recipes(model, runs.get(model), other, runs.get(other))
+        if queries:
+            falls = utility_falls(utility[other], utility[model], pairs, groups)
+            found.warnings += checks.collapsed_class(falls)
     if train is None:
-        warnings += checks.unheld_manifest(manifest, (runs or {}).get(name))
-    if train is not None:
+        found.warnings += checks.unheld_manifest(manifest, runs.get(model))
+    else:
         # a target image taken from the test gallery is in the poison on purpose
-        on_purpose = [getattr(goal, "image", None) for goal in (manifest.goals if manifest else goals)]
-        warnings += worded(shared_images(train, pairs, ignore=[place for place in on_purpose if place]))
-    pictures = (
-        ()
-        if not measured
-        else retrievals(
-            pairs,
-            {model: embedded[model] for model in sorted(embedded)},
-            np.sort(rng.permutation(measured[0].queries)[:_SHOWN_QUERIES]),
-            measured[0].targets,
-        )
-    )
-    if clean is not None:
-        shift_tables, shift_figures = shift_report(embedded["clean"], embedded[name], pairs, goals, rng)
-        tables, figures = [*tables, *shift_tables], [*figures, *shift_figures]
-    return Report(
-        title=title(goals, manifest),
-        summary=(*aimed.summary, *summary(measured, name, utility, manifest)),
-        tables=tuple(tables),
-        figures=tuple(figures),
-        retrievals=pictures,
-        rankings=(*aimed.rankings, *rankings(measured, utility, pairs)),
-        warnings=tuple(warnings),
-        headline=aimed.headline | headline(measured, name, utility),
+        on_purpose = [goal.image for goal in goals if isinstance(goal, CaptionsToImage | ImageToClass)]
+        found.warnings += shared_images(train, pairs, ignore=on_purpose)
+    projections = []
+    if other is not None:
+        rows, histograms, projections = measure_shift(embedded, pairs, groups, model=model, reference=other, seed=seed)
+        found.measurements += rows
+        distributions += histograms
+    return Evaluation(
+        models=tuple(models),
+        reference=reference,
+        goals=goals,
+        descriptions=dict(filter(None, map(_description, goals))),
+        attack=None if manifest is None else _record(manifest),
+        test=TestData(fingerprint=pairs.fingerprint, pairs=len(pairs), images=len(pairs.images)),
+        measurements=tuple(found.measurements),
+        ranks=tuple(found.ranks),
+        groups=tuple(_size(pairs, name, mask) for name, mask in groups.items()),
+        classes=_class_set(m) if "classes" in vars(m) else None,
+        predictions=found.predictions,
+        probe=probed,
+        examples=_examples(m, queries),
+        distributions=tuple(distributions),
+        projections=tuple(projections),
+        warnings=tuple(found.warnings),
+        runs={name: None if run is None else dict(run) for name, run in runs.items()},
         provenance={
-            "models": {model: e.name for model, e in encoders.items()},
-            "test data": {"fingerprint": pairs.fingerprint, "pairs": len(pairs), "images": len(pairs.images)},
-            "attack": None if manifest is None else _told(manifest),
-            "runs": runs or {},
+            "encoders": {name: encoder.name for name, encoder in models.items()},
             "seed": seed,
             "versions": {
                 "mithridate": __version__,
@@ -160,143 +158,146 @@ def evaluate(
     )
 
 
-def refuse_mixed_encoders(encoder: Encoder, clean: Encoder | None) -> None:
-    """Raise `EvaluationError` where the clean model is another architecture, or sees images otherwise."""
-    if clean is None:
-        return
+def refuse_unknown_goals(goals: Sequence[AttackGoal], pairs: Pairs, *, probed: bool = False) -> None:
+    """Raise `EvaluationError` where `pairs` lack what a goal needs, or a target image is gone.
+
+    `probed`: a probe was asked for, which needs a trigger or a single target image.
+    """
+    if probed and not any(isinstance(goal, TriggerToClass | ImageToClass) for goal in goals):
+        raise EvaluationError(
+            "a probe measures triggers and single target images, and no such goal is given; leave the probe out, or "
+            "probe a model by itself with mithridate classify"
+        )
+    for goal in goals:
+        match goal:
+            case CaptionsToClass() | CaptionsToImage():
+                goal_masks(goal, pairs)
+            case _:
+                classes_of_test(pairs).index(goal.target)
+                if isinstance(goal, ImageToClass):
+                    target_location(goal)
+
+
+def refuse_mixed_encoders(encoder: Encoder, reference: Encoder) -> None:
+    """Raise `EvaluationError` where the reference is another architecture, or sees images otherwise."""
     for what, first, second in (
-        ("architecture", encoder.config["model_cfg"], clean.config["model_cfg"]),
-        ("preprocessing", encoder.recipe, clean.recipe),
+        ("architecture", encoder.config["model_cfg"], reference.config["model_cfg"]),
+        ("preprocessing", encoder.recipe, reference.recipe),
     ):
         if first != second:
             raise EvaluationError(
-                f"{encoder.name} and the clean model {clean.name} differ in {what}, so no difference between them is "
-                "the poison's; give as clean the same encoder, trained without poison"
+                f"{encoder.name} and the reference {reference.name} differ in {what}, so no difference between them is "
+                "the poison's; give as reference the same encoder, trained without poison"
             )
 
 
-def _told(manifest: Manifest) -> dict[str, Any]:
-    keep = ("attack", "options", "seed", "strength", "data", "versions")
-    return {name: getattr(manifest, name) for name in keep}
+# --- goals, by type ----------------------------------------------------------------------------------
 
 
-def _measure(
-    goal: RetrievalGoal,
-    goals: tuple[RetrievalGoal, ...],
-    pairs: Pairs,
-    embedded: dict[str, Embeddings],
-    encoders: dict[str, Encoder],
-    manifest: Manifest | None,
-    name: str,
-    cache: Path | str | None,
-    cache_limit: int | None,
-    rng: np.random.Generator,
-    warnings: list[Warning],
-) -> Measured:
-    source, target = _class_masks(goal, pairs)
-    queries = np.flatnonzero(source)
-    galleries = {model: e.image for model, e in embedded.items()}
-    if not isinstance(goal, CaptionsToImage):
-        targets = np.unique(pairs.image_index[target])
-    else:
-        column = _find_image(goal.image, pairs, manifest)
-        if column is None:
-            warnings += checks.target_added(goal.image)
-            column = len(pairs.images)
-            place = pa.array([goal.image])
-            galleries = {
-                model: np.concatenate(
-                    [galleries[model], embed_images(e, image_source(e, place, cache=cache, limit=cache_limit), 1)]
-                )
-                for model, e in encoders.items()
-            }
-        targets = np.array([column])
-    models = {model: attack_ranks(e.text[queries], galleries[model], targets) for model, e in embedded.items()}
-    # captions of any class that is part of a goal are no control: they may retrieve the target rightly
-    part = np.zeros(len(pairs), dtype=bool)
-    for other in goals:
-        part |= pairs.labelled(other.source) | pairs.labelled(other.target)
-    others = np.flatnonzero(~part)
-    if not len(others):
-        raise EvaluationError("the control needs captions of classes outside the goals, and the test pairs have none")
-    control = np.sort(rng.choice(others, size=min(len(queries), len(others)), replace=False))
-    told = f"{goal.source} to {goal.target}"
-    warnings += checks.control_contains_target(told, pairs.labelled(goal.target)[control])
-    back = {}
-    for model, e in embedded.items():
-        # the other direction: does an image of B find a caption of A
-        images = galleries[model][targets]
-        back[model] = attack_ranks(images, e.text, queries)
-    against = attack_ranks(embedded[name].text[control], galleries[name], targets)
-    images = pairs.image_index.astype(np.int64)
-    return Measured(goal, queries, targets, models, against, back, images[queries], images[control])
+def _measure_captions(
+    m: Material, goals: Sequence[AttackGoal], manifest: Manifest | None, found: Findings
+) -> list[Queries]:
+    captions = [goal for goal in goals if isinstance(goal, RetrievalGoal)]
+    return [measure_captions_goal(m, goal, captions, manifest, found) for goal in captions]
 
 
-def _class_masks(goal: RetrievalGoal, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of A alone and of B alone, as the attacks choose them in training."""
-    a, b = pairs.labelled(goal.source), pairs.labelled(goal.target)
-    source, target = a & ~b, b & ~a
-    for what, mask, label, other in (
-        ("query", source, goal.source, goal.target),
-        ("target image", target, goal.target, goal.source),
-    ):
-        if not mask.any() and not (what == "target image" and isinstance(goal, CaptionsToImage)):
-            why = (
-                f"all that are labelled {label!r} are labelled {other!r} too; take other classes, or other test pairs"
-                if label in pairs.classes
-                else f"none is labelled {label!r}; {nearest_names(label, pairs.classes)}"
-            )
-            raise EvaluationError(f"the test pairs have no {what}: {why}")
-    return source, target
+def _measure_classification(
+    m: Material, goals: Sequence[AttackGoal], probe: Probe | None, found: Findings
+) -> tuple[str, int] | None:
+    """Triggers, single images and phrases; the probe's name and folds."""
+    triggers = [goal for goal in goals if isinstance(goal, TriggerToClass)]
+    images = [goal for goal in goals if isinstance(goal, ImageToClass)]
+    if triggers or images:
+        _measure_accuracy(m, found)
+    for goal in triggers:
+        measure_trigger_goal(m, goal, found)
+    if images:
+        measure_image_goals(m, images, found)
+    for goal in goals:
+        if isinstance(goal, PhraseToClass):
+            measure_phrase_goal(m, goal, found)
+    return None if probe is None else measure_probe(m, probe, triggers, images, found)
 
 
-def _find_image(place: str, pairs: Pairs, manifest: Manifest | None) -> int | None:
-    """Position of the target image in the gallery: by place, else by content."""
-    places = pairs.images.to_pylist()
-    if place in places:
-        return places.index(place)
-    wanted = None if manifest is None or not len(manifest) else manifest.poisoned["sha256"][0].as_py()
-    for i, candidate in enumerate(places):
-        if wanted is not None and hashlib.sha256(read_bytes(candidate)).hexdigest() == wanted:
-            return i
-    return None
+def _measure_accuracy(m: Material, found: Findings) -> None:
+    """Zero-shot accuracy on the untouched test images."""
+    for name, e in m.embedded.items():
+        scores = class_scores(e.image[m.classes.image], m.weights[name])
+        accuracy = ClassScores(name, m.classes.names, m.classes.label, scores).accuracy()
+        found.measurements.append(Measurement(model=name, metric=names.ZERO_SHOT, value=accuracy, chance=m.chance))
+        found.warnings += checks.no_classifier(name, accuracy, m.chance)
 
 
-def _groups(pairs: Pairs, goals: tuple[RetrievalGoal, ...]) -> dict[str, np.ndarray]:
-    """Pairs by what the attack has to do with them: all, each class of a goal, the rest."""
-    classes = list(dict.fromkeys(c for goal in goals for c in (goal.source, goal.target)))
+# --- parts -------------------------------------------------------------------------------------------
+
+
+def _groups(pairs: Pairs, goals: Sequence[AttackGoal]) -> dict[str, np.ndarray]:
+    """Masks (n,) of pairs by what captions' goals have to do with them: all, each class of a goal, the rest."""
+    captions = [goal for goal in goals if isinstance(goal, RetrievalGoal)]
+    classes = list(dict.fromkeys(name for goal in captions for name in (goal.source, goal.target)))
     masks = {name: pairs.labelled(name) for name in classes}
-    groups = {"all": np.ones(len(pairs), dtype=bool)} | {name: mask for name, mask in masks.items() if mask.any()}
+    groups = {names.ALL: np.ones(len(pairs), dtype=bool)} | {name: mask for name, mask in masks.items() if mask.any()}
     if masks:
         rest = ~np.logical_or.reduce(list(masks.values()))
         if rest.any():
-            groups["other classes"] = rest
+            groups[names.OTHER_CLASSES] = rest
     return groups
 
 
-def _check(measured, name, utility, pairs, groups, clean, runs) -> list[Warning]:
-    found: list[Warning] = []
-    for m in measured:
-        goal = f"{m.goal.source} to {m.goal.target}"
-        found += checks.few_queries(goal, len(m.queries))
-        found += checks.few_targets(goal, len(m.targets))
-        if "clean" in m.models:
-            r = m.models["clean"]
-            chance = chance_hit(10, targets=r.targets, gallery=r.gallery)
-            found += checks.clean_succeeds(goal, clean_hit=r.hit(10), chance_hit=chance)
-            found += below_chance(goal, r, m.image)
-    if measured and clean is None:
-        found += checks.no_clean_model()
-    found += checks.unequal_recipes(runs.get(name), runs.get("clean"))
-    if clean is not None and measured:
-        falls = {}
-        for group, mask in groups.items():
-            parts = {m: _part(r, mask, pairs.image_index) for m, r in utility.items()}
-            falls[group] = {way: parts["clean"][way] - parts[name][way] for way in ("tr", "ir")}
-        found += checks.collapsed_class(falls)
-    return found
+def _size(pairs: Pairs, name: str, mask: np.ndarray) -> GroupSize:
+    return GroupSize(group=name, images=len(np.unique(pairs.image_index[mask])), captions=int(mask.sum()))
 
 
-def _part(ranks: RetrievalRanks, mask: np.ndarray, image_index: np.ndarray) -> dict[str, float]:
-    images = np.unique(image_index[mask])
-    return recall(RetrievalRanks(ranks.image_to_text[images], ranks.text_to_image[mask]), 10)
+def _utility_ranks(m: Material, utility: Mapping[str, RetrievalRanks]) -> list[UnitRanks]:
+    """Ranks of every query, for paired comparisons with other evaluations."""
+    first = np.unique(m.pairs.image_index, return_index=True)[1]
+    ways = {
+        names.TEXT_RETRIEVAL: (first, {name: r.image_to_text for name, r in utility.items()}, len(m.pairs)),
+        names.IMAGE_RETRIEVAL: (
+            np.arange(len(m.pairs)),
+            {name: r.text_to_image for name, r in utility.items()},
+            len(m.pairs.images),
+        ),
+    }
+    return [
+        UnitRanks(
+            task=task,
+            uid=m.uids(rows),
+            image=tuple(m.pairs.image_index[rows].tolist()),
+            ranks={name: tuple(each.tolist()) for name, each in ranks.items()},
+            targets=1 if task == names.IMAGE_RETRIEVAL else None,
+            gallery=gallery,
+        )
+        for task, (rows, ranks, gallery) in ways.items()
+    ]
+
+
+def _class_set(m: Material) -> ClassSet:
+    return ClassSet(names=m.classes.names, images=len(m.classes.label), left_out=m.classes.left_out)
+
+
+def _examples(m: Material, queries: Sequence[Queries]):
+    if not queries:
+        return ()
+    first = queries[0]
+    rows = np.sort(stream(m.seed, "captions whose images are shown").permutation(first.rows)[:_SHOWN_QUERIES])
+    return retrieved_examples(m.pairs, m.embedded, rows, first.targets)
+
+
+def _description(goal: AttackGoal) -> tuple[str, str] | None:
+    """Key of the goal, and its trigger or phrase without what is default."""
+    match goal:
+        case TriggerToClass():
+            return goal.key, describe(parse_trigger(goal.trigger))
+        case PhraseToClass():
+            return goal.key, Phrase.parse(goal.phrase).text
+        case _:
+            return None
+
+
+def _record(manifest: Manifest) -> AttackRecord:
+    keep = ("attack", "options", "seed", "strength", "data", "versions")
+    record = {name: getattr(manifest, name) for name in keep}
+    # as the file has them: what is read back equals what was written
+    record["options"] = {name: list(v) if isinstance(v, tuple) else v for name, v in manifest.options.items()}
+    return AttackRecord(**record)

@@ -3,8 +3,8 @@
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow makes its compute functions at import, where pyright does not see them)
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from math import lgamma
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,12 @@ from PIL import Image
 from mithridate.data.pairs import Pairs, make_pairs
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.leak_test import LeakTest, leak_test
-from mithridate.evaluation.measurement import Warning
+from mithridate.evaluation.measurement import Evaluation, Warning
 from mithridate.evaluation.overlap import shared_images
 from mithridate.evaluation.survival import Survival, survival
 from mithridate.poisoning.goals import ImageToClass, PhraseToClass, TriggerToClass
 from mithridate.poisoning.manifest import Manifest
 from mithridate.randomness import stream
-from mithridate.report import document
 
 if TYPE_CHECKING:
     from mithridate.encoder.encoder import Encoder
@@ -35,6 +34,7 @@ FAINT = 2.0  # steps of 1/255
 KEPT = 0.25
 CROPPED = 0.9
 _LOOKED_AT = 64  # altered images
+_OF_CLEAN = ("clean-model-succeeds", "clean-model-fooled", "no-classifier")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Preflight:
     """What is known of a poisoned set of `count` poisoned pairs for `targets` targets before it is trained on.
 
     `survival`: None where no image was altered. `leak`: None where the leak test could not be done, and then
-    `leak_untested` says why.
+    `leak_untested` says why. `clean`: what a model without poison does, where one was given.
     """
 
     attack: str
@@ -62,24 +62,21 @@ class Preflight:
     leak: LeakTest | None
     leak_untested: str
     warnings: tuple[Warning, ...]
-    clean_tables: tuple[document.Table, ...] = ()
-    clean_warnings: tuple[document.Warning, ...] = ()
+    clean: Evaluation | None = None
     provenance: dict[str, Any]
 
     @property
     def codes(self) -> list[str]:
         """Of all warnings."""
-        return [warning.code for warning in (*self.warnings, *self.clean_warnings)]
+        return [warning.code for warning in self.warnings]
 
     def record(self) -> dict[str, Any]:
         """What a manifest keeps of it."""
-        codes = [asdict(warning) for warning in self.warnings]
-        codes += [{"code": warning.code, "values": {}} for warning in self.clean_warnings]
         return {
             **({} if self.survival is None else {"trigger": asdict(self.survival)}),
             **({} if self.leak is None else {"leak test": asdict(self.leak)}),
             "batches": asdict(self.batches),
-            "warnings": codes,
+            "warnings": [asdict(warning) for warning in self.warnings],
         }
 
 
@@ -120,11 +117,13 @@ def preflight(
     leak, why = _leak_test(written, poisoned, _samples(written, records), seed)
     if leak is not None:
         warnings += leak_warning(leak)
-    tables, more = (), ()
+    on_clean = None
     if test is not None:
         warnings += _shared(manifest, bases, test)
         if clean is not None:
-            more, tables = _on_clean_model(manifest, test, clean, cache, seed)
+            # the same measure as after training, of a model on which nothing should succeed
+            on_clean = _evaluate(clean, test, manifest, cache, seed)
+            warnings += [warning for warning in on_clean.warnings if warning.code in _OF_CLEAN]
     return Preflight(
         attack=manifest.attack,
         count=int(manifest.strength["count"]),
@@ -134,8 +133,7 @@ def preflight(
         leak=leak,
         leak_untested=why,
         warnings=tuple(warnings),
-        clean_tables=tuple(tables),
-        clean_warnings=tuple(more),
+        clean=on_clean,
         provenance={"data": manifest.data, "batch_size": batch_size, "seed": seed},
     )
 
@@ -237,21 +235,7 @@ def _shared(manifest: Manifest, bases: pa.Array | None, test: Pairs) -> list[War
     return shared_images(poison, test, ignore=[place for place in on_purpose if place])
 
 
-def _on_clean_model(
-    manifest: Manifest, test: Pairs, clean: "Encoder", cache: Path | str | None, seed: int
-) -> tuple[list[document.Warning], Sequence[document.Table]]:
+def _evaluate(clean: "Encoder", test: Pairs, manifest: Manifest, cache: Path | str | None, seed: int) -> Evaluation:
     from mithridate.evaluation.evaluate import evaluate
 
-    # the same measure as after training, of a model on which nothing should succeed
-    report = evaluate(clean, test, manifest, clean=clean, cache=cache, seed=seed)
-    wanted = ("clean-model-succeeds", "clean-model-fooled", "no-classifier")
-    keep = ("attack", "backdoor", "targeted", "text-trigger")
-    # there is no poisoned model yet; what stands under its name is the clean one once more
-    names = ("poisoned", "poisoned model")
-    tables = [
-        replace(table, rows=tuple(row for row in table.rows if row[0] not in names))
-        for table in report.tables
-        if table.name.startswith(keep)
-    ]
-    warnings = [w for w in report.warnings if w.code in wanted and "the poisoned model" not in w.message]
-    return warnings, tables
+    return evaluate({"clean": clean}, test, manifest, reference="clean", cache=cache, seed=seed)

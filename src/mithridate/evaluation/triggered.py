@@ -12,9 +12,11 @@ from mithridate.data.images import decode, read_bytes
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.success import attack_success_rate, z_score
+from mithridate.metrics.attack_success import attack_success_rate
 from mithridate.metrics.classification import class_scores, true_ranks
-from mithridate.poisoning.triggers import Trigger
+from mithridate.metrics.z_score import z_score
+from mithridate.poisoning.triggers import Trigger, describe
+from mithridate.randomness import stream
 from mithridate.statistics.estimate import Estimate
 from mithridate.threads import thread_count
 
@@ -23,7 +25,7 @@ from mithridate.threads import thread_count
 class TriggeredImages:
     """Images stamped at full size and then prepared as the encoder's are; nothing is written to disk.
 
-    An image's draws depend on `seed` and its position only.
+    An image's draws depend on `seed`, the trigger and the image's position only.
     """
 
     places: Sequence[str]
@@ -41,7 +43,9 @@ class TriggeredImages:
     def _one(self, i: int) -> np.ndarray:
         place = self.places[i]
         image = np.asarray(decode(read_bytes(place), place))
-        stamped = self.trigger.stamp(image, np.random.default_rng([self.seed, i]))
+        stamped = self.trigger.stamp(
+            image, stream(self.seed, f"test images with {describe(self.trigger, full=True)}", i)
+        )
         return self.encoder.to_pixels(Image.fromarray(stamped))
 
 
@@ -100,7 +104,7 @@ def success(
     target: int,
 ) -> Success:
     """Success of a trigger from embeddings of the same n images; ties count against the target."""
-    ranks = [target_ranks(rows, weights, target) for rows in (untouched, triggered)]
+    ranks = [class_ranks(rows, weights, target) for rows in (untouched, triggered)]
     before, rate = (attack_success_rate(np.where(r == 0, target, -1), label, target=target) for r in ranks)
     others = label != target
     try:
@@ -110,6 +114,6 @@ def success(
     return Success(rate, before, ranks[1][others], z)
 
 
-def target_ranks(image: Float[np.ndarray, "n d"], weights: Float[np.ndarray, "c d"], target: int) -> np.ndarray:
+def class_ranks(image: Float[np.ndarray, "n d"], weights: Float[np.ndarray, "c d"], target: int) -> np.ndarray:
     """0-based rank of class `target` for each image."""
     return true_ranks(class_scores(image, weights), np.full(len(image), target))

@@ -1,60 +1,54 @@
-"""What the model is still good for: retrieval of each image's own captions, and of each caption's own image."""
+"""What a model is still good for: retrieval of each image's own captions, and of each caption's own image."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Bool, Int
 
-from mithridate.encoder.embeddings import Embeddings
-from mithridate.metrics.ranks import ranks_both_ways
-from mithridate.report.document import Cell
+from mithridate.data.pairs import Pairs
+from mithridate.evaluation.measurement import Measurement
+from mithridate.metrics import names
+from mithridate.metrics.retrieval import RetrievalRanks, recall
 from mithridate.statistics.differences import rate_over
-
-RECALLS = (1, 5, 10)
-
-
-@dataclass(frozen=True)
-class RetrievalRanks:
-    """0-based ranks, multi-caption throughout. `image_to_text` (m,): best own caption of each image among all
-    captions; `text_to_image` (n,): each caption's image among all images."""
-
-    image_to_text: Int[np.ndarray, " m"]
-    text_to_image: Int[np.ndarray, " n"]
+from mithridate.statistics.intervals import chance_hit
 
 
-def retrieval_ranks(embeddings: Embeddings) -> RetrievalRanks:
-    """Rank both ways. Ties count against the right answer."""
-    index = embeddings.image_index.astype(np.int64)
-    text_to_image, image_to_text = ranks_both_ways(embeddings.text, embeddings.image, index)
-    return RetrievalRanks(image_to_text, text_to_image)
+def utility_rows(
+    model: str, ranks: RetrievalRanks, pairs: Pairs, groups: Mapping[str, np.ndarray]
+) -> list[Measurement]:
+    """Recall@K over the queries of each group; masks (n,) of pairs mark it, the galleries stay whole.
+
+    Intervals are over images.
+    """
+    index, n, images = pairs.image_index, len(pairs), len(pairs.images)
+    captions = np.bincount(index, minlength=images)
+    rows = []
+    for group, mask in groups.items():
+        own = np.unique(index[mask])
+        # an image has as many targets as captions
+        targets, count = np.unique(captions[own], return_counts=True)
+        by_chance = {
+            k: float(np.average([chance_hit(k, targets=int(t), gallery=n) for t in targets], weights=count))
+            for k in names.RECALLS
+        }
+        for k in names.RECALLS:
+            value = rate_over(ranks.image_to_text[own] < k, own)
+            metric = names.recall_of_texts(k)
+            rows.append(Measurement(model=model, metric=metric, value=value, group=group, chance=by_chance[k]))
+        for k in names.RECALLS:
+            value = rate_over(ranks.text_to_image[mask] < k, index[mask])
+            metric, chance = names.recall_of_images(k), chance_hit(k, targets=1, gallery=images)
+            rows.append(Measurement(model=model, metric=metric, value=value, group=group, chance=chance))
+    return rows
 
 
-def own_captions(image_index: Int[np.ndarray, " n"]) -> Int[np.ndarray, "m c"]:
-    """For each image the rows of its captions, padded with -1 to the largest number of them."""
-    order = np.argsort(image_index, kind="stable")
-    counts = np.bincount(image_index)
-    start = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    own = np.full((len(counts), counts.max()), -1, dtype=np.int64)
-    own[image_index[order], np.arange(len(order)) - start[image_index[order]]] = order
-    return own
-
-
-def recall(ranks: RetrievalRanks, k: int) -> dict[str, float]:
-    """Recall@K of text retrieval (`tr`) and image retrieval (`ir`) over all images and captions."""
-    return {"tr": float((ranks.image_to_text < k).mean()), "ir": float((ranks.text_to_image < k).mean())}
-
-
-def utility_columns() -> tuple[str, ...]:
-    """Column names of a utility table."""
-    both = [f"{way}@{k}" for way in ("TR", "IR") for k in RECALLS]
-    return ("model", "images of", "images", "captions", *both)
-
-
-def utility_row(
-    model: str, group: str, ranks: RetrievalRanks, *, pairs: Bool[np.ndarray, " n"], image_index: Int[np.ndarray, " n"]
-) -> tuple[Cell, ...]:
-    """Recall over the queries of one group; `pairs` (n,) marks it, the galleries stay whole. Intervals: over images."""
-    images = np.unique(image_index[pairs])
-    ways = ((ranks.image_to_text[images], images), (ranks.text_to_image[pairs], image_index[pairs]))
-    cells = [rate_over(way < k, image) if len(way) else None for way, image in ways for k in RECALLS]
-    return (model, group, len(images), int(pairs.sum()), *cells)
+def utility_falls(
+    before: RetrievalRanks, after: RetrievalRanks, pairs: Pairs, groups: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """By group and metric, how far Recall@10 fell from one model to another; negative where it rose."""
+    metrics = {"tr": names.recall_of_texts(10), "ir": names.recall_of_images(10)}
+    falls = {}
+    for group, mask in groups.items():
+        own = np.unique(pairs.image_index[mask])
+        parts = [recall(RetrievalRanks(r.image_to_text[own], r.text_to_image[mask]), 10) for r in (before, after)]
+        falls[group] = {metric: parts[0][way] - parts[1][way] for way, metric in metrics.items()}
+    return falls

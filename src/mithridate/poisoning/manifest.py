@@ -105,7 +105,7 @@ def read_manifest(path: Path) -> Manifest:
         raise DataError(f"{path} lacks or has a wrong field: {first_error(error)}") from error
     except (TypeError, ValueError, pa.ArrowInvalid) as error:
         raise DataError(f"{path} lacks or has a wrong field: {error}") from error
-    fields = {name: getattr(read, name) for name in Manifest.__dataclass_fields__}
+    fields: dict[str, Any] = {name: getattr(read, name) for name in Manifest.__dataclass_fields__}
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in read.options.items()}
     return Manifest(**fields | {"options": options, "poisoned": poisoned})
 
@@ -128,6 +128,26 @@ class _Columns(TypedDict):
     edit: list[str | None]
 
 
+_Count = Annotated[int, Field(ge=0, lt=2**53)]
+_Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Strength(TypedDict):
+    count: _Count
+    rate: _Share
+    class_share: _Share
+    targets: Annotated[int, Field(ge=1, lt=2**53)]
+    rate_per_target: _Share
+    images: _Count
+    class_images: _Count
+    pairs: Annotated[int, Field(ge=1, lt=2**53)]
+
+
+class _Fingerprints(TypedDict):
+    clean: str
+    poisoned: str
+
+
 @dataclass(frozen=True)
 class _File:
     """A manifest as JSON has it."""
@@ -139,8 +159,8 @@ class _File:
     options: dict[str, Any]
     seed: int
     goals: tuple[Annotated[AttackGoal, Field(discriminator="kind")], ...]
-    strength: dict[str, int | float]
-    data: dict[str, str]
+    strength: _Strength
+    data: _Fingerprints
     versions: dict[str, str]
     poisoned: _Columns
     dropped: tuple[str, ...]

@@ -5,26 +5,45 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from mithridate.data.jpeg import decoding
 from mithridate.encoder.encoder import load_encoder, weights_fingerprint
 from mithridate.errors import StudyError
+from mithridate.provenance import source_hash
 from mithridate.studies.plan import InputFingerprints, input_name, inputs_of
 from mithridate.studies.record import open_folder, refuse_other
 from mithridate.studies.spec.build import classes_of
 from mithridate.studies.spec.data import DataSpec
 from mithridate.studies.spec.study import Cell, Study
 from mithridate.studies.stages.clean_pairs import read_data
+from mithridate.studies.stages.stage import options_in
 from mithridate.studies.store import write_json
+from mithridate.threads import thread_count
+from mithridate.training.loop import training_precision
 
 FINGERPRINTS = "inputs.json"
 
 
-def begin_folder(study: Study, out: Path, *, text: str | None, data: str | None) -> InputFingerprints:
+def begin_folder(
+    study: Study, out: Path, *, text: str | None, data: str | None, processes: int = 1
+) -> InputFingerprints:
     """Open `out` for `study` once all that it needs from outside has been read: else nothing is written."""
     refuse_other(study, Path(out))
     fingerprints = fingerprint_inputs(study)
-    open_folder(study, out, text=text, data=data)
+    open_folder(study, out, text=text, data=data, made_by=how_made(study, processes=processes))
     _keep(fingerprints, out)
     return fingerprints
+
+
+def how_made(study: Study, *, processes: int) -> dict[str, str | int]:
+    """What a study's record says of how its results are made: source, decoding, precision, processes, threads."""
+    options = {type(option).__module__ for cell in study.cells for option in options_in(cell)}
+    return {
+        "source": source_hash("mithridate.studies.plan", *options),
+        "decoding": decoding(),
+        "precision": ", ".join(sorted({training_precision(cell.train) for cell in study.cells})),
+        "processes": processes,
+        "threads": max(1, thread_count() // processes),
+    }
 
 
 def fingerprint_inputs(study: Study) -> InputFingerprints:
@@ -73,5 +92,5 @@ def _refuse_unknown_classes(cell: Cell, classes: dict[tuple[DataSpec, str], list
                     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
                     hint = f"nearest: {near[0]}" if near else f"the classes are {', '.join(known[:20])}"
                     raise StudyError(
-                        f"experiment {cell.experiment}: attack.{option}: no {part} pair is labelled {name!r}; {hint}"
+                        f"experiment {cell.experiment}: attack.{option}: no {part} pair has the label {name!r}; {hint}"
                     )

@@ -70,18 +70,18 @@ class Locks:
         """What living processes have claimed: key -> who they are, `since` when."""
         found = {}
         for path in sorted(self.folder.glob("*.*"), key=_number) if self.folder.is_dir() else ():
-            told = _read(path)
-            if told is not None and not self._gone(path):
-                found[path.name.rpartition(".")[0]] = told
+            holder = _read(path)
+            if holder is not None and not self._gone(path):
+                found[path.name.rpartition(".")[0]] = holder
         return found
 
     def _gone(self, path: Path) -> bool:
         """Whether the holder of a claim is no more."""
-        told = _read(path)
-        if told is not None and told.get("machine") == _own()["machine"]:
-            born = _born(int(told["pid"]))
+        holder = _read(path)
+        if holder is not None and holder.get("machine") == _own()["machine"]:
+            born = _born(int(holder["pid"]))
             # a busy machine may keep a living process from its touches
-            return born is None or bool(told.get("born") and born != told["born"])
+            return born is None or bool(holder.get("born") and born != holder["born"])
         try:
             return self._now() - path.stat().st_mtime > STALE
         except OSError:  # let go of meanwhile
@@ -144,8 +144,8 @@ def _number(path: Path) -> int:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return told if isinstance(told, dict) and isinstance(told.get("pid"), int) else None
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return holder if isinstance(holder, dict) and isinstance(holder.get("pid"), int) else None
     except (OSError, ValueError):
         return None
 

@@ -1,7 +1,6 @@
 """The measurements of a cell: one evaluation of its model beside the clean one, and what a study asks for besides."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +10,14 @@ from mithridate.data.labelled import class_index, match_classes
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import embed
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.attack import HITS
 from mithridate.evaluation.evaluate import evaluate
+from mithridate.evaluation.evaluation_file import write_evaluation
+from mithridate.evaluation.measurement import Evaluation, Measurement, goal_classes
 from mithridate.evaluation.probe import AdamWProbe, image_features
-from mithridate.evaluation.shift import cosine_distance
 from mithridate.evaluation.zeroshot import zero_shot
-from mithridate.poisoning.goals import CaptionsToImage, ImageToClass, PhraseToClass, RetrievalGoal, TriggerToClass
+from mithridate.metrics import names
+from mithridate.metrics.shift import cosine_distance
 from mithridate.poisoning.manifest import Manifest
-from mithridate.report.document import Report
-from mithridate.statistics.intervals import chance_hit, chance_min_rank
 from mithridate.studies.stages.stage import RECORD
 from mithridate.studies.store import Store, write_json
 
@@ -27,47 +25,50 @@ if TYPE_CHECKING:
     from mithridate.studies.stages.classified_images import ClassifiedImages
     from mithridate.studies.stages.measured_cell import MeasuredCell
 
-VALUES, REPORT, FOUND = "values.npz", "report.json", "found.json"
+VALUES, FOUND = "values.npz", "found.json"
+MODEL, CLEAN = "poisoned", "clean"  # what a study calls the model of a cell, and that without poison
+
+Values = dict[tuple[str, int, str], np.ndarray]
 
 
 def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
-    """Write into `folder` what `outcomes.py` reads: values of units, what else was found, the report."""
+    """Write into `folder` what `outcomes.py` reads: values of units, what else was found, the evaluation."""
     test, cache = store.pairs(stage.test), store.cache(stage.test)
     manifest = None if stage.poison is None else stage.poison.manifest(store)
-    attacked = _Attacked.of(manifest, test)
-    models = {"poisoned": store.encoder(stage.model), "clean": store.encoder(stage.clean)}
+    models = {MODEL: store.encoder(stage.model), CLEAN: store.encoder(stage.clean)}
     last = stage.model.config.epochs
-    report = evaluate(models["poisoned"], test, manifest, clean=models["clean"], seed=stage.seed, cache=cache)
-    values: dict[tuple[str, int, str], np.ndarray] = {}
-    for model, name in (("poisoned", "poisoned" if manifest else "model"), ("clean", "clean")):
-        values |= {(model, last, measure): found for measure, found in attacked.values(report, name).items()}
-    others = [(f"poisoned {epoch}", stage.model, epoch) for epoch in range(1, last if stage.epochs else 1)]
+    evaluation = evaluate(models, test, manifest, reference=CLEAN, seed=stage.seed, cache=cache)
+    values: Values = {}
+    for name in models:
+        values |= {(name, last, metric): found for metric, found in unit_values(evaluation, name, test).items()}
+    others = [(MODEL, stage.model, epoch) for epoch in range(1, last if stage.epochs else 1)]
     others += [("start", stage.start, None)] if stage.start is not None else []
     for name, model, epoch in others:
         assert model is not None
-        encoder = store.encoder(model, epoch)
-        alone = evaluate(encoder, test, manifest, seed=stage.seed, cache=cache)
-        for measure, found in attacked.values(alone, "poisoned" if manifest else "model").items():
-            values[name.split()[0], epoch or last, measure] = found
+        alone = evaluate({name: store.encoder(model, epoch)}, test, manifest, seed=stage.seed, cache=cache)
+        for metric, found in unit_values(alone, name, test).items():
+            values[name, epoch or last, metric] = found
             if name == "start" and stage.epochs and not _repaired(stage):
-                values["poisoned", 0, measure] = found
+                values[MODEL, 0, metric] = found
     for model, classified in stage.classified:
         with np.load(store.folder(classified) / VALUES, allow_pickle=False) as found:
-            values |= {(model, last, measure): found[measure] for measure in found.files}
+            values |= {(model, last, metric): found[metric] for metric in found.files}
     if stage.shift:
-        clean, poisoned = (embed(models[model], test, cache=cache) for model in ("clean", "poisoned"))
-        values["poisoned", last, "shift image"] = cosine_distance(clean.image, poisoned.image)
-        values["poisoned", last, "shift text"] = _by_image(cosine_distance(clean.text, poisoned.text), test.image_index)
-    (folder / REPORT).write_text(report.to_json(), encoding="utf-8")
+        clean, poisoned = (embed(models[name], test, cache=cache) for name in (CLEAN, MODEL))
+        shift = cosine_distance(clean.text, poisoned.text)
+        values[MODEL, last, names.SHIFT_IMAGE] = cosine_distance(clean.image, poisoned.image)
+        values[MODEL, last, names.SHIFT_TEXT] = _by_image(shift, test.image_index)
+    write_evaluation(evaluation, folder)
     np.savez_compressed(folder / VALUES, **{"|".join(map(str, key)): array for key, array in values.items()})  # type: ignore[arg-type]
     kept = None if stage.filtered is None else stage.filtered.record(store)
-    told = {
+    chance = chance_levels(evaluation, test) | _chance_of_classes(stage, test)
+    record = {
         "last": last,
-        "chance": attacked.chance() | _chance_of_classes(stage, test) | ({"AUROC": 0.5} if kept else {}),
+        "chance": chance | ({"AUROC": 0.5} if kept else {}),
         "estimates": {} if kept is None else kept["estimates"],
         "numbers": _numbers(stage, store, manifest),
     }
-    write_json(folder / FOUND, told)
+    write_json(folder / FOUND, record)
 
 
 def _repaired(stage: "MeasuredCell") -> bool:
@@ -84,94 +85,86 @@ def _numbers(stage: "MeasuredCell", store: Store, manifest: Manifest | None) -> 
     return {"pairs": float(pairs), "seconds": round(seconds, 3), **shown}
 
 
-@dataclass(frozen=True)
-class _Attacked:
-    """What was attacked, and where in the test pairs it shows."""
+# --- values of units --------------------------------------------------------------------------------
 
-    manifest: Manifest | None
-    pairs: Pairs
-    others: np.ndarray | None  # (n,) captions of classes that no goal and no aim names
-
-    @classmethod
-    def of(cls, manifest: Manifest | None, pairs: Pairs) -> "_Attacked":
-        if manifest is None:
-            return cls(None, pairs, None)
-        named = {goal.target for goal in manifest.goals}
-        named |= {goal.source for goal in manifest.goals if isinstance(goal, RetrievalGoal)}
-        part = np.logical_or.reduce([pairs.labelled(name) for name in sorted(named)])
-        return cls(manifest, pairs, None if part.all() else ~part)
-
-    def values(self, report: Report, name: str) -> dict[str, np.ndarray]:
-        """By measure one number a unit, from the rankings of the model called `name` in a report.
-
-        The unit is the image: captions of one succeed together.
-        """
-        found: dict[str, np.ndarray] = {}
-        gallery = len(self.pairs.images)
-        ranks = {
-            ranking.name: (np.array(ranking.ranks[name]), np.array(ranking.image or range(len(ranking.uid))))
-            for ranking in report.rankings
-            if name in ranking.ranks
-        }
-        for kind in ("attack ", "text-trigger ", "backdoor ", "targeted"):
-            own = {told: each for told, each in ranks.items() if told.startswith(kind)}
-            if not own:
-                continue
-            rank, image = (np.concatenate(arrays) for arrays in zip(*own.values()))
-            pooled = _success(kind, rank, image, gallery)
-            found |= {measure: hit for measure, hit in pooled.items() if measure not in found}
-            if len(own) > 1:
-                for told, (rank, image) in own.items():
-                    each = _success(kind, rank, image, gallery)
-                    found |= {f"{measure} {told.removeprefix(kind)}": hit for measure, hit in each.items()}
-        for measure, way in (("IR@10", "ir"), ("TR@10", "tr")):
-            rank, image = ranks[way]
-            found[measure] = _by_image(rank < 10, image)
-        if self.others is not None:
-            rank, image = ranks["ir"]
-            found["IR@10 other classes"] = _by_image((rank < 10)[self.others], image[self.others])
-        return found
-
-    def chance(self) -> dict[str, float]:
-        """Exact levels of chance, by measure."""
-        images, captions = len(self.pairs.images), np.bincount(self.pairs.image_index)
-        ir = min(1.0, 10 / images)
-        found = {"IR@10": ir} | ({} if self.others is None else {"IR@10 other classes": ir})
-        found["TR@10"] = float(np.mean([chance_hit(10, targets=int(c), gallery=len(self.pairs)) for c in captions]))
-        if self.manifest is None:
-            return found
-        goals = [self._targets(goal) for goal in self.manifest.goals if isinstance(goal, RetrievalGoal)]
-        phrases = [goal for goal in self.manifest.goals if isinstance(goal, PhraseToClass)]
-        goals += [(int(np.sum(~self.pairs.labelled(a.target))), self._images(a.target), images) for a in phrases]
-        for k in HITS if goals else ():
-            found[f"Hit@{k}"] = _mean([(q, chance_hit(k, targets=t, gallery=g)) for q, t, g in goals if k <= g])
-        if goals:
-            found["MinRank"] = _mean([(q, chance_min_rank(targets=t, gallery=g)) for q, t, g in goals])
-        classes = max(1, len(self.pairs.classes))
-        if any(isinstance(goal, TriggerToClass) for goal in self.manifest.goals):
-            found["ASR"] = 1 / classes
-        if any(isinstance(goal, ImageToClass) for goal in self.manifest.goals):
-            found["PSR"] = 1 / classes
-        return found
-
-    def _targets(self, goal: RetrievalGoal) -> tuple[int, int, int]:
-        """Queries, targets and gallery of a goal."""
-        a, b = self.pairs.labelled(goal.source), self.pairs.labelled(goal.target)
-        images = self.pairs.images.to_pylist()
-        queries = int((a & ~b).sum())
-        if isinstance(goal, CaptionsToImage):
-            return queries, 1, len(images) + (goal.image not in images)
-        return queries, len(np.unique(self.pairs.image_index[b & ~a])), len(images)
-
-    def _images(self, name: str) -> int:
-        return len(np.unique(self.pairs.image_index[self.pairs.labelled(name)]))
+# what success is called, by task: Hit@K and MinRank where None
+_SUCCESS = {names.ATTACK: None, names.TEXT_TRIGGER: None, names.BACKDOOR: names.ASR, names.TARGETED: names.PSR}
+_OTHERS = f"{names.recall_of_images(10)} {names.OTHER_CLASSES}"
 
 
-def _success(kind: str, rank: np.ndarray, image: np.ndarray, gallery: int) -> dict[str, np.ndarray]:
-    if kind in ("backdoor ", "targeted"):
-        return {"ASR" if kind == "backdoor " else "PSR": _by_image(rank < 1, image)}
-    hits = {f"Hit@{k}": _by_image(rank < k, image) for k in HITS if k <= gallery}
-    return {**hits, "MinRank": _by_image(rank, image)}
+def unit_values(evaluation: Evaluation, model: str, pairs: Pairs) -> dict[str, np.ndarray]:
+    """By metric one number a unit, from the ranks of `model` on the test `pairs`.
+
+    The unit is the image: captions of one succeed together. Goals of one kind are pooled under the metric's name, and
+    stand by themselves under metric and goal where there are several.
+    """
+    found: dict[str, np.ndarray] = {}
+    for task, metric in _SUCCESS.items():
+        own = {r.goal: (np.array(r.ranks[model]), np.array(r.image)) for r in evaluation.unit_ranks(task)}
+        if not own:
+            continue
+        rank, image = (np.concatenate(arrays) for arrays in zip(*own.values()))
+        pooled = _success(metric, rank, image, len(pairs.images))
+        found |= {name: hit for name, hit in pooled.items() if name not in found}
+        if len(own) > 1:
+            for goal, (rank, image) in own.items():
+                each = _success(metric, rank, image, len(pairs.images))
+                found |= {f"{name} {evaluation.short_name(goal)}": hit for name, hit in each.items()}
+    for task, metric in (
+        (names.IMAGE_RETRIEVAL, names.recall_of_images(10)),
+        (names.TEXT_RETRIEVAL, names.recall_of_texts(10)),
+    ):
+        (ranks,) = evaluation.unit_ranks(task)
+        found[metric] = _by_image(np.array(ranks.ranks[model]) < 10, np.array(ranks.image))
+    others = _other_classes(evaluation, pairs)
+    if others is not None:
+        (ranks,) = evaluation.unit_ranks(names.IMAGE_RETRIEVAL)
+        hit, image = np.array(ranks.ranks[model]) < 10, np.array(ranks.image)
+        found[_OTHERS] = _by_image(hit[others], image[others])
+    return found
+
+
+def _other_classes(evaluation: Evaluation, pairs: Pairs) -> np.ndarray | None:
+    """(n,) captions of classes that no goal names; None without goals, and where there are none."""
+    classes = sorted({name for goal in evaluation.goals for name in goal_classes(goal)})
+    if not classes:
+        return None
+    part = np.logical_or.reduce([pairs.labelled(name) for name in classes])
+    return None if part.all() else ~part
+
+
+def chance_levels(evaluation: Evaluation, pairs: Pairs) -> dict[str, float]:
+    """Exact levels of chance by metric; over several goals of one kind, the mean over their queries."""
+    found = {}
+    for metric in (names.recall_of_images(10), names.recall_of_texts(10)):
+        found[metric] = _known(evaluation.find(metric))
+    if _other_classes(evaluation, pairs) is not None:
+        found[_OTHERS] = found[names.recall_of_images(10)]
+    retrieval = [r for task in (names.ATTACK, names.TEXT_TRIGGER) for r in evaluation.unit_ranks(task)]
+    if retrieval:
+        weights = [len(r.uid) for r in retrieval]
+        metrics = [names.hit(k) for k in names.HITS if k <= len(pairs.images)]
+        for metric in (*metrics, names.MIN_RANK):
+            levels = [_known(evaluation.find(metric, goal=r.goal)) for r in retrieval]
+            found[metric] = float(np.average(levels, weights=weights))
+    for task, metric in ((names.BACKDOOR, names.ASR), (names.TARGETED, names.PSR)):
+        ranks = evaluation.unit_ranks(task)
+        if ranks:
+            found[metric] = _known(evaluation.find(metric, goal=ranks[0].goal))
+    return found
+
+
+def _known(measurement: Measurement | None) -> float:
+    if measurement is None or measurement.chance is None:
+        raise EvaluationError("a level of chance that a study needs was not measured; measure the cell again")
+    return measurement.chance
+
+
+def _success(metric: str | None, rank: np.ndarray, image: np.ndarray, gallery: int) -> dict[str, np.ndarray]:
+    if metric is not None:
+        return {metric: _by_image(rank < 1, image)}
+    hits = {names.hit(k): _by_image(rank < k, image) for k in names.HITS if k <= gallery}
+    return {**hits, names.MIN_RANK: _by_image(rank, image)}
 
 
 def _by_image(values: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -185,11 +178,6 @@ def _by_image(values: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 def _bits(hit: np.ndarray) -> np.ndarray:
     return hit.astype(np.int8)
-
-
-def _mean(parts: list[tuple[int, float]]) -> float:
-    """Mean over queries."""
-    return float(sum(n * value for n, value in parts) / max(1, sum(n for n, _ in parts)))
 
 
 # --- classification ---------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from mithridate.errors import StudyError
 from mithridate.folders import write_atomically
@@ -17,27 +19,49 @@ from mithridate.studies.store import write_json
 RECORD, FILE = "study.json", "study.yaml"
 
 
-def open_folder(study: Study, out: Path, *, text: str | None = None, data: str | None = None) -> None:
+@dataclass(frozen=True)
+class StudyRecord:
+    """`combinations`: a hash of what each combination of labels means, by its name. `made_by`: of the last run."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    study: str
+    profile: str
+    data: str | None = None
+    combinations: dict[str, str] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    made_by: dict[str, str | int] = field(default_factory=dict)
+
+
+def open_folder(
+    study: Study,
+    out: Path,
+    *,
+    text: str | None = None,
+    data: str | None = None,
+    made_by: dict[str, str | int] | None = None,
+) -> None:
     """Begin a study in `out`, or go on with it; `text` is its file, `data` what `--data` said.
 
-    Raises what `refuse_other` raises.
+    `made_by`: what is recorded of how this run works. Raises what `refuse_other` raises.
     """
     out = Path(out)
     before = refuse_other(study, out)
-    record = {
-        **before,
-        "data": data,
-        "points": {**before["points"], **_points(study)},
-        "seeds": sorted({*before["seeds"], *(cell.seed for cell in study.cells)}),
-    }
+    record = replace(
+        before,
+        data=data,
+        combinations=before.combinations | _combinations(study),
+        seeds=tuple(sorted({*before.seeds, *(cell.seed for cell in study.cells)})),
+        made_by=made_by or before.made_by,
+    )
     out.mkdir(parents=True, exist_ok=True)
-    if record != before:
-        write_json(out / RECORD, record)
+    if record != read_record(out):
+        write_json(out / RECORD, asdict(record))
     if text is not None:
         _write_text(out / FILE, text)
 
 
-def refuse_other(study: Study, out: Path) -> dict[str, Any]:
+def refuse_other(study: Study, out: Path) -> StudyRecord:
     """What `out` is known to hold of this study: nothing yet, or a part of it.
 
     Raises `StudyError` where `out` holds something else, or the same combinations with another meaning.
@@ -45,16 +69,15 @@ def refuse_other(study: Study, out: Path) -> dict[str, Any]:
     before = read_record(out)
     if before is None:
         if out.exists() and (not out.is_dir() or any(map(_of_another, out.iterdir()))):
-            raise StudyError(f"{out} holds something that is no study; choose another --out")
-        return {"study": study.name, "profile": study.profile, "points": {}, "seeds": []}
-    for what, mine in (("study", study.name), ("profile", study.profile)):
-        if before[what] != mine:
-            told = f"{what} {before[what]!r}, and this is {mine!r}"
-            raise StudyError(f"{out} holds {told}; choose another --out")
-    for point, meaning in _points(study).items():
-        if before["points"].get(point, meaning) != meaning:
+            raise StudyError(f"{out} is not empty and holds no study; choose another --out")
+        return StudyRecord(study.name, study.profile)
+    for what, there, here in (("study", before.study, study.name), ("profile", before.profile, study.profile)):
+        if there != here:
+            raise StudyError(f"{out} holds {what} {there!r}, and this is {here!r}; choose another --out")
+    for name, meaning in _combinations(study).items():
+        if before.combinations.get(name, meaning) != meaning:
             raise StudyError(
-                f"{out} holds another study of this name: {point} was something else; only experiments, values and "
+                f"{out} holds another study of this name: {name} was defined otherwise; only experiments, values and "
                 "seeds may be added, so choose another --out"
             )
     return before
@@ -65,17 +88,19 @@ def _of_another(entry: Path) -> bool:
     return not entry.name.startswith(f".{RECORD}.")
 
 
-def read_record(out: Path) -> dict[str, Any] | None:
-    """What `out` holds a study of; None where it holds none. Raises `StudyError` where that is damaged."""
+def read_record(out: Path) -> StudyRecord | None:
+    """The record of the study in `out`; None where it holds none. Raises `StudyError` where that is damaged."""
+    path = Path(out) / RECORD
     try:
-        record = json.loads((Path(out) / RECORD).read_text(encoding="utf-8"))
+        return TypeAdapter(StudyRecord).validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{out}/{RECORD} is damaged: {error}") from error
-    if not isinstance(record, dict) or not {"study", "profile", "points", "seeds"} <= record.keys():
-        raise StudyError(f"{out}/{RECORD} is damaged: it lacks a field")
-    return record
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StudyError(f"{path} is damaged: {where}{': ' if where else ''}{first['msg']}") from error
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def read_folder(out: Path) -> Study:
@@ -85,11 +110,11 @@ def read_folder(out: Path) -> Study:
         raise StudyError(f"{out} holds no study; expected {RECORD}, as mithridate study FILE --out DIR writes it")
     path = Path(out) / FILE
     if not path.is_file():
-        raise StudyError(f"{out} has no {FILE}: its study was given by a program, which alone can tell")
-    return study_of(read_located(path, str(path)), data=record.get("data"), seeds=tuple(record["seeds"]))
+        raise StudyError(f"{out} has no {FILE}: this study was started from Python; its definition is not on disk")
+    return study_of(read_located(path, str(path)), data=record.data, seeds=record.seeds)
 
 
-def _points(study: Study) -> dict[str, str]:
+def _combinations(study: Study) -> dict[str, str]:
     """Each combination of labels by its name, with a hash of what it means; seed and measures are not in it."""
     found: dict[str, str] = {}
     for cell in study.cells:

@@ -51,7 +51,7 @@ def run_study(
         if jobs > 1:
             raise StudyError("under torchrun the processes train together; leave out --jobs")
         return run_together(study, chosen, out, keep_models=keep_models, text=text, data=data, on_cell=on_cell)
-    fingerprints = begin_folder(study, out, text=text, data=data)
+    fingerprints = begin_folder(study, out, text=text, data=data, processes=jobs)
     run = StudyRun.begin(study, chosen, out, fingerprints, on_cell, jobs=jobs)
     if run.left():
         if jobs == 1:
@@ -69,26 +69,26 @@ def _in_processes(
 ) -> None:
     """`jobs` processes at the study, each with its share of the cores."""
     context = multiprocessing.get_context("spawn")
-    told: Any = context.Queue()
-    ours = (study, chosen, fingerprints, run.out, keep_models, told)
+    events: Any = context.Queue()
+    ours = (study, chosen, fingerprints, run.out, keep_models, events)
     with _threads(max(1, thread_count() // jobs)):
         processes = [_begin(context, ours) for _ in range(jobs)]
         deaths = 0
         try:
             while any(process.is_alive() for process in processes):
-                _listen(run, told, 0.5)
+                _listen(run, events, 0.5)
                 for i, process in enumerate(processes):
                     if process.exitcode not in (None, 0) and deaths < _DEATHS and run.left():
                         deaths += 1
                         process.join()
                         processes[i] = _begin(context, ours)
-            _listen(run, told, 0.5)
+            _listen(run, events, 0.5)
         finally:
             for process in processes:
                 process.terminate()
             for process in processes:
                 process.join()
-            told.close()
+            events.close()
 
 
 def _begin(context: Any, ours: tuple[Any, ...]) -> Any:
@@ -97,19 +97,19 @@ def _begin(context: Any, ours: tuple[Any, ...]) -> Any:
     return process
 
 
-def _listen(run: StudyRun, told: Any, seconds: float) -> None:
+def _listen(run: StudyRun, events: Any, seconds: float) -> None:
     import queue
 
     end = time.perf_counter() + seconds
     while (left := end - time.perf_counter()) > 0:
         try:
-            run.tell(*told.get(timeout=left))
+            run.tell(*events.get(timeout=left))
         except queue.Empty:
             return
 
 
 def _work(
-    study: Study, chosen: Study, fingerprints: InputFingerprints, out: Path, keep_models: bool, told: Any
+    study: Study, chosen: Study, fingerprints: InputFingerprints, out: Path, keep_models: bool, events: Any
 ) -> None:
     """What a process of its own does."""
     parent = os.getppid()
@@ -123,7 +123,7 @@ def _work(
     graph = Graph.of(study.cells, fingerprints, out)
     wanted = list(Graph.of(chosen.cells, fingerprints, out).cells)
     try:
-        Worker(graph, out, wanted, tell=lambda *event: told.put(event), keep_models=keep_models).run()
+        Worker(graph, out, wanted, tell=lambda *event: events.put(event), keep_models=keep_models).run()
     except KeyboardInterrupt:
         os._exit(130)
 

@@ -76,8 +76,8 @@ class StudyRun:
 
     def tell(self, what: str, key: str, _seconds: float) -> None:
         done, seconds = self.done(), time.perf_counter() - self.begun
-        told = failure(self.out, key) if what == "failed" else None
-        message = None if what != "failed" else (told or {}).get("error", "it failed")
+        reason = failure(self.out, key) if what == "failed" else None
+        message = None if what != "failed" else (reason or {}).get("error", "it failed")
         left = seconds_left(self.graph, self.wanted)
         left = None if left is None else left / self.jobs
         self.on_cell(CellProgress(self.graph.cells[key][0], key, message, done, len(self.wanted), seconds, left))
@@ -91,7 +91,7 @@ class StudyRun:
         for key in self.wanted:
             if self.graph.has(key, look=True):
                 continue
-            told = failure(self.out, key)
-            message = told.get("error", "it failed") if told else "a process died at it, perhaps for want of memory"
+            reason = failure(self.out, key)
+            message = reason.get("error", "it failed") if reason else "a worker was killed running it (out of memory?)"
             failed += [(cell, message) for cell in self.graph.cells[key]]
         return RunSummary(self.done(), len(self.wanted), time.perf_counter() - self.begun, tuple(failed))

@@ -30,8 +30,8 @@ def _silent(what: str, done: int, total: int) -> None:
 class Store:
     """The stages below `out`; `epochs` are the keys of trainings that shall keep the model of every epoch.
 
-    `cache` takes the place of the caches of decoded images below `out`. `progress` and `on_training` are told how far
-    a stage is: what is done and of how many; the latter gives `on_step` of a training.
+    `cache` takes the place of the caches of decoded images below `out`. `progress` and `on_training` report how far a
+    stage is: what is done and of how many; the latter gives the `on_step` of a training.
     """
 
     def __init__(

@@ -36,8 +36,8 @@ def seconds_spent(out: Path) -> dict[str, float]:
         return {}
     for line in lines:
         with suppress(ValueError, KeyError, TypeError):  # a line that is being written
-            told = json.loads(line)
-            spent[str(told["kind"])] = spent.get(str(told["kind"]), 0.0) + float(told["seconds"])
+            record = json.loads(line)
+            spent[str(record["kind"])] = spent.get(str(record["kind"]), 0.0) + float(record["seconds"])
     return dict(sorted(spent.items(), key=lambda entry: -entry[1]))
 
 
@@ -48,10 +48,10 @@ def seconds_left(graph: Graph, wanted: Iterable[str] | None = None) -> float | N
     """
     spent: dict[tuple[str, ...], list[tuple[float, float]]] = {}
     for task in graph.tasks.values():
-        told = _seconds(task.folder)
-        if told is not None:
+        seconds = _seconds(task.folder)
+        if seconds is not None:
             for alike in task.stage.alike():
-                spent.setdefault(alike, []).append((told, task.stage.cost()))
+                spent.setdefault(alike, []).append((seconds, task.stage.cost()))
     total = 0.0
     for task in graph.left(wanted):
         alike = next((alike for alike in task.stage.alike() if alike in spent), None)

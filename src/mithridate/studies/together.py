@@ -20,7 +20,7 @@ from mithridate.studies.spec.study import Study
 from mithridate.studies.stages.trained_model import TrainedModel
 from mithridate.studies.store import Store, write_json
 from mithridate.studies.worker import Worker
-from mithridate.training.processes import Processes
+from mithridate.training.distributed import Processes
 
 _LOOK = 0.1  # seconds between two looks at what to train next
 
@@ -45,12 +45,12 @@ def run_together(
     board = Path(out) / f".together-{name[0]}.json"
     if not processes.first:
         return _join_in(study, Path(out), board)
-    told = 0
+    announced = 0
 
     def announce(key: str) -> None:
-        nonlocal told
-        told += 1
-        write_json(board, {"number": told, "train": key})
+        nonlocal announced
+        announced += 1
+        write_json(board, {"number": announced, "train": key})
 
     try:
         fingerprints = begin_folder(study, out, text=text, data=data)
@@ -77,17 +77,17 @@ def _join_in(study: Study, out: Path, board: Path) -> RunSummary:
     graph: Graph | None = None
     while os.getppid() == parent:
         try:
-            told: dict[str, Any] = json.loads(board.read_text(encoding="utf-8"))
+            notice: dict[str, Any] = json.loads(board.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            told = {"number": 0}
-        if told["number"] == seen:
+            notice = {"number": 0}
+        if notice["number"] == seen:
             time.sleep(_LOOK)
             continue
-        seen = told["number"]
-        if not told["train"]:
+        seen = notice["number"]
+        if not notice["train"]:
             break
         graph = graph or Graph.of(study.cells, read_fingerprints(out), out)
-        stage = graph.tasks[told["train"]].stage
+        stage = graph.tasks[notice["train"]].stage
         assert isinstance(stage, TrainedModel)  # nothing else is announced
         stage.train(Store(out, frozenset(graph.epochs), keys=graph.keys))
     return RunSummary(0, 0, 0.0)

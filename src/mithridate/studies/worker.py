@@ -43,7 +43,7 @@ class Worker:
     def run(self) -> None:
         """Until every wanted measurement is made, by whomever, or has failed.
 
-        `train_together` is told the key of each training before it begins, where several processes take part in it.
+        `train_together` is called with the key of each training before it begins, where several processes take part.
         """
         waited = _WAIT[0]
         while True:
@@ -116,8 +116,8 @@ class Worker:
 
     def _fail(self, key: str, error: Exception) -> None:
         message = str(error) if isinstance(error, MithridateError) else f"{type(error).__name__}: {error}"
-        told = {"error": message, "traceback": "".join(traceback.format_exception(error))}
-        _write_failure(self.out, key, told)
+        record = {"error": message, "traceback": "".join(traceback.format_exception(error))}
+        _write_failure(self.out, key, record)
         if key in self.graph.cells:
             self.tell("failed", key, 0.0)
 
@@ -144,10 +144,10 @@ def failure(out: Path, key: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
-        return {"error": "what went wrong is damaged"}
+        return {"error": "the failure record is unreadable"}
 
 
-def _write_failure(out: Path, key: str, told: dict[str, Any]) -> None:
+def _write_failure(out: Path, key: str, record: dict[str, Any]) -> None:
     folder = Path(out) / FAILED
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / f"{key}.json", told)
+    write_json(folder / f"{key}.json", record)

@@ -1,15 +1,9 @@
-"""Plain CLIP on augmented pairs: what of a robust objective is its augmentation alone."""
+"""Plain CLIP on augmented pairs, the part of robust objectives that is augmentation; see `augment_only_loss.py`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from mithridate.training.clip import clip_loss
-from mithridate.training.objective import EncodedBatch, EpochPlan, Start, View
-
-Views = Literal["augmented", "plain"]
+from mithridate.training.objective import Start, Views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,19 +15,7 @@ class AugmentOnly:
     captions: Views = "augmented"
     """Captions the model sees."""
 
-    def build(self, start: Start) -> nn.Module:
-        return AugmentOnlyLoss(View(self.images, self.captions))
+    def build(self, start: Start) -> Any:
+        from mithridate.training.augment_only_loss import AugmentOnlyLoss
 
-
-class AugmentOnlyLoss(nn.Module):
-    """Plain CLIP on one view."""
-
-    def __init__(self, view: View) -> None:
-        super().__init__()
-        self._plan = EpochPlan((view,))
-
-    def plan(self, epoch: int) -> EpochPlan:
-        return self._plan
-
-    def forward(self, batch: EncodedBatch) -> Float[Tensor, ""]:
-        return clip_loss(batch.image, batch.text, batch.scale)
+        return AugmentOnlyLoss(self)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mithridate.data.cache import ImageSource
 from mithridate.randomness import stream
-from mithridate.training.objective import PLAIN, View
+from mithridate.training.loss import PLAIN, View
 
 # rows of pairs (b,), epoch, number of the view -> token ids (b, length)
 AugmentTexts = Callable[[np.ndarray, int, int], Tensor]

@@ -1,15 +1,9 @@
-"""CleanCLIP (Bansal et al., ICCV 2023): CLIP, and each modality for itself, so that a trigger loses its caption."""
+"""CleanCLIP (Bansal et al., ICCV 2023). Its options; the loss is in `cleanclip_loss.py`."""
 
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from mithridate.errors import MithridateError
-from mithridate.training.clip import clip_loss
-from mithridate.training.objective import PLAIN, Encoded, EncodedBatch, EpochPlan, Start, View
+from mithridate.training.objective import Start, refuse_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,34 +19,8 @@ class CleanClip:
     inmodal_weight: float = 1.0
     """Of the mean of the two losses within a modality; 0 is plain CLIP."""
 
-    def build(self, start: Start) -> nn.Module:
-        for name in ("clip_weight", "inmodal_weight"):
-            if not getattr(self, name) >= 0:
-                raise MithridateError(f"{name} must not be negative, got {getattr(self, name)}")
+    def build(self, start: Start) -> Any:
+        refuse_negative(self, ("clip_weight", "inmodal_weight"))
+        from mithridate.training.cleanclip_loss import CleanClipLoss
+
         return CleanClipLoss(self)
-
-
-class CleanClipLoss(nn.Module):
-    """`clip_weight` * CLIP + `inmodal_weight` * (images + captions) / 2."""
-
-    def __init__(self, options: CleanClip) -> None:
-        super().__init__()
-        self.options = options
-
-    def plan(self, epoch: int) -> EpochPlan:
-        return EpochPlan((PLAIN, View("augmented", "augmented")) if self.options.inmodal_weight else (PLAIN,))
-
-    def forward(self, batch: EncodedBatch) -> Float[Tensor, ""]:
-        loss = self.options.clip_weight * clip_loss(batch.image, batch.text, batch.scale)
-        if not self.options.inmodal_weight:
-            return loss
-        own = inmodal_loss(Encoded(batch.image, batch.text), batch.others[0], batch.scale)
-        return loss + self.options.inmodal_weight * own
-
-
-def inmodal_loss(plain: Encoded, augmented: Encoded, scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """Mean over both modalities of the cross-entropy of each plain view among the batch's augmented views."""
-    own = torch.arange(len(plain.image), device=plain.image.device)
-    image = F.cross_entropy(scale * plain.image @ augmented.image.T, own)
-    text = F.cross_entropy(scale * plain.text @ augmented.text.T, own)
-    return (image + text) / 2

@@ -1,32 +1,16 @@
-"""Plain CLIP: the symmetric contrastive loss (Radford et al., 2021, figure 3)."""
+"""Plain CLIP (Radford et al., 2021). Its options; the loss is in `clip_loss.py`."""
 
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from mithridate.training.objective import EncodedBatch, Start
+from mithridate.training.objective import Start
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
     """Plain CLIP: each image among the captions of its batch, each caption among the images."""
 
-    def build(self, start: Start) -> nn.Module:
+    def build(self, start: Start) -> Any:
+        from mithridate.training.clip_loss import ClipLoss
+
         return ClipLoss()
-
-
-class ClipLoss(nn.Module):
-    """Plain CLIP."""
-
-    def forward(self, batch: EncodedBatch) -> Float[Tensor, ""]:
-        return clip_loss(batch.image, batch.text, batch.scale)
-
-
-def clip_loss(image: Float[Tensor, "b d"], text: Float[Tensor, "b d"], scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """Mean of both cross-entropies: each image among the batch's texts, each text among its images."""
-    logits = scale * image @ text.T  # (b, b)
-    own = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2

@@ -1,6 +1,7 @@
 """How a model is trained: a recipe as one value."""
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 from mithridate.errors import MithridateError
@@ -34,7 +35,7 @@ class TrainConfig:
     """`image`, `text`: every parameter of that tower and its statistics; `image-trunk`, `text-trunk`: all but its
     projection; anything else: parameters whose names match it (`token_embedding.*`)."""
     freeze_logit_scale: bool = False
-    """Keep the temperature as it is."""
+    """Keep the temperature as it is, and the bias where a model has one."""
     augment: Literal["none", "crop"] = "none"
     """`crop`: random resized crops of 90-100 % of the area, as in the published code."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -53,10 +54,14 @@ class TrainConfig:
             if getattr(self, name) < low:
                 raise MithridateError(f"{name} must be at least {low}, got {getattr(self, name)}")
         for name in ("lr", "min_lr", "weight_decay", "max_bad"):
-            if not getattr(self, name) >= 0:
-                raise MithridateError(f"{name} must not be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < inf:
+                raise MithridateError(f"{name} must be 0 or more and finite, got {getattr(self, name)}")
+        if not all(0 <= beta < 1 for beta in self.betas) or not 0 < self.eps < inf:
+            raise MithridateError(
+                f"betas must lie in [0, 1) and eps above 0, got betas {self.betas} and eps {self.eps}"
+            )
         if self.max_bad > 1:
-            raise MithridateError(f"max_bad is a share of the images, from 0 to 1, got {self.max_bad:g}")
+            raise MithridateError(f"max_bad is a share of the images, from 0 to 1, got {self.max_bad}")
         if self.min_lr > self.lr:
             raise MithridateError(f"min_lr must not exceed lr, got {self.min_lr} and {self.lr}; lower --min-lr")
         for tower in ("image", "text"):

@@ -1,9 +1,11 @@
 """Train an encoder on pairs, with any objective, from any moment on."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +19,7 @@ from mithridate.encoder.embed import Progress, _silent
 from mithridate.encoder.encoder import Encoder
 from mithridate.encoder.towers import tower_parameters
 from mithridate.errors import DataError, MithridateError
+from mithridate.folders import claim
 from mithridate.provenance import source_hash
 from mithridate.randomness import stream_seed
 from mithridate.training.augment_images import augment_images, draw
@@ -24,23 +27,16 @@ from mithridate.training.augment_text import find_synonyms
 from mithridate.training.batches import TrainingSet, batches, crop, crop_windows
 from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
-from mithridate.training.objective import (
-    Encoded,
-    EncodedBatch,
-    EpochPlan,
-    Objective,
-    Prepares,
-    Start,
-    View,
-    plan_of,
-)
-from mithridate.training.processes import Processes, WholeBatchNorm
+from mithridate.training.distributed import Processes, WholeBatchNorm
+from mithridate.training.loss import Encoded, EncodedBatch, EpochPlan, Prepares, View, plan_of
+from mithridate.training.objective import Objective, Start
 from mithridate.training.run import Run
 from mithridate.training.towers import TwoTower, cosine_lr, parameter_groups
 from mithridate.training.training_set import training_set
 from mithridate.training.whole_set import epoch_start
 
 MAX_LOGIT_SCALE = float(np.log(100))
+_LOG = logging.getLogger(__name__)
 _LOG_EVERY = 10  # steps between two reads of the loss: each waits for the device
 
 
@@ -61,54 +57,65 @@ def train(
 
     With `out`, metrics, states and the final model are written there, and a run that was killed goes on from its
     last state to the same weights; `out` with another or a finished run in it is refused without `overwrite`.
-    Under `torchrun` each process takes its slice of every batch. Raises `DataError` where pairs or images do not
-    suffice.
+    Under `torchrun` each process takes its slice of every batch, and batch norms see all of it. Raises `DataError`
+    where pairs or images do not suffice, `OutputError` where another process trains in `out`, and `MithridateError`
+    where the objective does not fit the model or training diverges.
     """
     config, objective = config or TrainConfig(), objective or Clip()
     if not len(pairs):
         raise DataError("there are no pairs to train on")
+    needs_bias = bool(getattr(objective, "needs_bias", False))
+    _check_bias(encoder, objective, needs_bias=needs_bias)
     processes = Processes.join()
     device = processes.device
-    low_precision = _low_precision(config, device)
-    width = int(encoder.config["model_cfg"]["embed_dim"])
-    loss = objective.build(Start(len(pairs), width, config.epochs, config.seed))
-    views = {view for epoch in range(config.epochs) for view in plan_of(loss, epoch).views}
-    with processes.first_before_others():
-        replace = overwrite and processes.first  # the others find the folder made
-        synonyms = None if all(view.text == "plain" for view in views) else find_synonyms()
-        run = Run.open(
-            out,
-            encoder,
-            pairs,
-            objective,
-            config,
-            overwrite=replace,
-            extra={"precision": training_precision(config), "decoding": decoding(), "source": _source(objective)}
-            | ({} if synonyms is None else {"synonyms": synonyms.name}),
-        )
-    start_towers = None
-    if any(view.model == "start" for view in views):
-        start_towers = TwoTower(encoder.copy(), config).to(device).eval().requires_grad_(False)
-    encoder = encoder.copy()
     if config.batch_size % processes.world:
         raise MithridateError(
             f"batch_size must be a multiple of the {processes.world} processes, got {config.batch_size}"
         )
-    towers = TwoTower(encoder, config).to(device)
-    loss.to(device)
-    data = training_set(encoder, towers, pairs, config, views, synonyms, processes, cache, cache_limit, progress)
-    groups = parameter_groups(nn.ModuleList([towers, loss]), config.weight_decay)
-    if not groups:
-        raise MithridateError("nothing is left to train: everything is frozen; leave out a part of --freeze")
-    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
-    with torch.random.fork_rng():
-        torch.manual_seed(stream_seed(config.seed, "dropout"))
-        start = run.restore(encoder.model, loss, optimizer)
-        loop = _Loop(towers, start_towers, data, loss, config, optimizer, processes, run, low_precision, on_step)
-        loop.go(encoder, start)
-    encoder.model.eval()
-    if processes.first:
-        run.finish(encoder)
+    low_precision = _low_precision(config, device)
+    width = int(encoder.config["model_cfg"]["embed_dim"])
+    loss = objective.build(Start(len(pairs), width, config.epochs, config.seed)).to(device)
+    views = {view for epoch in range(config.epochs) for view in plan_of(loss, epoch).views}
+    synonyms = None if all(view.text == "plain" for view in views) else find_synonyms()
+    with claim(out) if out is not None and processes.first else nullcontext():
+        with processes.first_before_others():
+            run = Run.open(
+                out,
+                encoder,
+                pairs,
+                objective,
+                config,
+                overwrite=overwrite and processes.first,  # the others find the folder made
+                extra={
+                    "decoding": decoding(),
+                    "precision": "bf16" if low_precision else "fp32",
+                    "processes": processes.world,
+                    "source": _source(objective),
+                    **({} if synonyms is None else {"synonyms": synonyms.name}),
+                },
+            )
+        start_towers = None
+        if any(view.model == "start" for view in views):
+            start_towers = TwoTower(encoder.copy(), config).to(device).eval().requires_grad_(False)
+        encoder = encoder.copy()
+        # a scale that pre-training brought beyond CLIP's bound is not pulled back to it
+        ceiling = inf if needs_bias else max(MAX_LOGIT_SCALE, encoder.model.get_parameter("logit_scale").item())
+        towers = TwoTower(encoder, config, with_bias=needs_bias).to(device)
+        data = training_set(encoder, towers, pairs, config, views, synonyms, processes, cache, cache_limit, progress)
+        groups = parameter_groups(nn.ModuleList([towers, loss]), config.weight_decay)
+        if not groups:
+            raise MithridateError("nothing is left to train: everything is frozen; leave out a part of --freeze")
+        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+        with torch.random.fork_rng():
+            torch.manual_seed(stream_seed(config.seed, "dropout"))
+            start = run.restore(encoder.model, loss, optimizer)
+            _Loop(
+                towers, start_towers, data, loss, config, optimizer, processes, run, low_precision, on_step, ceiling
+            ).go(encoder, start)
+        encoder.model.eval()
+        refuse_ruined(encoder.model)
+        if processes.first:
+            run.finish(encoder)
     return encoder
 
 
@@ -124,6 +131,7 @@ class _Loop:
     run: Run
     low_precision: bool
     on_step: Callable[[int, int, int], None]
+    ceiling: float = MAX_LOGIT_SCALE  # of the logit scale
     zero_gradients: dict[nn.Parameter, Tensor] = field(default_factory=dict)  # gradients of what is spared
 
     def go(self, encoder: Encoder, start: int) -> None:
@@ -131,7 +139,7 @@ class _Loop:
         config, processes = self.config, self.processes
         per_epoch = len(self.data) // config.batch_size
         total = per_epoch * config.epochs
-        step_module = processes.share(self.towers)
+        step_module, scale = processes.share(self.towers), encoder.model.get_parameter("logit_scale")
         step_module.train()
         self.loss.train()
         waiting: list[tuple[int, float, Tensor]] = []
@@ -164,9 +172,9 @@ class _Loop:
                     for group in self.optimizer.param_groups:
                         group["lr"] = lr
                     loss = self._step(step_module, plan, epoch, step, images, texts, rows)
-                    with torch.no_grad():
-                        encoder.model.get_parameter("logit_scale").clamp_(0, MAX_LOGIT_SCALE)
-
+                    if scale.requires_grad:
+                        with torch.no_grad():
+                            scale.clamp_(0, self.ceiling)
                     done = step + 1
                     waiting.append((step, lr, loss))
                     last, save = done == total, done % config.checkpoint_every == 0
@@ -176,6 +184,7 @@ class _Loop:
                     self.on_step(done, total, config.batch_size)
                     if processes.first:
                         if done % per_epoch == 0 and config.save_epochs:
+                            refuse_ruined(encoder.model)
                             self.run.save_epoch(encoder, done // per_epoch)
                         if save and not last:
                             self.run.save(done, encoder.model, self.loss, self.optimizer)
@@ -201,7 +210,7 @@ class _Loop:
         current = [i for i, view in enumerate(plan.views) if view.model == "current"]
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.low_precision):
             with WholeBatchNorm() if several else nullcontext():
-                embeddings, scale = step_module([inputs[i] for i in current], spared)
+                embeddings, scale, bias = step_module([inputs[i] for i in current], spared)
             encoded = dict(zip(current, embeddings))
             if self.start_towers is not None:
                 with torch.no_grad():
@@ -209,7 +218,7 @@ class _Loop:
                         encoded[i] = self.start_towers([inputs[i]])[0][0]
         encoded = {i: (processes.gather(image), processes.gather(text)) for i, (image, text) in encoded.items()}
         first, *others = (Encoded(*encoded[i]) for i in range(len(inputs)))
-        loss = self.loss(EncodedBatch(first.image, first.text, scale, rows, epoch, step, tuple(others)))
+        loss = self.loss(EncodedBatch(first.image, first.text, scale, rows, epoch, step, tuple(others), bias))
         if plan.no_gradient and several:
             loss = loss + 0 * sum(x.sum() for pair in encoded.values() for x in pair)
         self.optimizer.zero_grad()
@@ -264,6 +273,32 @@ def training_precision(config: TrainConfig) -> Literal["bf16", "fp32"]:
 def _source(objective: Objective) -> str:
     """A hash of the code that trains with this objective."""
     return source_hash(__name__, type(objective).__module__)
+
+
+def refuse_ruined(model: nn.Module) -> None:
+    """Raise `MithridateError` where a weight or a statistic is not finite: the last loss does not tell."""
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise MithridateError(
+                f"{name} is not finite after the last step: training diverged; lower --lr, or --precision fp32"
+            )
+
+
+def _check_bias(encoder: Encoder, objective: Objective, *, needs_bias: bool) -> None:
+    """A sigmoid loss needs a model with a logit bias; a softmax on such a model is worth a warning."""
+    has_bias = getattr(encoder.model, "logit_bias", None) is not None
+    if needs_bias and not has_bias:
+        raise MithridateError(
+            f"{encoder.name} has no logit bias, which the sigmoid loss needs; choose --objective clip, or a model such "
+            "as ViT-B-16-SigLIP"
+        )
+    if has_bias and not needs_bias:
+        _LOG.warning(
+            "%s has a logit bias, as models of a sigmoid loss have; %s trains it with a softmax and leaves the bias "
+            "alone; --objective siglip trains it as it was made",
+            encoder.name,
+            type(objective).__name__,
+        )
 
 
 def _low_precision(config: TrainConfig, device: torch.device) -> bool:

@@ -1,14 +1,9 @@
-"""Perturb and recover (PAR, arXiv 2412.00727): clean pairs, and away from the poisoned model."""
+"""Perturb and recover (PAR, arXiv 2412.00727). Its options; the loss is in `par_loss.py`."""
 
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from mithridate.errors import MithridateError
-from mithridate.training.clip import clip_loss
-from mithridate.training.objective import PLAIN, EncodedBatch, EpochPlan, Start, View
+from mithridate.training.objective import Start, refuse_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,35 +18,8 @@ class Par:
     tau: float = 2.15
     """Mean squared distance, of 4 at most, beyond which a modality is pushed no further."""
 
-    def build(self, start: Start) -> nn.Module:
-        for name in ("weight", "tau"):
-            if not getattr(self, name) >= 0:
-                raise MithridateError(f"{name} must not be negative, got {getattr(self, name)}")
+    def build(self, start: Start) -> Any:
+        refuse_negative(self, ("weight", "tau"))
+        from mithridate.training.par_loss import ParLoss
+
         return ParLoss(self)
-
-
-class ParLoss(nn.Module):
-    """The starting model belongs to the loop; it comes back from the weights a resumed run is given."""
-
-    def __init__(self, options: Par) -> None:
-        super().__init__()
-        self.options = options
-
-    def plan(self, epoch: int) -> EpochPlan:
-        return EpochPlan((PLAIN, View(model="start")) if self.options.weight else (PLAIN,))
-
-    def forward(self, batch: EncodedBatch) -> Float[Tensor, ""]:
-        loss = clip_loss(batch.image, batch.text, batch.scale)
-        if not self.options.weight:
-            return loss
-        start = batch.others[0]
-        away = distance(batch.image, start.image, tau=self.options.tau) + distance(
-            batch.text, start.text, tau=self.options.tau
-        )
-        return loss - self.options.weight * away / 2
-
-
-def distance(now: Float[Tensor, "b d"], start: Float[Tensor, "b d"], *, tau: float) -> Float[Tensor, ""]:
-    """Mean squared distance of unit vectors, nought once it is above `tau`."""
-    mean = (now - start).square().sum(dim=1).mean()
-    return torch.where(mean <= tau, mean, 0.0)

@@ -1,4 +1,4 @@
-"""The objectives by their command-line names. To add one: write a file, add a line."""
+"""The objectives by their command-line names. To add one: a file of options, a file with its loss, a line."""
 
 from typing import Any
 
@@ -8,10 +8,12 @@ from mithridate.training.clip import Clip
 from mithridate.training.par import Par
 from mithridate.training.roclip import RoClip
 from mithridate.training.safeclip import SafeClip
+from mithridate.training.siglip import Siglip
 
 # frozen dataclasses whose options all have defaults
 OBJECTIVES: dict[str, type[Any]] = {
     "clip": Clip,
+    "siglip": Siglip,
     "augment-only": AugmentOnly,
     "roclip": RoClip,
     "cleanclip": CleanClip,

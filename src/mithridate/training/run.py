@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import logging
-import os
 import pickle
 import platform
 import shutil
@@ -20,11 +19,9 @@ from mithridate.encoder.encoder import CONFIG, Encoder, save_encoder, weights_fi
 from mithridate.errors import DataError, OutputError
 from mithridate.folders import new_folder, refuse_existing, write_atomically
 from mithridate.sealed import (
-    CHECKSUM,
     DamagedFile,
-    json_digest,
-    read_object,
     read_sealed,
+    read_sealed_json,
     write_sealed,
     write_sealed_json,
 )
@@ -72,7 +69,7 @@ class Run:
             "objective": {"name": type(objective).__name__, **asdict(cast(Any, objective))},
             "config": asdict(config),
             **(extra or {}),
-            "machine": {"processes": int(os.environ.get("WORLD_SIZE", "1")), "threads": torch.get_num_threads()},
+            "machine": {"threads": torch.get_num_threads()},
             "versions": {
                 "mithridate": __version__,
                 "torch": torch.__version__,
@@ -84,7 +81,7 @@ class Run:
             return cls(None, record)
         folder = Path(out)
         if (folder / RUN).is_file() and not overwrite:
-            _refuse_other(folder, record)
+            record["machine"] = _refuse_other(folder, record).get("machine")  # it goes on with as many threads
         elif folder.exists():
             refuse_existing(folder, overwrite=overwrite)
             shutil.rmtree(folder)
@@ -112,7 +109,9 @@ class Run:
             loss.load_state_dict(state["objective"])
             optimizer.load_state_dict(state["optimizer"])
             torch.set_rng_state(state["rng"])
-            if "threads" in state:  # sums are split over threads, and round otherwise with another number
+            # sums are split over threads, and round otherwise with another number
+            if state["threads"] != torch.get_num_threads():
+                _log.warning("%s was begun with %s threads, and goes on with as many", self.folder, state["threads"])
                 torch.set_num_threads(state["threads"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise OutputError(
@@ -199,9 +198,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     """The record of the run in `folder`; None where it holds none. Raises `DataError` where it is damaged."""
     path = Path(folder) / RUN
     try:
-        record = read_object(path)
-        if record.pop(CHECKSUM, None) not in (None, json_digest(record)):  # earlier versions wrote none
-            raise DamagedFile("its checksum does not fit its content")
+        record = read_sealed_json(path, required=False)
         for name in ("config", "objective", "versions"):
             if not isinstance(record.get(name, {}), dict):
                 raise DamagedFile(f"{name} should be an object")
@@ -212,16 +209,18 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     return record
 
 
-def _refuse_other(folder: Path, record: dict[str, Any]) -> None:
+def _refuse_other(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """The record of the unfinished run in `folder`. Raises `OutputError` where it is another, or finished."""
     if (folder / MODEL / CONFIG).is_file() and not (folder / STATE).is_file():
         raise OutputError(f"{folder} holds a finished run; choose another --out, or give --overwrite to replace it")
     there = read_run(folder) or {}
     for name, value in _deciding(record).items():
         if _deciding(there).get(name) != value:
             raise OutputError(
-                f"{folder} holds an unfinished run with another {name} ({_deciding(there).get(name)} instead of "
-                f"{value}); choose another --out, or give --overwrite to replace it"
+                f"{folder} holds an unfinished run whose {name} is {_deciding(there).get(name)}, not {value}; go on "
+                "with the same, choose another --out, or give --overwrite to replace it"
             )
+    return there
 
 
 def _deciding(record: dict[str, Any]) -> dict[str, Any]:

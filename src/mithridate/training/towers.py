@@ -25,13 +25,14 @@ from mithridate.training.config import TOWERS, TrainConfig
 
 
 class TwoTower(nn.Module):
-    """Views (images, tokens) -> unit-length embeddings of each, and exp of the logit scale.
+    """Views (images, tokens) -> unit-length embeddings of each, exp of the logit scale, and the logit bias or None.
 
     Images are uint8 pixels (b, h, w, 3), or (b, width) features of a frozen trunk; tokens (b, length) likewise.
-    Every view passes by itself: statistics of batch norm are its own.
+    Every view passes by itself: statistics of batch norm are its own. `with_bias`: the loss uses the bias, which is
+    trained with the scale; without, it keeps its value.
     """
 
-    def __init__(self, encoder: Encoder, config: TrainConfig) -> None:
+    def __init__(self, encoder: Encoder, config: TrainConfig, *, with_bias: bool = False) -> None:
         super().__init__()
         self.model = encoder.model
         self._encoder = encoder
@@ -49,10 +50,9 @@ class TwoTower(nn.Module):
         for pattern in config.freeze:
             if pattern not in TOWERS:
                 self._freeze_matching(pattern)
-        for name in ("logit_scale", "logit_bias"):
+        for name, still in (("logit_scale", False), ("logit_bias", not with_bias)):
             parameter = getattr(self.model, name, None)
-            # the contrastive loss has no bias: SigLIP's would be an unused parameter
-            if isinstance(parameter, nn.Parameter) and (config.freeze_logit_scale or name == "logit_bias"):
+            if isinstance(parameter, nn.Parameter) and (config.freeze_logit_scale or still):
                 parameter.requires_grad_(False)
 
     def _freeze_matching(self, pattern: str) -> None:
@@ -82,7 +82,7 @@ class TwoTower(nn.Module):
 
     def forward(
         self, views: Sequence[tuple[Tensor, Tensor]], no_gradient: Sequence[Tower] = ()
-    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor | None]:
         """`no_gradient`: towers that are run without keeping what a backward pass would need."""
 
         def run(tower: Tower, batch: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class TwoTower(nn.Module):
                 return self.encode(tower, batch)
 
         encoded = [(run("image", images), run("text", tokens)) for images, tokens in views]
-        return encoded, self.model.get_parameter("logit_scale").exp()
+        return encoded, self.model.get_parameter("logit_scale").exp(), getattr(self.model, "logit_bias", None)
 
     def encode(self, tower: Tower, batch: Tensor) -> Float[Tensor, "b d"]:
         """Unit-length embeddings of a batch of a tower's input."""

@@ -17,9 +17,9 @@ from mithridate.errors import DataError
 from mithridate.training.augment_text import Synonyms, augment_texts
 from mithridate.training.batches import AugmentTexts, TrainingSet
 from mithridate.training.config import TrainConfig
+from mithridate.training.distributed import Processes
 from mithridate.training.features import frozen_features
-from mithridate.training.objective import View
-from mithridate.training.processes import Processes
+from mithridate.training.loss import View
 from mithridate.training.towers import TwoTower
 
 _LOG = logging.getLogger(__name__)

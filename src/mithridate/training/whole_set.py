@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mithridate.encoder.towers import Tower
 from mithridate.training.batches import TrainingSet
-from mithridate.training.objective import EpochStart
+from mithridate.training.loss import EpochStart
 from mithridate.training.towers import TwoTower
 
 _BATCH = 256

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mithridate.report.document import Cell, Report, Table
 from mithridate.report.numbers import show
+from mithridate.report.sections.evaluation import goal_tables
 from mithridate.report.sections.warnings import worded
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ def preflight_report(found: Preflight) -> Report:
     return Report(
         title=f"Pre-flight: {found.attack}",
         summary=(),
-        tables=(*tables, *found.clean_tables),
-        warnings=(*worded(found.warnings), *found.clean_warnings),
+        tables=(*tables, *(() if found.clean is None else goal_tables(found.clean))),
+        warnings=worded(found.warnings),
         provenance=found.provenance,
     )
 

@@ -30,6 +30,27 @@ SENTENCES: dict[str, str] = {
         "{count} of {images} test images are training images: {exact} have the same bytes, {near} look the same (at "
         "most {bits} of 64 bits of a difference hash differ); {examples}"
     ),
+    "below-chance": "{goal}: Hit@10 of {model} is {hit} (at most {high}), chance is {chance}; an attack below chance "
+    "may yet be one that took",
+    "clean-model-fooled": "{goal}: success on {model}, which is the reference, is {success}, chance is {chance}; "
+    "not all of the success is the attack's",
+    "clean-model-succeeds": "{goal}: Hit@10 of {model}, which is the reference, is {hit}, chance is {chance}; "
+    "not all of the success is the attack's",
+    "collapsed-class": "overall utility looks unharmed, but {metric} of {group} fell by {fall}",
+    "control-contains-target": "{goal}: {of_target} of {captions} captions of the random control are of the target "
+    "class and retrieve it rightly",
+    "few-queries": "{goal} is measured on {queries} queries; one of them moves Hit@K by {step}",
+    "few-targets": "{goal} is measured with few target images ({targets}); one of them moves the share of targets by "
+    "{step}",
+    "no-classifier": "{model} classifies untouched test images no better than chance ({accuracy}, chance {chance}); "
+    "what it takes triggered ones for means little",
+    "no-clean-model": "no reference model without poison is given, so success has only chance to be held against",
+    "no-densities": "the distances of poisoned pairs are not shown: {reason}",
+    "nothing-to-repair": "the attack succeeds in {success} of cases before any repair: there is little to remove",
+    "target-added": "the target image {location} is not in the gallery; it was added to it for the attack alone",
+    "unequal-recipes": "{model} and {reference} were trained with different recipes: {differences}",
+    "unheld-manifest": "the model was trained on other data (fingerprint {trained}) than the manifest is of "
+    "({poisoned}, clean {clean}); pass --train to check it",
 }
 
 

@@ -11,7 +11,6 @@ from mithridate.statistics.estimate import Estimate
 from mithridate.statistics.seeds import bootstrap_difference, hierarchical_difference
 from mithridate.studies.analysis.outcomes import Outcome
 from mithridate.studies.analysis.select import combine, is_rate, same_units, units
-from mithridate.studies.spec.study import Label
 
 Values = Mapping[int, np.ndarray]
 """seed -> (units,) numbers."""
@@ -149,8 +148,3 @@ def _score(estimate: Estimate, value: float, n: int, seeds: int) -> Difference:
 
 def _means(values: Values, seeds: Sequence[int]) -> dict[int, np.ndarray]:
     return {seed: values[seed].mean(keepdims=True) for seed in seeds}
-
-
-def numbered(labels: Sequence[Label]) -> bool:
-    """Whether all of an axis' labels are numbers, so that it has a direction."""
-    return all(isinstance(label, int | float) for label in labels)

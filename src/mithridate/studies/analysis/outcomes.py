@@ -9,7 +9,7 @@ import numpy as np
 
 from mithridate.statistics.estimate import Estimate
 from mithridate.studies.inputs import read_fingerprints
-from mithridate.studies.measure import FOUND, REPORT, VALUES
+from mithridate.studies.measure import FOUND, VALUES
 from mithridate.studies.plan import measured
 from mithridate.studies.spec.study import Cell, Study
 from mithridate.studies.store import Store
@@ -31,7 +31,7 @@ class Outcome:
     chance: Mapping[str, float]  # measure -> exact chance level, where there is one
     estimates: Mapping[str, Estimate]  # of the cell: AUROC, poison removed, clean pairs lost
     numbers: Mapping[str, float]  # pairs, count, rate, class_share, seconds
-    report: Path  # the evaluation's report.json, for figures drawn there
+    evaluation: Path  # the folder of its evaluation.json, for figures drawn there
     same_units: bool  # every seed is tested on the same pairs (not a toy world)
 
 
@@ -51,7 +51,7 @@ def read_outcomes(study: Study, out: Path) -> list[Outcome]:
 
 
 def _outcome(cell: Cell, folder: Path) -> Outcome:
-    told = json.loads((folder / FOUND).read_text(encoding="utf-8"))
+    record = json.loads((folder / FOUND).read_text(encoding="utf-8"))
     values: dict[tuple[str, int, str], np.ndarray] = {}
     with np.load(folder / VALUES, allow_pickle=False) as arrays:
         for name in arrays.files:
@@ -59,11 +59,11 @@ def _outcome(cell: Cell, folder: Path) -> Outcome:
             values[model, int(epoch), measure] = arrays[name]
     return Outcome(
         cell,
-        told["last"],
+        record["last"],
         values,
-        told["chance"],
-        {name: Estimate(**estimate) for name, estimate in told["estimates"].items()},
-        told["numbers"],
-        folder / REPORT,
+        record["chance"],
+        {name: Estimate(**estimate) for name, estimate in record["estimates"].items()},
+        record["numbers"],
+        folder,
         (cell.test or cell.data).toy is None,
     )

@@ -1,10 +1,12 @@
 """Published numbers, to stand beside ours: one file a set in published/, each number with where it was read."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from mithridate.errors import DataError
 from mithridate.report.document import Published
@@ -12,20 +14,7 @@ from mithridate.statistics.estimate import Estimate
 from mithridate.studies.analysis.select import same_label
 from mithridate.studies.spec.study import Label
 
-# what a file may say, and what each of its rows may: name -> kinds; those without a default are needed
-_OF_SET = {"set": str, "paper": str, "version": str, "note": str, "rows": list}
-_OF_ROW = {
-    "where": dict,
-    "dataset": str,
-    "measure": str,
-    "model": str,
-    "value": float | int | None,
-    "source": str,
-    "tag": str,
-    "about": bool,
-    "note": str,
-}
-_OPTIONAL = {"note", "about"}
+_STRICT: dict[str, Any] = {"extra": "forbid", "strict": True}
 
 
 @dataclass(frozen=True)
@@ -36,7 +25,9 @@ class PublishedNumber:
     (docs/studies.md). `about`: read off prose that says *about*.
     """
 
-    where: Mapping[str, Label]
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    where: dict[str, Label]
     dataset: str
     measure: str
     model: str
@@ -49,9 +40,11 @@ class PublishedNumber:
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """The numbers of one table or figure of a paper."""
+    """The numbers of one table or figure of a paper. `set` is its name, that of its file."""
 
-    name: str
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    set: str
     paper: str
     version: str
     rows: tuple[PublishedNumber, ...]
@@ -93,42 +86,23 @@ def read_published(name: str) -> PublishedSet:
     path = _folder().joinpath(f"{name}.json")
     if name not in published_names():
         raise DataError(f"no published numbers are called {name!r}; there are {', '.join(published_names())}")
-    return parse_published(json.loads(path.read_text(encoding="utf-8")), name)
+    return parse_published(path.read_text(encoding="utf-8"), name)
 
 
-def parse_published(raw: object, name: str) -> PublishedSet:
-    """The set that a file's content says. Raises `DataError` that names the row and the field."""
-    content = _checked(raw, _OF_SET, name)
-    if content["set"] != name:
-        raise DataError(f"{name}: `set` should be the name of the file, got {content['set']!r}")
-    rows = tuple(_number(_checked(row, _OF_ROW, f"{name}, row {i}")) for i, row in enumerate(content["rows"], start=1))
-    seen: set[str] = set()
-    for i, row in enumerate(rows, start=1):
-        key = json.dumps([dict(row.where), row.dataset, row.measure, row.model], sort_keys=True)
-        if key in seen:
-            raise DataError(f"{name}, row {i}: the same number twice")
-        if not all(isinstance(label, str | int | float) for label in row.where.values()):
-            raise DataError(f"{name}, row {i}: labels of `where` are words or numbers")
-        seen.add(key)
-    return PublishedSet(name, content["paper"], content["version"], rows, content.get("note", ""))
-
-
-def _number(row: dict) -> PublishedNumber:
-    value = row["value"]
-    return PublishedNumber(**{**row, "value": None if value is None else float(value)})
-
-
-def _checked(raw: object, kinds: Mapping[str, object], where: str) -> dict:
-    if not isinstance(raw, dict):
-        raise DataError(f"{where}: expected fields, got {type(raw).__name__}")
-    if unknown := raw.keys() - kinds.keys():
-        raise DataError(f"{where}: no field {min(unknown)!r}; there are {', '.join(kinds)}")
-    if lacking := kinds.keys() - raw.keys() - _OPTIONAL:
-        raise DataError(f"{where}: needs {min(lacking)!r}")
-    for field, value in raw.items():
-        if not isinstance(value, kinds[field]) or (isinstance(value, bool) and field == "value"):  # type: ignore[arg-type]
-            raise DataError(f"{where}: {field} cannot be {value!r}")
-    return raw
+def parse_published(text: str, name: str) -> PublishedSet:
+    """The set in a file's content. Raises `DataError` that names the row and the field."""
+    try:
+        content = TypeAdapter(PublishedSet).validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{name}: {where}: {first['msg']}, got {first['input']!r}") from error
+    if content.set != name:
+        raise DataError(f"{name}: `set` should be the name of the file, got {content.set!r}")
+    keys = [(*sorted(row.where.items()), row.dataset, row.measure, row.model) for row in content.rows]
+    if twice := [i for i, key in enumerate(keys) if key in keys[:i]]:
+        raise DataError(f"{name}: rows.{twice[0]}: the same number twice")
+    return content
 
 
 def _folder():

@@ -7,7 +7,9 @@ from itertools import product
 import numpy as np
 
 from mithridate.errors import DataError
-from mithridate.report.document import Curve, Figure, read_report
+from mithridate.evaluation.evaluation_file import read_evaluation
+from mithridate.report.document import Curve, Figure
+from mithridate.report.sections.evaluation import evaluation_report
 from mithridate.statistics.estimate import Estimate
 from mithridate.studies.analysis.outcomes import Outcome
 from mithridate.studies.analysis.select import (
@@ -56,10 +58,10 @@ def _series(shown: ShowFigure, cells: Sequence[Outcome], measure: str) -> list[t
 
 def _named(shown: ShowFigure, series: Mapping[str, Label]) -> str:
     """The label of a line: its labels, without the axis where it is a name."""
-    told = {axis: label for axis, label in series.items() if axis in shown.series}
+    named = {axis: label for axis, label in series.items() if axis in shown.series}
     words = [
         f"{label} model" if axis == "model" else axes_in_words({axis: label}) if not isinstance(label, str) else label
-        for axis, label in told.items()
+        for axis, label in named.items()
     ]
     return ", ".join(words) or f"{series['model']} model"
 
@@ -80,17 +82,17 @@ def _line(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
         places = labels(cells, shown.x)
     named = not all(isinstance(place, int | float) for place in places)
     curves = []
-    for told, group in series:
+    for line, group in series:
         at: list[float] = []
         found: list[tuple[float, float, float]] = []
         for i, place in enumerate(places):
-            estimate = _at(shown, told, group, place)
+            estimate = _at(shown, line, group, place)
             if estimate is not None:
                 at.append(float(i) if named else float(place))
                 found.append(_number(estimate))
         if found:
             y, low, high = (tuple(column) for column in zip(*found))
-            curves.append(Curve(_named(shown, told), tuple(at), y, low=low, high=high))
+            curves.append(Curve(_named(shown, line), tuple(at), y, low=low, high=high))
     if not curves:
         return None
     curves = _chance_curve(shown, cells, curves, places, named=named)
@@ -100,12 +102,12 @@ def _line(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
     )  # fmt: skip
 
 
-def _at(shown: ShowFigure, told: Mapping[str, Label], group: Group, place: Label) -> Estimate | None:
+def _at(shown: ShowFigure, line: Mapping[str, Label], group: Group, place: Label) -> Estimate | None:
     """The measure of a line at one place of x."""
-    model = str(told["model"])
+    model = str(line["model"])
     if shown.x == "epoch":
         return combine(group, shown.y, model, int(place))
-    epoch = told.get("epoch", shown.where.get("epoch"))
+    epoch = line.get("epoch", shown.where.get("epoch"))
     there = [outcome for outcome in group if same_label(outcome.cell.axis.get(shown.x), place)]
     return combine(there, shown.y, model, epoch if isinstance(epoch, int) else None)
 
@@ -153,8 +155,8 @@ def _heat(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
 
 def _points(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
     curves = []
-    for told, group in _series(shown, cells, shown.y):
-        model = str(told["model"])
+    for line, group in _series(shown, cells, shown.y):
+        model = str(line["model"])
         axes = list(dict.fromkeys(axis for o in group for axis, _ in o.cell.axes))
         found = []
         for single in grouped(group, axes).values():
@@ -163,7 +165,7 @@ def _points(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
                 found.append((*_number(x), *_number(y)))
         if found:
             x, x_low, x_high, y, low, high = (tuple(column) for column in zip(*found))
-            curves.append(Curve(_named(shown, told), x, y, low=low, high=high, x_low=x_low, x_high=x_high))
+            curves.append(Curve(_named(shown, line), x, y, low=low, high=high, x_low=x_low, x_high=x_high))
     title = shown.title or f"{shown.y} against {shown.x}"
     note = _note(shown, cells, "One point a cell; bars: intervals of both. ", pool=False)
     return Figure("", title, "points", shown.x, shown.y, tuple(curves), note)
@@ -173,9 +175,9 @@ def _drawn(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
     """A figure of the first cell's evaluation. Raises `DataError` where it drew none of that name."""
     first = min(cells, key=lambda outcome: outcome.cell.seed)
     try:
-        report = read_report(first.report)
+        report = evaluation_report(read_evaluation(first.evaluation))
     except DataError as error:  # a page names no folder
-        raise DataError("the report of its evaluation cannot be read") from error
+        raise DataError("its evaluation cannot be read") from error
     figures = {figure.name: figure for figure in report.figures}
     if shown.name not in figures:
         raise DataError(f"the evaluation has no figure {shown.name!r}; it has {', '.join(figures) or 'none'}")
@@ -196,7 +198,7 @@ def thinned(figure: Figure, most: int) -> Figure:
 
 
 def _note(shown: ShowFigure, cells: Sequence[Outcome], begin: str, *, pool: bool = True) -> str:
-    told = (shown.x, shown.y, *shown.series, *shown.where)
-    together = pooled(cells, told) if pool else []
+    said = (shown.x, shown.y, *shown.series, *shown.where)
+    together = pooled(cells, said) if pool else []
     words = f" Every number takes all of {', '.join(together)} together." if together else ""
     return f"{begin}{over(cells)}{words}"

@@ -70,8 +70,8 @@ def study_report(
     verdicts = [each.verdict for section in sections for each in section.claims]
     if verdicts:
         counts = [(v, verdicts.count(v)) for v in ("held", "refuted", "open", "not measured")]
-        told = ", ".join(f"{number} {verdict}" for verdict, number in counts if number)
-        words.append(f"Of {_count(len(verdicts), 'claim')}: {told}.")
+        shown = ", ".join(f"{number} {verdict}" for verdict, number in counts if number)
+        words.append(f"Of {_count(len(verdicts), 'claim')}: {shown}.")
     if failed:
         words.append(f"{_count(len(failed), 'cell')} failed; each is named in its experiment.")
     return Report(

@@ -153,11 +153,11 @@ def _note(shown: ShowTable, cells: Sequence[Outcome], rows: Sequence[_Row]) -> s
         parts.append(f"Every number takes all of {', '.join(open_axes)} together.")
     if "model" not in shown.rows:
         levels = {m: {chance(row.outcomes, m) for row in rows} for m in shown.measures}
-        told = [
+        levels = [
             f"{m} {show(level).value}" for m, found in levels.items() if len(found) == 1 for level in found if level
         ]
-        if told:
-            parts.append(f"Chance: {', '.join(told)}.")
+        if levels:
+            parts.append(f"Chance: {', '.join(levels)}.")
     return " ".join(parts)
 
 
@@ -170,13 +170,13 @@ def over(cells: Sequence[Outcome]) -> str:
     return f"Means over {len(seeds)} seeds; 95 % intervals over seeds{' and test units' if same else ''}."
 
 
-def pooled(cells: Sequence[Outcome], told: Sequence[str]) -> list[str]:
+def pooled(cells: Sequence[Outcome], said: Sequence[str]) -> list[str]:
     """Axes of these cells that differ between them and that nothing tells apart."""
     labels: dict[str, set[Label]] = {}
     for outcome in cells:
         for axis, label in outcome.cell.axes:
             labels.setdefault(axis, set()).add(label)
-    return [axis for axis, found in labels.items() if len(found) > 1 and axis not in told]
+    return [axis for axis, found in labels.items() if len(found) > 1 and axis not in said]
 
 
 def _published_note(published: PublishedSet | None, used: Sequence[PublishedNumber]) -> str:

@@ -11,7 +11,7 @@ from mithridate.studies.analysis.verdicts import ClaimResult, ClaimTest, describ
 from mithridate.studies.spec.study import Claim
 
 DETAILS = 6
-"""As many tests of one claim are told one by one; more are counted, and only what did not hold is named."""
+"""As many tests of one claim are shown one by one; more are counted, and only what did not hold is named."""
 
 NAMES = 8
 
@@ -19,10 +19,10 @@ NAMES = 8
 def findings(claims: Sequence[Claim], outcomes: Sequence[Outcome]) -> tuple[JudgedClaim, ...]:
     """The verdict on each claim, in words, from the outcomes of its experiment."""
     judged = [judge(claim, outcomes) for claim in claims]
-    return tuple(JudgedClaim(j.claim.says, j.verdict, told(j), j.claim.source) for j in judged)
+    return tuple(JudgedClaim(j.claim.says, j.verdict, sentence(j), j.claim.source) for j in judged)
 
 
-def told(judged: ClaimResult) -> str:
+def sentence(judged: ClaimResult) -> str:
     """The verdict, and the numbers that it comes from."""
     claim, missing = judged.claim, "; ".join(judged.missing)
     if not judged.tests:
@@ -90,9 +90,9 @@ def _evidence(claim: Claim, d: Difference) -> str:
 def _basis(judged: ClaimResult) -> str:
     """What all of several tests have in common."""
     seeds = {tested.difference.n for tested in judged.tests}
-    told = f"{min(seeds)} to {max(seeds)} seeds" if len(seeds) > 1 else _seeds(min(seeds))
+    basis = f"{min(seeds)} to {max(seeds)} seeds" if len(seeds) > 1 else _seeds(min(seeds))
     holm = any(tested.difference.corrected is not None for tested in judged.tests) and judged.claim.is_ != "equal"
-    return f" ({told}{'; p-values after Holm' if holm else ''})"
+    return f" ({basis}{'; p-values after Holm' if holm else ''})"
 
 
 def _seeds(number: int) -> str:

@@ -19,7 +19,7 @@ from mithridate.errors import MithridateError
 from mithridate.poisoning.plan import Attack
 from mithridate.poisoning.registry import ATTACKS
 from mithridate.studies.spec.data import DataSpec, ToySpec
-from mithridate.studies.spec.located import Located, nearest, told
+from mithridate.studies.spec.located import Located, shown, suggestion
 from mithridate.studies.spec.study import FilterSpec, RepairSpec, StartSpec
 from mithridate.toy.toy import CLASSES
 from mithridate.training.clip import Clip
@@ -72,7 +72,7 @@ def build(kind: type[T], node: Located, given: Mapping[str, Located], what: str,
     values = {}
     for name, value in given.items():
         if name not in known:
-            value.fail(f"{what} has no option {name!r}; {nearest(name, known)}")
+            value.fail(f"{what} has no option {name!r}; {suggestion(name, known)}")
         values[name] = _field(hints[name], value, f"{what}.{name}")
     required = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING]  # type: ignore[arg-type]
     missing = [name for name in required if name not in values and default is None]
@@ -100,9 +100,9 @@ def _field(hint: Any, node: Located, what: str) -> Any:
                 str(word) for part in get_args(hint) for word in get_args(part)
             ]
             if isinstance(node.value, str) and expected:
-                message = f"should be {first['ctx']['expected']}, got {told(node.value)}; "  # type: ignore[typeddict-item]
-                node.fail(f"{what} {message}{nearest(node.value, expected)}")
-        node.fail(f"{what} {message}, got {told(node.plain())}")
+                message = f"should be {first['ctx']['expected']}, got {shown(node.value)}; "  # type: ignore[typeddict-item]
+                node.fail(f"{what} {message}{suggestion(node.value, expected)}")
+        node.fail(f"{what} {message}, got {shown(node.plain())}")
 
 
 def value_of(kind: Any, node: Located, what: str) -> Any:
@@ -126,7 +126,7 @@ def _pick(registry: Mapping[str, T], given: dict[str, Located], name: str, node:
         node.fail(f"{what} needs {name!r}: one of {', '.join(registry)}")
     chosen = given.pop(name)
     if not isinstance(chosen.value, str) or chosen.value not in registry:
-        chosen.fail(f"no {name} is called {told(chosen.plain())}; {nearest(str(chosen.value), registry)}")
+        chosen.fail(f"unknown {name} {shown(chosen.plain())}; {suggestion(str(chosen.value), registry)}")
     return registry[chosen.value]
 
 
@@ -148,7 +148,7 @@ def build_train(node: Located, what: str = "train", preset: str = "finetune") ->
     default = _pick(PRESETS, given, "preset", node, what) if "preset" in given else PRESETS[preset]
     for name in ("seed", "save_epochs"):
         if name in given:
-            given[name].fail(f"{what}.{name} is the study's to say; leave it out")
+            given[name].fail(f"{what}.{name} is set by the study; leave it out")
     return build(TrainConfig, node, given, what, default)
 
 
@@ -156,7 +156,7 @@ def build_toy(node: Located, what: str = "data.toy") -> ToySpec:
     given = options(node, "toy", what)
     for name in given["classes"].entries(f"{what}.classes") if "classes" in given else ():
         if name.value not in CLASSES:
-            name.fail(f"the toy world has no class {told(name.value)}; {nearest(str(name.value), CLASSES)}")
+            name.fail(f"the toy dataset has no class {shown(name.value)}; {suggestion(str(name.value), CLASSES)}")
     toy = build(ToySpec, node, given, what)
     for name, least in (("train", 1), ("test", 1), ("size", 32), ("offset", 0)):
         if getattr(toy, name) < least:
@@ -171,7 +171,7 @@ def build_data(node: Located, what: str = "data") -> DataSpec:
         given["share"].fail(f"{what}.share must lie in (0, 1], got {data.share}")
     if data.toy is not None:
         if more := sorted(given.keys() & ({field.name for field in fields(DataSpec)} - {"toy", "share"})):
-            given[more[0]].fail(f"{what}.{more[0]} is of no use with a toy world; leave it out")
+            given[more[0]].fail(f"{what}.{more[0]} has no effect with a toy dataset; leave it out")
     elif not (data.path or data.train):
         node.fail(f"{what} needs 'toy', or 'train' and 'test'")
     return data
@@ -201,7 +201,7 @@ def build_filter(node: Located, what: str = "filter") -> FilterSpec:
     for name, value in given.items():
         if name not in known:
             every = ["detector", "encoder", *THRESHOLDS, *known]
-            value.fail(f"{what} has no option {name!r}; {nearest(name, every).replace('_', '-')}")
+            value.fail(f"{what} has no option {name!r}; {suggestion(name, every).replace('_', '-')}")
     detector = build(kind, node, given, what)
     if len(levels) > 1:
         node.fail(f"{what} has {' and '.join(levels)}; a filter has one threshold")
@@ -262,4 +262,4 @@ def refuse_unknown_classes(attack: Attack, known: Iterable[str], where: str, nod
         for name in names:
             if name not in known:
                 line = node.value.get(option, node) if isinstance(node.value, dict) else node
-                line.fail(f"attack.{option}: {where} has no class {name!r}; {nearest(name, known)}")
+                line.fail(f"attack.{option}: {where} has no class {name!r}; {suggestion(name, known)}")

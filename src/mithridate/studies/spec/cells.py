@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from mithridate.errors import StudyError
-from mithridate.studies.spec.located import Located, nearest
-from mithridate.studies.spec.study import Cell, Experiment, Label, Study
-from mithridate.training.clip import Clip
+from mithridate.studies.spec.located import Located, suggestion
+from mithridate.studies.spec.study import Label, Study
 
 
 @dataclass(frozen=True)
@@ -89,27 +88,11 @@ def _key(there: Mapping[str, Located], name: str) -> str:
     return next((key for key in there if key.replace("-", "_") == plain), name)
 
 
-def reference(cell: Cell) -> Cell:
-    """The clean cell: the same recipe, plain CLIP, on the clean pairs."""
-    return replace(cell, attack=None, objective=Clip(), filter=None, repair=None, measures=(), axes=(), experiment="")
-
-
 def selected(study: Study, only: Sequence[str]) -> Study:
     """The study with the experiments in `only`, all where it is empty. Raises `StudyError` for others."""
     names = [experiment.name for experiment in study.experiments]
     for name in only:
         if name not in names:
-            raise StudyError(f"{study.name} has no experiment {name!r}; {nearest(name, names)}")
+            raise StudyError(f"{study.name} has no experiment {name!r}; {suggestion(name, names)}")
     kept = tuple(experiment for experiment in study.experiments if not only or experiment.name in only)
     return replace(study, experiments=kept)
-
-
-def axes_of(experiment: Experiment) -> dict[str, list[Label]]:
-    """The axes of an experiment with their labels, in the order of its cells."""
-    found: dict[str, list[Label]] = {}
-    for cell in experiment.cells:
-        for name, label in cell.axes:
-            labels = found.setdefault(name, [])
-            if label not in labels:
-                labels.append(label)
-    return found

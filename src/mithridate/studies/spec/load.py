@@ -25,7 +25,7 @@ from mithridate.studies.spec.build import (
 )
 from mithridate.studies.spec.cells import Axis, Combination, combinations
 from mithridate.studies.spec.data import DataSpec, ToySpec
-from mithridate.studies.spec.located import Located, nearest, read_located, told
+from mithridate.studies.spec.located import Located, read_located, shown, suggestion
 from mithridate.studies.spec.shows import read_claim, read_show
 from mithridate.studies.spec.study import Cell, Experiment, Label, StartSpec, Study
 from mithridate.training.clip import Clip
@@ -56,10 +56,10 @@ def study_path(source: str | Path) -> Path:
     names = preset_names()
     if str(source) in names:
         return Path(str(resources.files("mithridate.studies") / "presets" / f"{source}.yaml"))
-    raise StudyError(f"there is no file {source}, and no preset of that name; presets are {', '.join(names) or 'none'}")
+    raise StudyError(f"no file and no preset is called {source}; presets are {', '.join(names) or 'none'}")
 
 
-_SEEDS = "seeds are different whole numbers from 0 on"
+_SEEDS = "seeds must be distinct integers of at least 0"
 
 
 def _are_seeds(seeds: Sequence[int]) -> bool:
@@ -86,7 +86,7 @@ def study_of(root: Located, *, data: str | None = None, seeds: Sequence[int] = (
             root.fail(f"a study file needs {key!r}")
     name = top["study"].text("study")
     if not _NAME.fullmatch(name):
-        top["study"].fail(f"study is a name of letters, digits and dashes, got {told(name)}")
+        top["study"].fail(f"study must consist of letters, digits and dashes, got {shown(name)}")
     profile, words, folder = _profile(top, data)
     reader = _Reader(name, profile, words, folder, tuple(seeds))
     return reader.study(root)
@@ -100,7 +100,7 @@ def _profile(top: Mapping[str, Located], data: str | None) -> tuple[str, dict[st
         return "", {}, data
     profiles = top["profiles"].items("profiles")
     if not profiles:
-        top["profiles"].fail("profiles needs one at least")
+        top["profiles"].fail("profiles must name at least one")
     folder, name = "", ""
     if data is not None and "=" in data:
         name, _, folder = data.partition("=")
@@ -119,7 +119,7 @@ def _profile(top: Mapping[str, Located], data: str | None) -> tuple[str, dict[st
                 f"are {', '.join(profiles)}"
             )
     else:
-        top["profiles"].fail(f"no profile is called {data!r}, and it is no folder; profiles are {', '.join(profiles)}")
+        top["profiles"].fail(f"{data!r} is neither a profile nor a folder; profiles are {', '.join(profiles)}")
     return chosen, dict(profiles[chosen].items(f"profiles.{chosen}")), folder
 
 
@@ -137,7 +137,7 @@ def _is_there(path: Path) -> bool:
 def _refuse_unknown(given: Mapping[str, Located], known: Sequence[str], what: str) -> None:
     for name, value in given.items():
         if name not in known:
-            value.fail(f"{what} has no field {name!r}; {nearest(name, known)}")
+            value.fail(f"{what} has no field {name!r}; {suggestion(name, known)}")
 
 
 class _Reader:
@@ -160,7 +160,7 @@ class _Reader:
                 entry.fail(f"two experiments are called {found.name!r}")
             experiments.append(found)
         if not experiments:
-            top["experiments"].fail(f"no experiment is left under the profile {self.profile!r}")
+            top["experiments"].fail(f"the profile {self.profile!r} leaves no experiment")
         title = top["title"].text("title") if "title" in top else self.name
         about = " ".join(top["about"].text("about").split()) if "about" in top else ""
         return Study(name=self.name, title=title, about=about, profile=self.profile, experiments=tuple(experiments))
@@ -177,8 +177,8 @@ class _Reader:
         word = found[1]
         if word not in self.words:
             if not self.profile:
-                node.fail(f"${word} is a word of a profile, and this file has no profiles")
-            node.fail(f"profile {self.profile!r} has no word ${word}; {nearest(word, self.words)}")
+                node.fail(f"${word} stands for a value of a profile, and this file has no profiles")
+            node.fail(f"profile {self.profile!r} does not define ${word}; {suggestion(word, self.words)}")
         return self.words[word]
 
     def left_out(self, node: Located, root: Located) -> bool:
@@ -189,7 +189,7 @@ class _Reader:
         known = root.value["profiles"].value if "profiles" in root.value else {}
         for word in given["profiles"].words("profiles"):
             if word not in known:
-                given["profiles"].fail(f"no profile is called {word!r}; {nearest(word, known)}")
+                given["profiles"].fail(f"unknown profile {word!r}; {suggestion(word, known)}")
         return self.profile not in given["profiles"].words("profiles")
 
     def experiment(self, node: Located, inherited: Mapping[str, Located]) -> Experiment:
@@ -199,7 +199,7 @@ class _Reader:
             node.fail("an experiment needs 'name'")
         name = given["name"].text("name")
         if not _NAME.fullmatch(name):
-            given["name"].fail(f"name is a word of letters, digits and dashes, got {told(name)}")
+            given["name"].fail(f"name must consist of letters, digits and dashes, got {shown(name)}")
         merged = {**inherited, **given}
         # what the experiment says comes in its order, after what holds for all
         merged = {key: merged[key] for key in (*(k for k in inherited if k not in given), *given)}
@@ -211,7 +211,7 @@ class _Reader:
             cell = self._cell(name, point, measures, node)
             cells += [replace(cell, seed=seed) for seed in self._seeds(merged)]
         if not cells:
-            node.fail(f"experiment {name!r} has no combination left")
+            node.fail(f"unless_equal leaves no combination of experiment {name!r}")
         labels = {axis.name: [label for label, _ in axis.entries] for axis in axes}
         shows = [read_show(e, labels) for e in given["show"].entries("show")] if "show" in given else []
         claims = [read_claim(e, labels) for e in given["claims"].entries("claims")] if "claims" in given else []
@@ -228,18 +228,18 @@ class _Reader:
         if self.given_seeds or "seeds" not in given:
             seeds = self.given_seeds or (0,)
             if not _are_seeds(seeds):
-                raise StudyError(f"{_SEEDS}, got {told(list(seeds))}; choose other --seeds")
+                raise StudyError(f"{_SEEDS}, got {shown(list(seeds))}; choose other --seeds")
             return seeds
         seeds = value_of(tuple[int, ...], given["seeds"], "seeds")
         if not _are_seeds(seeds):
-            given["seeds"].fail(f"{_SEEDS}, got {told(list(seeds))}")
+            given["seeds"].fail(f"{_SEEDS}, got {shown(list(seeds))}")
         return seeds
 
     def _measures(self, given: Mapping[str, Located]) -> tuple[str, ...]:
         found = given["measure"].words("measure") if "measure" in given else ()
         for measure in found:
             if measure not in MEASURES:
-                given["measure"].fail(f"nothing that is measured is called {measure!r}; {nearest(measure, MEASURES)}")
+                given["measure"].fail(f"unknown measurement {measure!r}; {suggestion(measure, MEASURES)}")
         return tuple(measure for measure in MEASURES if measure in found)
 
     def _axes(self, given: Mapping[str, Located], sections: dict[str, Located]) -> list[Axis]:
@@ -248,20 +248,22 @@ class _Reader:
         for key, node in given.items():
             if key in sections and isinstance(sections[key].value, list):
                 if key not in _LISTS:
-                    node.fail(f"{key} is one, not a list")
+                    node.fail(f"{key} takes one value, not a list")
                 axes.append(Axis(key, (key,), _labelled(key, sections[key])))
                 sections[key] = axes[-1].entries[0][1]
             elif key == "vary":
                 for name, values in node.items("vary").items():
                     path = tuple(name.split("."))
                     if len(path) < 2 or path[0] not in SECTIONS:
-                        values.fail(f"{name!r} cannot be varied; a path is a section and its option, as attack.count")
+                        values.fail(
+                            f"{name!r} cannot be varied; expected a section and an option of it, such as attack.count"
+                        )
                     entries = values.entries(f"vary.{name}")
                     if not entries:
-                        values.fail(f"vary.{name} needs one value at least")
+                        values.fail(f"vary.{name} needs at least one value")
                     labels = [_label(entry.plain()) for entry in entries]
                     if len(set(labels)) < len(labels):
-                        values.fail(f"vary.{name} has a value twice")
+                        values.fail(f"vary.{name} has the same value twice")
                     axes.append(Axis(name, path, tuple(zip(labels, entries))))
         return axes
 
@@ -274,10 +276,10 @@ class _Reader:
         attack = build_attack(given["attack"]) if "attack" in given else None
         test = self._below(build_data(given["test"], "test")) if "test" in given else None
         if test is None and data.toy is None and not (data.test or data.test_split):
-            given["data"].fail("data needs 'test' or 'test_split': what to test with")
+            given["data"].fail("data needs 'test' or 'test_split' to test with")
         for worlds in (data, test):
             if attack is not None and worlds is not None and worlds.toy is not None:
-                refuse_unknown_classes(attack, worlds.toy.classes, "the toy world", given["attack"])
+                refuse_unknown_classes(attack, worlds.toy.classes, "the toy dataset", given["attack"])
         found = build_filter(given["filter"]) if "filter" in given else None
         if found is not None and found.encoder is not None:
             found = replace(found, encoder=self._start(found.encoder))
@@ -327,15 +329,15 @@ def _mapped(section: str, node: Located) -> Located:
 def _labelled(section: str, node: Located) -> tuple[tuple[Label, Located], ...]:
     """The entries of a list with their labels: `label`, or the name of each."""
     if not node.value:
-        node.fail(f"{section} needs one entry at least")
+        node.fail(f"{section} needs at least one entry")
     found: dict[Label, Located] = {}
     for entry in node.value:
         given = entry.value if isinstance(entry.value, dict) else {}
         label = given["label"].value if "label" in given else _default_label(section, given)
         if not isinstance(label, str | int | float) or isinstance(label, bool):
-            entry.fail(f"a label is a word or a number, got {told(label)}")
+            entry.fail(f"a label must be a word or a number, got {shown(label)}")
         if label in found:
-            entry.fail(f"two entries of {section} are called {told(label)}; give each a `label`")
+            entry.fail(f"two entries of {section} are called {shown(label)}; give each a `label`")
         found[label] = entry
     return tuple(found.items())
 
@@ -372,6 +374,6 @@ def _pairs(node: Located | None) -> list[tuple[str, str]]:
     for entry in entries:
         paths = entry.words("unless_equal")
         if len(paths) != 2:
-            entry.fail(f"unless_equal is of two paths, got {told(list(paths))}")
+            entry.fail(f"unless_equal takes two paths, got {shown(list(paths))}")
         found.append((paths[0], paths[1]))
     return found

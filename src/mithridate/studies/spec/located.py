@@ -38,19 +38,19 @@ class Located:
     def items(self, what: str) -> dict[str, "Located"]:
         """A mapping's entries. Raises `StudyError` where it is none."""
         if not isinstance(self.value, dict):
-            self.fail(f"{what} should be a mapping (name: value), got {told(self.plain())}")
+            self.fail(f"{what} should be a mapping (name: value), got {shown(self.plain())}")
         return self.value
 
     def entries(self, what: str) -> list["Located"]:
         """A list's entries. Raises `StudyError` where it is none."""
         if not isinstance(self.value, list):
-            self.fail(f"{what} should be a list, got {told(self.plain())}")
+            self.fail(f"{what} should be a list, got {shown(self.plain())}")
         return self.value
 
     def text(self, what: str) -> str:
         """A word or sentence. Raises `StudyError` where it is none."""
         if not isinstance(self.value, str):
-            self.fail(f"{what} should be a word or a sentence, got {told(self.plain())}")
+            self.fail(f"{what} should be a word or a sentence, got {shown(self.plain())}")
         return self.value
 
     def words(self, what: str) -> tuple[str, ...]:
@@ -68,13 +68,13 @@ class Located:
         return self.value
 
 
-def told(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as a message shows it."""
     shown = "nothing" if value is None else repr(value)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def suggestion(word: str, known: Iterable[str]) -> str:
     """`did you mean x?`, or what there is to choose from."""
     known = [str(name) for name in known]
     found = difflib.get_close_matches(str(word).lower(), [name.lower() for name in known], n=1, cutoff=0.4)
@@ -82,7 +82,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
         right = next(name for name in known if name.lower() == found[0])
         return f"did you mean {right}?"
     shown = ", ".join(known[:30])
-    return f"expected one of {shown}" if known else "there is none"
+    return f"expected one of {shown}" if known else "none is defined"
 
 
 def read_located(path: Path, name: str | None = None) -> Located:
@@ -91,10 +91,10 @@ def read_located(path: Path, name: str | None = None) -> Located:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise StudyError(f"{name} has {size:,} bytes; a study file has at most {MAX_BYTES:,}")
+            raise StudyError(f"{name} has {size} bytes; a study file may have at most {MAX_BYTES}")
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise StudyError(f"{name} is not text in UTF-8: {error}") from error
+        raise StudyError(f"{name} is not UTF-8 text: {error}") from error
     except OSError as error:
         raise StudyError(f"{name} cannot be read: {error.strerror or error}") from error
     return parse_located(text, name)
@@ -107,9 +107,9 @@ def parse_located(text: str, name: str) -> Located:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}" if mark else ""
-        raise StudyError(f"{name}{where}: this is not YAML: {error.problem or error.context}") from error
+        raise StudyError(f"{name}{where}: invalid YAML: {error.problem or error.context}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise StudyError(f"{name} is not YAML: {str(error).splitlines()[0]}") from error
+        raise StudyError(f"{name} is invalid YAML: {str(error).splitlines()[0]}") from error
     if root is None:
         raise StudyError(f"{name} is empty")
     return _Reader(name).located(root, 0)
@@ -131,19 +131,19 @@ class _Reader:
         here = Located(None, line, self.name)
         self.values += 1
         if self.values > MAX_VALUES:
-            here.fail(f"a study file has at most {MAX_VALUES:,} values, those behind aliases counted each time")
+            here.fail(f"a study file may have at most {MAX_VALUES} values; what aliases point at counts each time")
         if depth > MAX_DEPTH:
-            here.fail(f"values are nested at most {MAX_DEPTH} deep")
+            here.fail(f"values may be nested at most {MAX_DEPTH} deep")
         if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.rpartition(":")[2] not in ("str", "map", "seq"):
-            here.fail(f"a study file has no tags, got {node.tag}; leave it out")
+            here.fail(f"tags are not allowed, got {node.tag}; leave it out")
         if isinstance(node, yaml.MappingNode):
             found: dict[str, Located] = {}
             for key, value in node.value:
                 name = self.located(key, depth + 1)
                 if not isinstance(key, yaml.ScalarNode):
-                    name.fail("a name is one word, got a list or a mapping")
+                    name.fail("a name must be one word, got a list or a mapping")
                 if key.value in found:
-                    name.fail(f"{key.value!r} is given twice; it stands in line {found[key.value].line} too")
+                    name.fail(f"{key.value!r} is given twice, first in line {found[key.value].line}")
                 found[key.value] = self.located(value, depth + 1)
             return Located(found, line, self.name)
         if isinstance(node, yaml.SequenceNode):

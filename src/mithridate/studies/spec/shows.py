@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any, get_type_hints
 
 from mithridate.studies.spec.build import value_of
-from mithridate.studies.spec.located import Located, nearest, told
+from mithridate.studies.spec.located import Located, shown, suggestion
 from mithridate.studies.spec.study import Claim, Label, ShowFigure, ShowTable, Where
 
 MODELS = ("poisoned", "clean", "start")
@@ -24,7 +24,7 @@ def read_show(node: Located, axes: Axes) -> ShowTable | ShowFigure:
     """A `table` or a `figure`. Raises `StudyError` for axes, measures and labels that the experiment does not have."""
     given = node.items("show")
     if len(given) != 1 or next(iter(given)) not in ("table", "figure"):
-        node.fail(f"show is a list of `table: {{...}}` and `figure: {{...}}`, got {told(list(given))}")
+        node.fail(f"an entry of show must be `table: {{...}}` or `figure: {{...}}`, got {shown(list(given))}")
     (name,) = given
     found = _read(ShowTable if name == "table" else ShowFigure, given[name], name, axes)
     if isinstance(found, ShowFigure):
@@ -38,9 +38,9 @@ def read_claim(node: Located, axes: Axes) -> Claim:
     if claim.is_ in ("rising", "falling") and claim.along is None:
         node.fail(f"a claim that {claim.measure} is {claim.is_} needs `along`: the axis with numbers")
     if claim.is_ in ("rising", "falling") and (claim.than is not None or claim.value is not None):
-        node.fail(f"a claim that {claim.measure} is {claim.is_} has neither `than` nor `value`")
+        node.fail(f"a claim that {claim.measure} is {claim.is_} takes neither `than` nor `value`")
     if claim.along is not None and claim.along in axes and any(isinstance(label, str) for label in axes[claim.along]):
-        node.fail(f"along: the labels of {claim.along} are no numbers")
+        node.fail(f"along: the labels of {claim.along} are not numbers")
     return claim
 
 
@@ -56,7 +56,7 @@ def _read(kind: Any, node: Located, what: str, axes: Axes, rename: Mapping[str, 
     for name, entry in given.items():
         field = (rename or {}).get(name, name)
         if field not in known or name in back:
-            entry.fail(f"a {what} has no field {name!r}; {nearest(name, [back.get(n, n) for n in known])}")
+            entry.fail(f"a {what} has no field {name!r}; {suggestion(name, [back.get(n, n) for n in known])}")
         if field in _WHERES:
             values[field] = None if entry.value is None else _where(entry, f"{what}.{name}", axes)
         elif field in ("rows", "measures", "series", "every"):
@@ -98,12 +98,12 @@ def _refuse_incomplete(figure: ShowFigure, node: Located) -> None:
 def _refuse_unknown_axis(axis: str, node: Located, what: str, axes: Axes) -> None:
     known = [*axes, *VIEWS]
     if axis not in known:
-        node.fail(f"{what}: this experiment has no axis {axis!r}; {nearest(axis, known)}")
+        node.fail(f"{what}: this experiment has no axis {axis!r}; {suggestion(axis, known)}")
 
 
 def _refuse_unknown_measure(measure: str, node: Located, what: str) -> None:
     if measure not in MEASURES and not _OF_A_GOAL.fullmatch(measure):
-        node.fail(f"{what}: no measure is called {measure!r}; {nearest(measure, MEASURES)}")
+        node.fail(f"{what}: unknown measure {measure!r}; {suggestion(measure, MEASURES)}")
 
 
 def _where(node: Located, what: str, axes: Axes) -> Where:
@@ -114,7 +114,7 @@ def _where(node: Located, what: str, axes: Axes) -> Where:
         if isinstance(wanted.value, dict):
             if list(wanted.value) != ["not"]:
                 wanted.fail(
-                    f"{what}.{axis} is a label, a list of labels, or {{not: label}}, got {told(wanted.plain())}"
+                    f"{what}.{axis} must be a label, a list of labels or {{not: label}}, got {shown(wanted.plain())}"
                 )
             inner = wanted.value["not"]
         labels = inner.value if isinstance(inner.value, list) else [inner]
@@ -128,9 +128,9 @@ def _refuse_unknown_label(node: Located, axis: str, what: str, axes: Axes) -> No
     label = node.value
     if axis == "epoch":
         if not isinstance(label, int) or isinstance(label, bool):
-            node.fail(f"{what}.epoch is a whole number, got {told(node.plain())}")
+            node.fail(f"{what}.epoch must be an integer, got {shown(node.plain())}")
         return
     known = MODELS if axis == "model" else axes[axis]
     # `null` stands for what is not there, and reads as its label
     if not any(str(label) == str(one) or (not isinstance(label, str) and label == one) for one in known):
-        node.fail(f"{what}: {axis} has no label {told(node.plain())}; {nearest(str(label), map(str, known))}")
+        node.fail(f"{what}: {axis} has no label {shown(node.plain())}; {suggestion(str(label), map(str, known))}")

@@ -1,14 +1,17 @@
 """Figures of numbers that are there already: rank distributions, densities of distances."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from jaxtyping import Float, Int
 
+from mithridate.evaluation.measurement import Distribution
 from mithridate.report.document import Curve, Figure
 
 _BINS = 60
 
 
-def rank_figure(name: str, title: str, ranks: dict[str, Int[np.ndarray, " q"]], note: str) -> Figure:
+def rank_figure(name: str, title: str, ranks: Mapping[str, Int[np.ndarray, " _"]], note: str) -> Figure:
     """Share of queries whose best target stands at most at each position."""
     curves = []
     for label, values in ranks.items():
@@ -19,7 +22,7 @@ def rank_figure(name: str, title: str, ranks: dict[str, Int[np.ndarray, " q"]], 
     )
 
 
-def density_figure(name: str, title: str, distances: dict[str, Float[np.ndarray, " n"]], note: str) -> Figure:
+def density_figure(name: str, title: str, distances: Mapping[str, Float[np.ndarray, " _"]], note: str) -> Figure:
     """Densities of cosine distances, each integrating to one."""
     everything = np.concatenate(list(distances.values()))
     edges = np.linspace(everything.min(), everything.max() + 1e-6, _BINS + 1)
@@ -28,3 +31,9 @@ def density_figure(name: str, title: str, distances: dict[str, Float[np.ndarray,
         for label, values in distances.items()
     )
     return Figure(name, title, "density", "cosine distance of image and caption", "density", curves, note)
+
+
+def distribution_figure(name: str, title: str, x: str, distributions: Sequence[Distribution], note: str) -> Figure:
+    """The same of distributions that are binned already."""
+    curves = tuple(Curve(d.group, d.edges[:-1], d.density) for d in distributions)
+    return Figure(name, title, "density", x, "density", curves, note)
