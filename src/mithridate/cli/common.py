@@ -145,7 +145,7 @@ def _refuse_absurd(options: Any) -> None:
             continue
         for number in value if isinstance(value, tuple) else (value,):
             low = 0 if name in ("seed", "seeds") else -(2**53)
-            high: int = 2**64 - 1 if name in ("seed", "seeds") else _MOST.get(name, 2**53)
+            high = 2**64 - 1 if name in ("seed", "seeds") else _MOST[name] if name in _MOST else 2**53
             if isinstance(number, int) and not low <= number <= high:
                 bound = f"at least {low}" if number < low else f"at most {high}"
                 raise MithridateError(f"{name} must be {bound}, got {number}")
