@@ -35,8 +35,13 @@ CLAIMS = ExitStack()
 
 # largest value of an option beyond which there is only memory or time to lose
 _MOST: dict[str, int] = {
-    **{"seed": 2**64 - 1, "seeds": 2**64 - 1},
-    **{"size": 4096, "jobs": 1024, "threads": 4096, "context_length": 2**16, "probe_folds": 2**20},
+    "seed": 2**64 - 1,
+    "seeds": 2**64 - 1,
+    "size": 4096,
+    "jobs": 1024,
+    "threads": 4096,
+    "context_length": 2**16,
+    "probe_folds": 2**20,
 }
 _ELSE: int = 2**53
 
