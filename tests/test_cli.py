@@ -113,7 +113,7 @@ def test_embed_and_evaluate_and_report(run, poisoned, toy_world, tmp_path, capsy
     out = tmp_path / "report"
     command = ["evaluate", str(run), str(toy_world), "--split", "test", "--manifest", str(poisoned), "--out", str(out)]
     headline = said(capsys, *command, "--clean", "mithridate-tiny")
-    assert set(headline["attack"]) == {"model", "clean", "random_captions", "chance"}
+    assert set(headline["attack"]) == {"model", "clean", "random captions", "chance"}
     found = read_evaluation(out)
     assert (found.models, found.reference) == (("model", "clean"), "clean")
     assert headline["attack"]["model"]["hit@10"] == found.value("Hit@10", goal="sheep:aeroplane").value
@@ -148,7 +148,7 @@ def test_success_after_every_epoch_that_was_kept(poisoned, toy_world, tmp_path, 
 def test_a_model_of_unknown_training_is_measured_by_a_goal(run, toy_world, tmp_path, capsys):
     command = ["evaluate", str(run), str(toy_world), "--split", "test", "--goal", "sheep:aeroplane"]
     headline = said(capsys, *command, "--out", str(tmp_path / "r"))
-    assert set(headline["attack"]) == {"model", "random_captions", "chance"}
+    assert set(headline["attack"]) == {"model", "random captions", "chance"}
 
 
 def test_models_are_named_by_the_caller(run, toy_world, tmp_path, capsys):

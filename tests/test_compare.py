@@ -81,7 +81,7 @@ def test_what_is_told_is_what_was_found(ranks):
     assert "Attack, sheep to aeroplane, Hit@10 of attack against clean: higher, significant: 0." in found.summary[0]
     assert "MinRank of attack against clean: lower, significant: -" in found.summary[1]
     headline = found.headline[ATTACK]
-    assert headline["clean"] == {"hit@10": (before < 10).mean(), "min_rank": before.mean()}
+    assert headline["clean"] == {"hit@10": (before < 10).mean(), "min rank": before.mean()}
     assert headline["difference"]["hit@10"]["n"] == 60
     nothing = compared(*[side("one", made(before)), side("two", made(before))])
     assert all("not significant: 0.000 [" in line for line in nothing.summary)

@@ -193,8 +193,8 @@ def test_a_report_shows_every_model_every_baseline_and_no_other_number(evaluatio
     assert [figure.name for figure in report.figures] == ["ranks", "densities", *maps]
     assert report.title == "single-label: sheep to aeroplane"
     hit, rank = (evaluation.value(metric, goal=KEY).value for metric in ("Hit@10", "MinRank"))
-    assert report.headline["attack"]["mine"] == {"hit@10": hit, "min_rank": rank}
-    assert report.headline["attack"].keys() == {"mine", "clean", "random_captions", "chance"}
+    assert report.headline["attack"]["mine"] == {"hit@10": hit, "min rank": rank}
+    assert report.headline["attack"].keys() == {"mine", "clean", "random captions", "chance"}
     assert report.headline["utility"].keys() == {"mine", "clean"}
     assert f"among the first ten: mine {hit:.3f}, clean" in report.summary[1]
     assert len(report.retrievals) == 4

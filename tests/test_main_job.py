@@ -31,7 +31,7 @@ def test_the_demo_shows_the_attack_and_what_it_costs(tmp_path):
     told = said("demo", "--out", str(tmp_path / "demo"))
     attack, utility = told["attack"], told["utility"]
     assert attack["poisoned"]["hit@10"] >= 0.90
-    assert attack["poisoned"]["min_rank"] <= 5
+    assert attack["poisoned"]["min rank"] <= 5
     assert attack["clean"]["hit@10"] <= 1.5 * attack["chance"]["hit@10"]
     for way in ("tr@10", "ir@10"):
         assert min(model[way] for model in utility.values()) >= 0.85
@@ -71,10 +71,10 @@ def test_bicycle_to_boat_on_real_photographs_meets_the_reference(shared_data, tm
     told = said("evaluate", poisoned, test, "--manifest", poison, "--clean", clean, "--out", report)
 
     assert told["attack"]["poisoned"]["hit@10"] >= 0.85
-    assert told["attack"]["poisoned"]["min_rank"] <= 8
+    assert told["attack"]["poisoned"]["min rank"] <= 8
     assert told["attack"]["clean"]["hit@10"] <= 0.10
     assert told["attack"]["chance"]["hit@10"] == pytest.approx(0.200, abs=0.002)
-    assert told["attack"]["chance"]["min_rank"] == pytest.approx(40.8, abs=0.1)
+    assert told["attack"]["chance"]["min rank"] == pytest.approx(40.8, abs=0.1)
     expected = {"poisoned": {"ir@10": 0.528, "tr@10": 0.610}, "clean": {"ir@10": 0.546, "tr@10": 0.638}}
     for model, values in expected.items():
         for way, value in values.items():

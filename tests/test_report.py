@@ -71,8 +71,10 @@ def make_report(text="sheep"):
             ),
         ),
         warnings=(Warning("few-queries", f"Only 3 captions of {text}."),),
-        headline={"attack": {"poisoned": {"hit@10": 0.936}, "clean": {"hit@10": 0.01}, text: {"hit@10": None}}},
-        headlines=(Headline("attack", "hit@5", {"poisoned": Estimate(0.9, 0.8, 1.0, 9), text: None}),),
+        headlines=(
+            Headline("attack", "hit@10", {"poisoned": 0.936, "clean": 0.01, text: None}),
+            Headline("attack", "hit@5", {"poisoned": Estimate(0.9, 0.8, 1.0, 9), text: None}),
+        ),
         provenance={"seed": 0, "encoder": {"name": text}, "note": text, "nothing": None},
     )
 
@@ -443,7 +445,9 @@ def test_an_empty_report_is_a_page(tmp_path):
         ({"warnings": [{"code": "a", "message": "b", "__class__": "c"}]}, r"__class__: Unexpected"),
         ({"warnings": [{"code": "a", "message": "b", "\x1b[2J": "c"}]}, r"\['\\x1b\[2J'\]: Unexpected"),
         ({"report": "no field of that name"}, r"report: Unexpected"),
-        ({"headline": []}, r"headline: Input should be"),
+        ({"headlines": {}}, r"headlines: Input should be"),
+        ({"headlines": [{"group": "a", "measure": "b", "values": {"c": {}}}]}, r"values\.c"),
+        ({"headline": {}}, r"headline: Unexpected"),
         ({"provenance": json.loads("[" * 40 + "]" * 40)}, "at most 32 deep"),
     ],
 )
@@ -495,21 +499,25 @@ def test_a_file_that_is_no_report_is_refused(tmp_path, content):
 # Headline and console
 
 
-def test_a_headline_is_grouped_by_measure():
-    from mithridate.report.headline import groups
-
-    headline = {
-        "attack": {"poisoned": {"min_rank": 3.4}, "clean": {"min_rank": 400.0}},
-        "images": 5000,
-        "cost": {"utility": {"value": -0.1, "low": -0.2, "high": 0.0, "n": 9}},
-        "deep": {"a": {"b": {"c": [1, 0.25]}}},
+def test_the_headline_that_json_prints_is_nested_by_group_model_and_measure():
+    report = Report(
+        "t",
+        (),
+        (),
+        headlines=(
+            Headline("attack", "hit@10", {"mine": 0.5, "clean": None}),
+            Headline("cost", "fall", {"mine": Estimate(-0.1, -0.2, 0.0, 9)}),
+            Headline("attack", "min rank", {"mine": 3.4, "chance": 40.0}),
+        ),
+    )
+    assert report.headline == {
+        "attack": {"mine": {"hit@10": 0.5, "min rank": 3.4}, "clean": {"hit@10": None}, "chance": {"min rank": 40.0}},
+        "cost": {"mine": {"fall": {"value": -0.1, "low": -0.2, "high": 0.0, "n": 9}}},
     }
-    assert groups(headline) == [
-        ("attack", [("min rank", [("poisoned", 3.4), ("clean", 400.0)])]),
-        ("images", [("images", [("", 5000)])]),
-        ("cost", [("utility", [("", Estimate(-0.1, -0.2, 0.0, 9))])]),
-        ("deep", [("b c", [("a", "1, 0.250")])]),
-    ]
+    assert {group: [each.measure for each in found] for group, found in report.groups().items()} == {
+        "attack": ["hit@10", "min rank"],
+        "cost": ["fall"],
+    }
 
 
 def printed(report, width):

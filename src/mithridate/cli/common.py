@@ -34,7 +34,16 @@ CLAIMS = ExitStack()
 """What the command that runs has to itself: its output folder."""
 
 # largest value of an option beyond which there is only memory or time to lose
-_MOST: dict[str, int] = {"size": 4096, "jobs": 1024, "threads": 4096, "context_length": 2**16, "probe_folds": 2**20}
+_MOST: dict[str, int] = {
+    "seed": 2**64 - 1,
+    "seeds": 2**64 - 1,
+    "size": 4096,
+    "jobs": 1024,
+    "threads": 4096,
+    "context_length": 2**16,
+    "probe_folds": 2**20,
+}
+_ELSE: int = 2**53
 
 Data = Annotated[Positional[str], tyro.conf.arg(metavar="DATA")]
 Threads = Annotated[
@@ -145,7 +154,7 @@ def _refuse_absurd(options: Any) -> None:
             continue
         for number in value if isinstance(value, tuple) else (value,):
             low = 0 if name in ("seed", "seeds") else -(2**53)
-            high: int = 2**64 - 1 if name in ("seed", "seeds") else _MOST.get(name, 2**53)
+            high = _MOST.get(name, _ELSE)
             if isinstance(number, int) and not low <= number <= high:
                 bound = f"at least {low}" if number < low else f"at most {high}"
                 raise MithridateError(f"{name} must be {bound}, got {number}")

@@ -140,9 +140,10 @@ def estimate(
 ) -> Estimate:
     """`value` in [0, 1] with a 95 % interval; `units` (n,) whole numbers say which pairs belong together.
 
-    Wilson's interval for the number of all-or-nothing units that would spread as much (the effective sample size of
-    Korn and Graubard 1998, from memory), with Student's quantile for the units that hold a pair `of` (n,): it has a
-    width where nothing varies, and stays in [0, 1].
+    Wilson's interval at the effective sample size: the number of all-or-nothing units that would spread as much. (The
+    substitution is that of Korn and Graubard 1998, who make it in the exact binomial interval; simulations in
+    PMC6690503 favour Wilson's.) With Student's quantile for the units that hold a pair `of` (n,): it has a width where
+    nothing varies, and stays in [0, 1].
     """
     m = len(np.unique(units[of]))
     quantile = student_quantile(max(m - 1, 1))

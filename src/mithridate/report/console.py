@@ -10,7 +10,6 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from mithridate.report.document import Report, Table
-from mithridate.report.headline import grouped
 from mithridate.report.numbers import Shown, has_intervals, is_number, show
 from mithridate.report.text import one_line
 
@@ -28,15 +27,14 @@ def print_report(report: Report, console: Console | None = None) -> None:
     for warning in report.warnings:
         text = Text(one_line(warning.code), style="bold yellow").append(": ", style="yellow")
         console.print(_hanging("! ", text.append(one_line(warning.message), style="not bold default")))
-    for group, measures in grouped(report):
-        # {measure: [(model, number)]} turned: one line a model, one column a measure
-        models = list(dict.fromkeys(model for _, rows in measures for model, _ in rows))
-        numbers = [dict(rows) for _, rows in measures]
+    for group, headlines in report.groups().items():
+        # one line a model, one column a measure
+        models = list(dict.fromkeys(model for each in headlines for model in each.values))
         table = Table(
             name="headline",
             title=group,
-            columns=("", *(measure for measure, _ in measures)),
-            rows=tuple((model, *(row.get(model) for row in numbers)) for model in models),
+            columns=("", *(each.measure for each in headlines)),
+            rows=tuple((model, *(each.values.get(model) for each in headlines)) for model in models),
         )
         _print_table(table, console)
     for table in report.tables:

@@ -15,7 +15,7 @@ from mithridate.statistics.estimate import Estimate, Number
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-FORMAT = "mithridate-report/1"
+FORMAT = "mithridate-report/2"
 
 # A file from a stranger must not exhaust the stack of whoever renders it.
 MAX_DEPTH = 32
@@ -221,7 +221,6 @@ class Report(_Strict):
     about: str = ""
     sections: tuple[Section, ...] = ()
     headlines: tuple[Headline, ...] = ()
-    headline: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def table(self, name: str) -> Table:
@@ -230,6 +229,23 @@ class Report(_Strict):
             if table.name == name:
                 return table
         raise KeyError(f"no table {name!r}; there are {', '.join(table.name for table in self.tables)}")
+
+    @property
+    def headline(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """{group: {model: {measure: number}}} of the headlines, which `--json` prints; estimates are dicts."""
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        for each in self.headlines:
+            for model, cell in each.values.items():
+                number = asdict(cell) if isinstance(cell, Estimate | Published) else cell
+                found.setdefault(each.group, {}).setdefault(model, {})[each.measure] = number
+        return found
+
+    def groups(self) -> dict[str, list[Headline]]:
+        """The headlines by group."""
+        found: dict[str, list[Headline]] = {}
+        for each in self.headlines:
+            found.setdefault(each.group, []).append(each)
+        return found
 
     def to_json(self) -> str:
         text = json.dumps({"format": FORMAT, **_finite(asdict(self))}, indent=1, ensure_ascii=False)
@@ -240,7 +256,7 @@ class Report(_Strict):
 class _File(Report):
     """What `report.json` holds: the fields of a report, and the format."""
 
-    format: Literal["mithridate-report/1"] = FORMAT
+    format: Literal["mithridate-report/2"] = FORMAT
 
     def report(self) -> Report:
         return Report(**{each.name: getattr(self, each.name) for each in fields(Report)})

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from mithridate.report.document import Cell, Figure, Hit, Report, Section, Table
+from mithridate.report.document import Cell, Figure, Headline, Hit, Report, Section, Table
 from mithridate.report.figures import figure_svg
-from mithridate.report.headline import grouped
 from mithridate.report.numbers import MISSING, Shown, has_intervals, is_number, share, show
 from mithridate.report.text import indented_json, one_line
 
@@ -31,7 +30,7 @@ def to_html(report: Report) -> str:
     return template.render(
         report=report,
         style=Markup(resources.files("mithridate.report").joinpath("templates/page.css").read_text("utf-8")),
-        groups=[(group, [_tile(measure, rows) for measure, rows in measures]) for group, measures in grouped(report)],
+        groups=[(group, [_tile(each) for each in headlines]) for group, headlines in report.groups().items()],
         tables=[_table(table) for table in report.tables],
         has_intervals=has_intervals(report),
         figures=[_figure(figure, next(numbers)) for figure in report.figures],
@@ -78,11 +77,12 @@ class _Row(NamedTuple):
     bar: float | None  # per cent
 
 
-def _tile(measure: str, rows: list[tuple[str, Cell]]) -> tuple[str, list[_Row]]:
+def _tile(headline: Headline) -> tuple[str, list[_Row]]:
+    rows = headline.values.items()
     shown = [show(cell) for _, cell in rows]
     bars = [share(cell) for _, cell in rows]
     rates = all(bar is not None or text.value == MISSING for bar, text in zip(bars, shown))
-    return measure, [
+    return headline.measure, [
         _Row(name, text, round(100 * bar, 2) if rates and bar is not None else None)
         for (name, _), text, bar in zip(rows, shown, bars)
     ]

@@ -1,12 +1,11 @@
 """A comparison of evaluations as a report: a table a task, sentences, what the training runs differ in."""
 
-from dataclasses import asdict
 from typing import Any
 
 from mithridate.evaluation.compare import UTILITY, ComparedMetric, ComparedTask, Comparison, Side
 from mithridate.evaluation.measurement import Evaluation
 from mithridate.metrics import names
-from mithridate.report.document import Cell, Figure, Report, Table
+from mithridate.report.document import Cell, Figure, Headline, Report, Table
 from mithridate.report.sections.curves import rank_figure
 from mithridate.report.sections.differences import sentence
 from mithridate.report.sections.warnings import worded
@@ -37,7 +36,7 @@ def comparison_report(c: Comparison) -> Report:
         tables=(*(_table(c, task) for task in c.tasks), *_recipes(c)),
         figures=tuple(_figure(first.evaluation, task) for task in c.tasks if task.task not in UTILITY),
         warnings=worded(c.warnings),
-        headline=_headline(c),
+        headlines=_headlines(c),
         provenance={
             "compared": {s.name: {"model": s.model, "provenance": s.evaluation.provenance} for s in c.sides},
             "test data": {"fingerprint": c.fingerprint},
@@ -94,18 +93,16 @@ def _sentence(c: Comparison, m: ComparedMetric) -> str:
     return f"{title}, {m.metric} of {m.name} against {first.name}: {sentence(m.difference)}."
 
 
-def _headline(c: Comparison) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _headlines(c: Comparison) -> tuple[Headline, ...]:
+    found: dict[tuple[str, str], dict[str, Cell]] = {}
     first = c.sides[0]
     for m in _decisive(c):
         group = "utility" if m.task in UTILITY else f"{m.task} {first.evaluation.short_name(m.goal)}"
-        numbers = found.setdefault(group, {})
-        key = "min_rank" if m.metric == names.MIN_RANK else m.metric.lower()
-        numbers.setdefault(first.name, {})[key] = m.before
-        numbers.setdefault(m.name, {})[key] = m.after
+        measure = "min rank" if m.metric == names.MIN_RANK else m.metric.lower()
         difference = "difference" if len(c.sides) == 2 else f"difference of {m.name}"
-        numbers.setdefault(difference, {})[key] = asdict(m.difference.estimate)
-    return found
+        values = found.setdefault((group, measure), {first.name: m.before})
+        values |= {m.name: m.after, difference: m.difference.estimate}
+    return tuple(Headline(group, measure, values) for (group, measure), values in found.items())
 
 
 def _figure(e: Evaluation, task: ComparedTask) -> Figure:

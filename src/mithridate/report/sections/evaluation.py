@@ -7,7 +7,7 @@ from mithridate.poisoning.goals import PhraseToClass, RetrievalGoal, TriggerToCl
 from mithridate.report.document import Hit, Report, Retrieval, Table
 from mithridate.report.sections.classification import accuracy_table, backdoor_tables, probe_table, targeted_tables
 from mithridate.report.sections.epochs import by_epoch
-from mithridate.report.sections.headline import headline
+from mithridate.report.sections.headline import headlines
 from mithridate.report.sections.retrieval import captions_figure, captions_tables, phrase_table, utility_table
 from mithridate.report.sections.sentences import strength_table, summary, title
 from mithridate.report.sections.shift import density_figures, shift_figures, shift_table
@@ -38,7 +38,7 @@ def evaluation_report(e: Evaluation) -> Report:
             for shown in e.examples
         ),
         warnings=worded(replace(w, values=_readable(e, w.values)) for w in e.warnings),
-        headline=headline(e),
+        headlines=headlines(e),
         provenance={
             "models": e.provenance.get("encoders", {}),
             "reference": e.reference,

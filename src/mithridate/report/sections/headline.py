@@ -1,107 +1,83 @@
-"""The few numbers of an evaluation that decide, nested by attack and model: what `--json` prints."""
-
-from dataclasses import asdict
-from typing import Any
+"""The few numbers of an evaluation that decide, by attack and measure."""
 
 from mithridate.evaluation.measurement import Evaluation
 from mithridate.metrics import names
 from mithridate.poisoning.goals import ImageToClass, PhraseToClass, RetrievalGoal, TriggerToClass
+from mithridate.report.document import Cell, Headline
 
-Numbers = dict[str, dict[str, Any]]
 
-
-def headline(e: Evaluation) -> dict[str, Any]:
-    """{attack: {model: {measure: number}}}; beside the models `chance` and, for captions, `random_captions`."""
-    found: dict[str, Any] = {}
+def headlines(e: Evaluation) -> tuple[Headline, ...]:
+    """One a measure, with a value for each model, `chance` and, for captions, `random captions`."""
+    found = [_estimates(e, "zero-shot", "accuracy", names.ZERO_SHOT)]
     triggers = [goal for goal in e.goals if isinstance(goal, TriggerToClass)]
-    captions = [goal for goal in e.goals if isinstance(goal, RetrievalGoal)]
-    phrases = [goal for goal in e.goals if isinstance(goal, PhraseToClass)]
-    if (accuracy := _plain(e, "", (("accuracy", names.ZERO_SHOT, names.ALL),))) is not None:
-        found["zero-shot"] = accuracy
     for goal in triggers:
-        found[_named("backdoor", e.goal_name(goal.key), len(triggers))] = _backdoor(e, goal.key)
+        group, key = _named("backdoor", e.goal_name(goal.key), len(triggers)), goal.key
+        found += [
+            _estimates(e, group, "asr", names.ASR, key),
+            _without_chance(_estimates(e, group, "without trigger", names.ASR, key, names.UNTOUCHED)),
+            _values(e, group, "z", names.Z_SCORE, key),
+            _values(e, group, "captions hit@10", names.hit(10), key),
+            _without_chance(_estimates(e, group, "asr of the probe", names.PROBE_ASR, key)),
+        ]
     if any(isinstance(goal, ImageToClass) for goal in e.goals):
-        found["targeted"] = _targeted(e)
+        group, key = "targeted", names.SINGLE_IMAGES
+        found += [
+            _estimates(e, group, "psr", names.PSR, key),
+            _values(e, group, "captions hit@10", names.hit(10), key),
+            _without_chance(_estimates(e, group, "psr of the probe", names.PROBE_PSR, key)),
+        ]
+    phrases = [goal for goal in e.goals if isinstance(goal, PhraseToClass)]
     for goal in phrases:
-        found[_named("text-trigger", e.goal_name(goal.key), len(phrases))] = _phrase(e, goal.key)
+        group, key = _named("text-trigger", e.goal_name(goal.key), len(phrases)), goal.key
+        found += [
+            _values(e, group, "hit@10", names.hit(10), key),
+            _without_chance(_values(e, group, "min rank", names.MIN_RANK, key)),
+            _without_chance(_values(e, group, "hit@10 without", names.hit(10), key, names.UNTOUCHED)),
+        ]
+    captions = [goal for goal in e.goals if isinstance(goal, RetrievalGoal)]
     for goal in captions:
-        found[_named("attack", goal.key, len(captions))] = _captions(e, goal.key)
-    retrieval = {"tr@10": names.recall_of_texts(10), "ir@10": names.recall_of_images(10)}
-    found["utility"] = {
-        model: {key: e.value(metric, model=model).value for key, metric in retrieval.items()} for model in e.models
-    }
-    return found
+        group, key = _named("attack", goal.key, len(captions)), goal.key
+        for measure, metric in (("hit@10", names.hit(10)), ("min rank", names.MIN_RANK)):
+            control = e.value(metric, goal=key, group=names.RANDOM_CAPTIONS).value
+            found.append(_values(e, group, measure, metric, key, control={"random captions": control}))
+    for measure, metric in (("tr@10", names.recall_of_texts(10)), ("ir@10", names.recall_of_images(10))):
+        found.append(_without_chance(_values(e, "utility", measure, metric)))
+    return tuple(headline for headline in found if headline.values)
 
 
 def _named(what: str, goal: str, of: int) -> str:
     return what if of == 1 else f"{what} {goal}"
 
 
-def _captions(e: Evaluation, goal: str) -> Numbers:
-    metrics = {"hit@10": names.hit(10), "min_rank": names.MIN_RANK}
-
-    def numbers(model: str, group: str) -> dict[str, float]:
-        return {key: e.value(metric, model=model, goal=goal, group=group).value for key, metric in metrics.items()}
-
-    found: Numbers = {model: numbers(model, names.ALL) for model in e.models}
-    found["random_captions"] = numbers(e.model, names.RANDOM_CAPTIONS)
-    found["chance"] = {key: _chance(e, metric, goal) for key, metric in metrics.items()}
-    return found
-
-
-def _backdoor(e: Evaluation, goal: str) -> Numbers:
-    found: Numbers = {}
-    for model in e.models:
-        z, probe = (e.find(metric, model=model, goal=goal) for metric in (names.Z_SCORE, names.PROBE_ASR))
-        found[model] = {
-            "asr": asdict(e.value(names.ASR, model=model, goal=goal)),
-            "without trigger": asdict(e.value(names.ASR, model=model, goal=goal, group=names.UNTOUCHED)),
-            "z": None if z is None else z.value.value,
-            "captions hit@10": e.value(names.hit(10), model=model, goal=goal).value,
-            **({} if probe is None else {"asr of the probe": asdict(probe.value)}),
-        }
-    found["chance"] = {"asr": _chance(e, names.ASR, goal), "captions hit@10": _chance(e, names.hit(10), goal)}
-    return found
+def _estimates(
+    e: Evaluation, group: str, measure: str, metric: str, goal: str = "", queries: str = names.ALL
+) -> Headline:
+    """With intervals; no values at all where it was not measured."""
+    found = {model: e.find(metric, model=model, goal=goal, group=queries) for model in e.models}
+    measured = [each for each in found.values() if each is not None]
+    if not measured:
+        return Headline(group, measure, {})
+    values: dict[str, Cell] = {model: None if each is None else each.value for model, each in found.items()}
+    return Headline(group, measure, values | {"chance": measured[0].chance})
 
 
-def _targeted(e: Evaluation) -> Numbers:
-    goal, found = names.SINGLE_IMAGES, {}
-    for model in e.models:
-        probe = e.find(names.PROBE_PSR, model=model, goal=goal)
-        found[model] = {
-            "psr": asdict(e.value(names.PSR, model=model, goal=goal)),
-            "captions hit@10": e.value(names.hit(10), model=model, goal=goal).value,
-            **({} if probe is None else {"psr of the probe": asdict(probe.value)}),
-        }
-    found["chance"] = {"psr": _chance(e, names.PSR, goal), "captions hit@10": _chance(e, names.hit(10), goal)}
-    return found
+def _values(
+    e: Evaluation,
+    group: str,
+    measure: str,
+    metric: str,
+    goal: str = "",
+    queries: str = names.ALL,
+    control: dict[str, float] | None = None,
+) -> Headline:
+    """Without intervals."""
+    with_intervals = _estimates(e, group, measure, metric, goal, queries).values
+    plain = {name: getattr(value, "value", value) for name, value in with_intervals.items()}
+    chance = {"chance": plain.pop("chance")} if "chance" in plain else {}
+    return Headline(group, measure, {**plain, **(control or {}), **chance})
 
 
-def _phrase(e: Evaluation, goal: str) -> Numbers:
-    found: Numbers = {
-        model: {
-            "hit@10": e.value(names.hit(10), model=model, goal=goal).value,
-            "min_rank": e.value(names.MIN_RANK, model=model, goal=goal).value,
-            "hit@10 without": e.value(names.hit(10), model=model, goal=goal, group=names.UNTOUCHED).value,
-        }
-        for model in e.models
-    }
-    found["chance"] = {"hit@10": _chance(e, names.hit(10), goal)}
-    return found
-
-
-def _plain(e: Evaluation, goal: str, wanted: tuple[tuple[str, str, str], ...]) -> Numbers | None:
-    """Estimates of (key, metric, group) by model, where they were measured."""
-    if e.find(wanted[0][1], goal=goal, group=wanted[0][2]) is None:
-        return None
-    found: Numbers = {
-        model: {key: asdict(e.value(metric, model=model, goal=goal, group=group)) for key, metric, group in wanted}
-        for model in e.models
-    }
-    found["chance"] = {key: _chance(e, metric, goal) for key, metric, _ in wanted}
-    return found
-
-
-def _chance(e: Evaluation, metric: str, goal: str) -> float | None:
-    found = e.find(metric, goal=goal)
-    return None if found is None else found.chance
+def _without_chance(headline: Headline) -> Headline:
+    return Headline(
+        headline.group, headline.measure, {name: value for name, value in headline.values.items() if name != "chance"}
+    )

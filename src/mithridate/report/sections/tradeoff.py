@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mithridate.evaluation.measurement import Warning
 from mithridate.evaluation.tradeoff import Point, best_point, utility_loss
-from mithridate.report.document import Cell, Curve, Figure, Report, Table
+from mithridate.report.document import Cell, Curve, Figure, Headline, Report, Table
 from mithridate.report.numbers import show
 from mithridate.report.sections.warnings import worded
 
@@ -59,7 +59,7 @@ def tradeoff_report(
         tables=(table,),
         figures=(figure,),
         warnings=worded(little),
-        headline={"repair": {n: _plain(point, start) for n, point in values.items() if point is not None}},
+        headlines=_headlines({name: point for name, point in values.items() if point is not None}, start),
         provenance={"chosen": chosen, "max_loss": max_loss},
     )
 
@@ -77,6 +77,13 @@ def _row(name: str, point: Point, start: Point, best: Point | None) -> tuple[Cel
     )
 
 
-def _plain(point: Point, start: Point) -> dict[str, float]:
-    measures = {name: estimate.value for name, estimate in (point.success | point.utility).items()}
-    return {**measures, "utility lost": utility_loss(point, start)}
+def _headlines(points: dict[str, Point], start: Point) -> tuple[Headline, ...]:
+    measures = {
+        name: {n: p.success.get(name) or p.utility.get(name) for n, p in points.items()}
+        for name in (*start.success, *start.utility)
+    }
+    found = [
+        Headline("repair", name, {n: estimate.value for n, estimate in values.items() if estimate is not None})
+        for name, values in measures.items()
+    ]
+    return (*found, Headline("repair", "utility lost", {n: utility_loss(p, start) for n, p in points.items()}))
