@@ -34,6 +34,8 @@ class OutputError(MithridateError):
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what an error says, else its type: what a message can quote of another library's."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    """The first sentence of what an error says, else its type: what a message can quote of another library's."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:300]

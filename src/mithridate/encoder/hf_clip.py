@@ -92,11 +92,9 @@ def read_hf_clip(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     vision, text = (content.get(f"{name}_config") or {} for name in ("vision", "text"))
     if not isinstance(vision, dict) or not isinstance(text, dict):
         raise EncoderError(f"{path}: vision_config and text_config are not objects of settings")
-    acts = {vision.get("hidden_act", "quick_gelu"), text.get("hidden_act", "quick_gelu")}
+    acts = {str(tower.get("hidden_act", "quick_gelu")) for tower in (vision, text)}
     if acts not in ({"quick_gelu"}, {"gelu"}):
-        raise EncoderError(
-            f"{path}: hidden_act is {sorted(map(str, acts))}; open_clip has quick_gelu or gelu in both towers"
-        )
+        raise EncoderError(f"{path}: hidden_act is {sorted(acts)}; open_clip has quick_gelu or gelu in both towers")
     width, text_width = _size(path, vision, "hidden_size", 768), _size(path, text, "hidden_size", 512)
     heads = _size(path, vision, "num_attention_heads", 12)
     vocabulary, end = _size(path, text, "vocab_size", 49408), text.get("eos_token_id", 49407)
@@ -152,7 +150,7 @@ def _preprocessing(path: Path) -> dict[str, Any]:
     if isinstance(crop, dict):
         crop = crop.get("height")
     switched_off = [key for key in ("do_resize", "do_rescale", "do_normalize") if content.get(key, True) is not True]
-    if switched_off or (not squashed and size != crop) or content.get("resample", 3) not in _RESAMPLING:
+    if switched_off or (not squashed and size != crop) or content.get("resample", 3) not in (2, 3):
         what = switched_off[0] if switched_off else "its size, crop_size or resample"
         raise EncoderError(
             f"{path}: {what} is not what open_clip can do: resize to the size of the crop, crop the middle"
