@@ -23,12 +23,9 @@ from mithridate.cli.common import (
     pick,
     refuse_poison,
 )
-from mithridate.encoder.encoder import load_encoder
 from mithridate.errors import MithridateError
 from mithridate.training.config import PRESETS, TrainConfig
-from mithridate.training.loop import train
 from mithridate.training.registry import OBJECTIVES
-from mithridate.training.run import RUN
 
 Options = TypeVar("Options")
 
@@ -65,6 +62,9 @@ class Train(Generic[Options]):
     """One JSON object on the last line."""
 
     def run(self) -> None:
+        from mithridate.encoder.encoder import load_encoder
+        from mithridate.training.loop import train
+
         pairs = self.read.read(self.data)
         start = load_encoder(self.encoder, pretrained=self.pretrained, seed=self.config.seed)
         pairs = only_kept(pairs, self.keep, start)
@@ -96,6 +96,8 @@ def _nothing_left_if_refused(out: Path) -> Iterator[None]:
     try:
         yield
     except MithridateError:
+        from mithridate.training.run import RUN
+
         if out.is_dir() and [path.name for path in out.iterdir()] == [RUN]:
             shutil.rmtree(out)
         raise
