@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from mithridate.cli.common import Threads, emit, parse
+from mithridate.cli.common import Plugins, Threads, emit, parse, with_plugins
 
 if TYPE_CHECKING:
     from mithridate.studies.analysis.outcomes import Outcome
@@ -45,6 +45,7 @@ class StudyCommand:
     """Keep the weights of every model, and every poisoned set; by default they go when no cell needs them any more."""
     dry_run: bool = False
     """Tell what would be done and how long it would take, and do nothing."""
+    plugin: Plugins = ()
     threads: Threads = None
     json: bool = False
     """One JSON object on the last line."""
@@ -162,6 +163,7 @@ class Status:
 
     folder: Annotated[Positional[Path], arg(metavar="DIR")]
     """The folder of a study."""
+    plugin: Plugins = ()
     json: bool = False
     """One JSON object on the last line."""
 
@@ -188,6 +190,7 @@ class Status:
 
 
 def run(argv: Sequence[str]) -> int:
+    argv = with_plugins(argv)
     if argv and argv[0] == "list":
         from mithridate.studies.spec.load import preset_names, read_study
 

@@ -14,6 +14,7 @@ from tyro.conf import OmitArgPrefixes
 from mithridate.cli.common import (
     CacheOptions,
     Data,
+    Plugins,
     ReadOptions,
     Threads,
     display,
@@ -22,6 +23,7 @@ from mithridate.cli.common import (
     parse,
     pick,
     refuse_poison,
+    with_plugins,
 )
 from mithridate.errors import MithridateError
 from mithridate.training.config import PRESETS, TrainConfig
@@ -55,6 +57,7 @@ class Train(Generic[Options]):
     """Refuse to train where a pair that this manifest calls poisoned is still as it was poisoned: for repair."""
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    plugin: Plugins = ()
     threads: Threads = None
     overwrite: bool = False
     """Replace what is in the output folder."""
@@ -104,6 +107,7 @@ def _nothing_left_if_refused(out: Path) -> Iterator[None]:
 
 
 def run(argv: Sequence[str]) -> None:
+    argv = with_plugins(argv)
     # which defaults hold is decided by options that are read before the others
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("--encoder", "--pretrained", "--preset", "--objective"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mithridate.errors import StudyError
+from mithridate.plugins import SentPlugins
 from mithridate.studies.graph import Graph
 from mithridate.studies.inputs import begin_folder
 from mithridate.studies.plan import InputFingerprints
@@ -70,7 +71,7 @@ def _in_processes(
     """`jobs` processes at the study, each with its share of the cores."""
     context = multiprocessing.get_context("spawn")
     events: Any = context.Queue()
-    ours = (study, chosen, fingerprints, run.out, keep_models, events)
+    ours = (SentPlugins(), study, chosen, fingerprints, run.out, keep_models, events)
     with _threads(max(1, thread_count() // jobs)):
         processes = [_begin(context, ours) for _ in range(jobs)]
         deaths = 0
@@ -109,9 +110,15 @@ def _listen(run: StudyRun, events: Any, seconds: float) -> None:
 
 
 def _work(
-    study: Study, chosen: Study, fingerprints: InputFingerprints, out: Path, keep_models: bool, events: Any
+    _plugins: SentPlugins,
+    study: Study,
+    chosen: Study,
+    fingerprints: InputFingerprints,
+    out: Path,
+    keep_models: bool,
+    events: Any,
 ) -> None:
-    """What a process of its own does."""
+    """What a process of its own does; plugins are loaded before anything of theirs is unpickled."""
     parent = os.getppid()
 
     def watch() -> None:
