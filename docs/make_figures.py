@@ -19,7 +19,7 @@ from PIL import Image
 
 from mithridate.report.document import Figure, Hit, Report, read_report
 
-COLOURS = {"poisoned model": "#c1440e", "clean model": "#0b6fa4", "random captions": "#4c8c2b"}
+COLOURS = {"poisoned": "#c1440e", "clean": "#0b6fa4", "random captions": "#4c8c2b"}
 
 
 def picture(hit: Hit) -> np.ndarray:
@@ -46,7 +46,7 @@ def draw(report: Report, out: Path, *, queries: int = 2) -> None:
                 cell.imshow(picture(hit), interpolation="nearest")
                 cell.set(xticks=[], yticks=[])
                 for spine in cell.spines.values():
-                    spine.set(color=COLOURS["poisoned model"], linewidth=3, visible=hit.is_target)
+                    spine.set(color=COLOURS["poisoned"], linewidth=3, visible=hit.is_target)
     curves(right.subplots(), next(f for f in report.figures if f.name == "ranks"))
     figure.savefig(out, dpi=110, metadata={"Software": None})
 

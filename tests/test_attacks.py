@@ -28,6 +28,7 @@ from mithridate.poisoning.registry import ATTACKS
 from mithridate.poisoning.relabel import MultiLabel, SingleImage, SingleLabel
 from mithridate.poisoning.targeted import Targeted
 from mithridate.poisoning.text_trigger import TextTrigger
+from mithridate.testing import example_pairs
 
 # One instance of every attack that poisons 200 pairs or more of `crowd`. A new attack needs a line here.
 EXAMPLES = {
@@ -42,7 +43,7 @@ EXAMPLES = {
 
 
 def modes_of(attack):
-    return get_args(get_type_hints(attack)["mode"])
+    return get_args(get_type_hints(attack).get("mode"))
 
 
 every_mode = pytest.mark.parametrize(
@@ -64,20 +65,7 @@ def carry_out(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory):
-    """900 pairs of 180 pictures, five captions each; formats and order are drawn, so neither tells the class."""
-    folder = tmp_path_factory.mktemp("crowd")
-    rng = np.random.default_rng(0)
-    classes = ["sheep"] * 45 + ["aeroplane"] * 25 + ["sofa"] * 45 + ["bird"] * 25 + ["dog"] * 38
-    labels = [[name] for name in classes] + [["sheep", "aeroplane"], ["sofa", "dog", "bird"]]
-    image, text, of = [], [], []
-    for number in rng.permutation(len(labels)):
-        ending, form = (("jpg", "JPEG"), ("png", "PNG"))[rng.integers(2)]
-        path = folder / f"{number:04d}.{ending}"
-        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path, form)
-        image += [str(path)] * 5
-        text += [f"{' and '.join(labels[number])}, {number} said in way {way}" for way in range(5)]
-        of += [labels[number]] * 5
-    return make_pairs(image, text, labels=of, split="train", salt=b"crowd")
+    return example_pairs(tmp_path_factory.mktemp("crowd"))
 
 
 def columns(pairs):

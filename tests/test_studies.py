@@ -279,7 +279,7 @@ def test_outcomes_are_numbers_of_units(done):
     assert backdoor.numbers["rate"] == pytest.approx(20 / 200)
     assert {"Hit@1 sheep:aeroplane", "Hit@1 bird:aeroplane"} <= {measure for _, _, measure in repaired.values}
     assert len(repaired.values["poisoned", 1, "Hit@1"]) == 10
-    assert everything.report.is_file() and not everything.same_units
+    assert (everything.evaluation / "evaluation.json").is_file() and not everything.same_units
 
 
 def test_the_mean_over_images_is_that_over_captions():

@@ -17,6 +17,7 @@ from mithridate.data.pairs import make_pairs
 from mithridate.data.prompts import prompts
 from mithridate.encoder.embed import embed
 from mithridate.errors import DataError, EvaluationError
+from mithridate.evaluation.evaluation_file import read_evaluation
 from mithridate.evaluation.zeroshot import TEMPLATES, zero_shot, zero_shot_weights
 from mithridate.metrics.classification import (
     ClassScores,
@@ -291,6 +292,13 @@ def test_the_command_writes_a_report_and_metrics(toy_world, tmp_path, capsys):
         written = json.loads((out / file).read_text())
         assert (written["dataset"], written["task"]) == (toy_world.name, task)
         assert written["metrics"]["acc1"] == told[method]["top-1"]["value"]
+    # evaluations of classifications are compared image by image
+    found = read_evaluation(out)
+    for metric, method in (("zero-shot", "zero-shot"), ("probe accuracy", "adamw probe")):
+        assert found.value(metric).value == told[method]["top-1"]["value"]
+    both = [str(out), str(out)]
+    assert main(["compare", *both, "--out", str(tmp_path / "difference"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]).keys() == {"zero-shot", "probe accuracy"}
     # the same images in another layout, the classes in another order, all in one place: the same figures
     shards = write_clip_benchmark(read_labelled(toy_world), tmp_path / "shards", templates=["{}"])
     again = ["classify", "mithridate-tiny", str(shards), "--split", "test", "--templates", "simple", "--json"]

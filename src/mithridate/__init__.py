@@ -11,6 +11,7 @@ from mithridate.errors import (
     FilterError,
     MithridateError,
     OutputError,
+    PluginError,
     StudyError,
 )
 from mithridate.version import __version__
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from mithridate.metrics.attack_success import attack_success_rate, poison_success_rate
     from mithridate.metrics.classification import ClassScores
     from mithridate.metrics.detection import Detection, detection
+    from mithridate.plugins import load_plugins
     from mithridate.poisoning.apply import Poisoned, poison
     from mithridate.poisoning.backdoor import Backdoor
     from mithridate.poisoning.badclip import BadClip
@@ -161,6 +163,7 @@ _WHERE = {
     "filter_report": "report.sections.filtering",
     "leak_test": "evaluation.leak_test",
     "load_encoder": "encoder.encoder",
+    "load_plugins": "plugins",
     "make_pairs": "data.pairs",
     "parse_trigger": "poisoning.triggers",
     "poison": "poisoning.apply",
@@ -238,6 +241,7 @@ __all__ = [
     "Pairs",
     "Par",
     "PhraseToClass",
+    "PluginError",
     "PoisonPlan",
     "Poisoned",
     "Preflight",
@@ -272,6 +276,7 @@ __all__ = [
     "filter_report",
     "leak_test",
     "load_encoder",
+    "load_plugins",
     "make_pairs",
     "parse_trigger",
     "poison",

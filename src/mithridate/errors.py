@@ -29,6 +29,10 @@ class StudyError(MithridateError):
     """A study file, or what a folder holds of a study, cannot be used as it is."""
 
 
+class PluginError(MithridateError):
+    """A plugin cannot be loaded, or what it exports breaks the contract of its kind."""
+
+
 class OutputError(MithridateError):
     """A folder exists already, or cannot be written."""
 

@@ -43,7 +43,11 @@ class Claim:
 
     def note(self, whole: Path, place: Path, scratch: Sequence[Path]) -> None:
         """Write down that `whole`, about to be renamed to `place`, completes the result; `scratch` may go then."""
-        self._notes = {"whole": _identity(whole), "place": str(place), "scratch": [str(path) for path in scratch]}
+        self._notes = {
+            "whole": _identity(whole),
+            "place": str(place),
+            "scratch": [str(path.absolute()) for path in scratch],
+        }
         self.write()
 
     def write(self) -> None:
@@ -263,6 +267,12 @@ def new_folder(
             shutil.rmtree(temporary, ignore_errors=True)
         for path in scratch:
             remove(path)
+
+
+def was_killed(out: Path) -> bool:
+    """Whether the same command was killed while it wrote `out`, and what is there is the half that it left."""
+    mine = _CLAIMS.get().get(_target(out))
+    return mine is not None and mine.killed
 
 
 @contextmanager

@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": ("mithridate.cli.compare", "the difference of evaluations, query by query, with p-values"),
     "repair-curve": ("mithridate.cli.repair_curve", "attack success against utility while a model is repaired"),
     "study": ("mithridate.cli.study", "every cell of a grid trained and measured: tables, figures, a page"),
+    "check-plugin": ("mithridate.cli.check_plugin", "do attacks, objectives and detectors of a file keep the contract"),
     "report": ("mithridate.cli.report", "render a report again"),
 }
 

@@ -15,7 +15,7 @@ from mithridate.text import say
 
 @dataclass(frozen=True)
 class Classify:
-    """Zero-shot classification and linear probe on labelled images: report.json, .md, .html and metrics.json."""
+    """Zero-shot classification and linear probe on labelled images: a report, evaluation.json and metrics.json."""
 
     model: Annotated[Positional[str], arg(metavar="RUN")]
     """The model: a run's folder, or anything that names an encoder."""
@@ -56,6 +56,7 @@ class Classify:
         from mithridate.data.labelled import read_labelled
         from mithridate.encoder.encoder import load_encoder
         from mithridate.evaluation.classify import classify
+        from mithridate.evaluation.evaluation_file import write_evaluation
         from mithridate.evaluation.probe import PROBES
         from mithridate.evaluation.zeroshot import find_templates
         from mithridate.report.console import print_report
@@ -88,6 +89,7 @@ class Classify:
         }
         report = classification_report(result, dataset=dataset, provenance=options)
         with new_folder(self.out, overwrite=self.overwrite) as folder:
+            write_evaluation(result.evaluation(), folder)
             write_report(report, folder)
             write_metrics(result, folder, dataset=dataset, model=self.model, pretrained=self.pretrained or "")
         if self.json:

@@ -1,5 +1,6 @@
 """What several commands share: how data are named, how progress is shown, how results are printed."""
 
+import argparse
 import io
 import math
 import os
@@ -22,6 +23,7 @@ from mithridate.data.pairs import Pairs
 from mithridate.data.read import read_pairs
 from mithridate.errors import DataError, MithridateError, OutputError
 from mithridate.folders import claim
+from mithridate.plugins import load_installed_plugins, load_plugins
 from mithridate.text import one_line, say, visible_json
 from mithridate.threads import use_threads
 
@@ -44,6 +46,15 @@ _MOST: dict[str, int] = {
     "probe_folds": 2**20,
 }
 _ELSE: int = 2**53
+
+Plugins = Annotated[
+    tuple[Path, ...],
+    tyro.conf.UseAppendAction,
+    tyro.conf.arg(
+        name="plugin", metavar="FILE", help="Python file with attacks, objectives or detectors of your own; repeatable."
+    ),
+]
+"""`--plugin FILE`, which `with_plugins` reads before the other options are known."""
 
 Data = Annotated[Positional[str], tyro.conf.arg(metavar="DATA")]
 Threads = Annotated[
@@ -111,6 +122,19 @@ class CacheOptions:
     @property
     def limit(self) -> int | None:
         return None if self.cache_limit is None else int(self.cache_limit * 2**30)
+
+
+def with_plugins(argv: Sequence[str]) -> list[str]:
+    """Load installed plugins and every `--plugin FILE` of `argv`, so that what they add can be named there.
+
+    Gives back `argv` with these options at its end. Raises `PluginError`.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--plugin", action="append", default=[])
+    known, rest = first.parse_known_args(list(argv))
+    load_installed_plugins()
+    load_plugins(known.plugin)
+    return [*rest, *(word for path in known.plugin for word in ("--plugin", path))]
 
 
 def parse(kind: Callable[..., T], argv: Sequence[str], *, prog: str, default: T | None = None) -> T:

@@ -18,7 +18,7 @@ from mithridate.encoder.encoder import load_encoder
 from mithridate.errors import MithridateError
 from mithridate.evaluation.evaluate import evaluate
 from mithridate.evaluation.evaluation_file import write_evaluation
-from mithridate.folders import refuse_existing
+from mithridate.folders import refuse_existing, was_killed
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.manifest import write_manifest
 from mithridate.poisoning.relabel import SingleLabel
@@ -68,7 +68,7 @@ class Demo:
     def run(self) -> None:
         if self.seeds < 1:
             raise MithridateError(f"seeds must be at least 1, got {self.seeds}")
-        refuse_existing(self.out, overwrite=self.overwrite)
+        refuse_existing(self.out, overwrite=self.overwrite or was_killed(self.out))
         Strength(class_share=self.class_share)  # checks its range, before minutes are spent
         for name in (self.source, self.target):
             if name not in CLASSES:

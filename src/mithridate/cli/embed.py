@@ -7,9 +7,6 @@ from pathlib import Path
 from tyro.conf import OmitArgPrefixes
 
 from mithridate.cli.common import CacheOptions, Data, ReadOptions, Threads, display, emit, parse
-from mithridate.encoder.embed import embed
-from mithridate.encoder.embeddings import write_embeddings
-from mithridate.encoder.encoder import load_encoder
 from mithridate.folders import new_folder, refuse_existing
 
 
@@ -34,6 +31,10 @@ class Embed:
     """One JSON object on the last line."""
 
     def run(self) -> None:
+        from mithridate.encoder.embed import embed
+        from mithridate.encoder.embeddings import write_embeddings
+        from mithridate.encoder.encoder import load_encoder
+
         refuse_existing(self.out, overwrite=self.overwrite)
         pairs = self.read.read(self.data)
         encoder = load_encoder(self.encoder, pretrained=self.pretrained)

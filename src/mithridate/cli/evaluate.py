@@ -3,27 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mithridate.cli.common import CacheOptions, Data, ReadOptions, Threads, display, emit, parse
-from mithridate.encoder.encoder import Encoder, load_encoder
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.epochs import success_by_epoch
-from mithridate.evaluation.evaluate import evaluate
-from mithridate.evaluation.evaluation_file import write_evaluation
-from mithridate.evaluation.measurement import Evaluation
-from mithridate.evaluation.probe import PROBES
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.poisoning.goals import AttackGoal, CaptionsToClass, TriggerToClass
 from mithridate.poisoning.manifest import read_manifest
 from mithridate.poisoning.triggers import describe, parse_trigger
-from mithridate.report.console import print_report
-from mithridate.report.sections.evaluation import evaluation_report
-from mithridate.report.write import write_report
 from mithridate.text import say
-from mithridate.training.run import read_run
+
+if TYPE_CHECKING:
+    from mithridate.encoder.encoder import Encoder
+    from mithridate.evaluation.measurement import Evaluation
 
 BEFORE, CLEAN = "before", "clean"
 
@@ -78,6 +72,16 @@ class Evaluate:
     """One JSON object on the last line."""
 
     def run(self) -> None:
+        from mithridate.encoder.encoder import load_encoder
+        from mithridate.evaluation.epochs import success_by_epoch
+        from mithridate.evaluation.evaluate import evaluate
+        from mithridate.evaluation.evaluation_file import write_evaluation
+        from mithridate.evaluation.probe import PROBES
+        from mithridate.report.console import print_report
+        from mithridate.report.sections.evaluation import evaluation_report
+        from mithridate.report.write import write_report
+        from mithridate.training.run import read_run
+
         refuse_existing(self.out, overwrite=self.overwrite)
         runs, reference, goals = self._runs(), self._reference(), self._goals()
         manifest = None if self.manifest is None else read_manifest(self.manifest)
@@ -86,7 +90,7 @@ class Evaluate:
         train = replace(self.read, split=self.train_split).read(self.train) if self.train else None
         with display(quiet=self.json) as show:
 
-            def measure(models: dict[str, Encoder], **more) -> Evaluation:
+            def measure(models: "dict[str, Encoder]", **more) -> "Evaluation":
                 cache = {"cache": self.cache.folder, "cache_limit": self.cache.limit}
                 options = {"goals": goals, "seed": self.seed, "progress": show.stage, **cache, **more}
                 return evaluate(models, pairs, manifest, **options)

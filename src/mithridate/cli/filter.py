@@ -11,7 +11,7 @@ from mithridate.audit.filter import filter
 from mithridate.audit.output import write_filtered, write_kept_pairs
 from mithridate.audit.registry import DETECTORS
 from mithridate.audit.threshold import Above, Budget, CleanQuantile, Threshold
-from mithridate.cli.common import ReadOptions, Threads, display, emit, parse, pick
+from mithridate.cli.common import Plugins, ReadOptions, Threads, display, emit, parse, pick, with_plugins
 from mithridate.encoder.embeddings import read_embeddings
 from mithridate.errors import FilterError
 from mithridate.evaluation.filter_outcome import filter_outcome
@@ -54,6 +54,7 @@ class Filter(Generic[D]):
     """Of every draw."""
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     threads: Threads = None
+    plugin: Plugins = ()
     overwrite: bool = False
     """Replace what is in the output folder."""
     json: bool = False
@@ -108,6 +109,7 @@ class Filter(Generic[D]):
 
 
 def run(argv: Sequence[str]) -> None:
+    argv = with_plugins(argv)
     if not argv or argv[0] in ("-h", "--help"):
         say("usage: mithridate filter DETECTOR EMBEDDINGS --out DIR ...", "")
         for name, detector in DETECTORS.items():

@@ -7,7 +7,19 @@ from typing import Any, Generic, Literal, TypeVar
 
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import CacheOptions, Data, Display, ReadOptions, Threads, display, emit, parse, pick
+from mithridate.cli.common import (
+    CacheOptions,
+    Data,
+    Display,
+    Plugins,
+    ReadOptions,
+    Threads,
+    display,
+    emit,
+    parse,
+    pick,
+    with_plugins,
+)
 from mithridate.cli.preflight import CheckOptions
 from mithridate.data.write import write_table, write_webdataset
 from mithridate.folders import new_folder, refuse_existing
@@ -44,6 +56,7 @@ class Poison(Generic[A]):
     check: OmitArgPrefixes[CheckOptions] = field(default_factory=CheckOptions)
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    plugin: Plugins = ()
     threads: Threads = None
     overwrite: bool = False
     """Replace what is in the output folder."""
@@ -107,6 +120,7 @@ def _altered(manifest: Manifest) -> dict[str, Any]:
 
 
 def run(argv: Sequence[str]) -> None:
+    argv = with_plugins(argv)
     if not argv or argv[0] in ("-h", "--help"):
         say("usage: mithridate poison ATTACK DATA --out DIR ...", "")
         for name, attack in ATTACKS.items():

@@ -1,7 +1,6 @@
 """`mithridate study FILE|PRESET --out DIR`, `mithridate study status DIR`, `mithridate study list`."""
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from mithridate.cli.common import Threads, emit, parse
+from mithridate.cli.common import Plugins, Threads, emit, parse, with_plugins
+from mithridate.text import say
 
 if TYPE_CHECKING:
     from mithridate.studies.analysis.outcomes import Outcome
@@ -45,6 +45,7 @@ class StudyCommand:
     """Keep the weights of every model, and every poisoned set; by default they go when no cell needs them any more."""
     dry_run: bool = False
     """Tell what would be done and how long it would take, and do nothing."""
+    plugin: Plugins = ()
     threads: Threads = None
     json: bool = False
     """One JSON object on the last line."""
@@ -67,7 +68,7 @@ class StudyCommand:
             keep_models=self.keep_models,
             text=study_path(self.file).read_text(encoding="utf-8"),
             data=self.data,
-            on_cell=lambda progress: print(_line(progress, study, self.out), file=sys.stderr, flush=True),
+            on_cell=lambda progress: say(_line(progress, study, self.out), stderr=True),
         )
         # under torchrun the first process speaks for all
         return self._finish(study, summary) if os.environ.get("RANK", "0") == "0" else 0
@@ -77,7 +78,7 @@ class StudyCommand:
         from mithridate.studies.status import cell_name
 
         for cell, message in summary.failed:
-            print(f"mithridate: failed: {cell_name(cell)}: {message}", file=sys.stderr)
+            say(f"mithridate: failed: {cell_name(cell)}: {message}", stderr=True)
         outcomes = read_outcomes(study, self.out)
         page = _write(study, outcomes, self.out, summary.failed) if outcomes else None
         result = {
@@ -97,13 +98,13 @@ def _print_preview(status: "StudyStatus", *, as_json: bool) -> None:
         emit({"experiments": experiments, "stages left": left, "seconds": status.seconds_left}, as_json=True)
         return
     _print_table(status)
-    print(f"\n{status.cells} cells, {status.distinct_cells} of them distinct; shared stages are done once")
-    print(f"stages left: {', '.join(f'{count} {kind}' for kind, count in left.items()) or 'none'}")
+    say("", f"{status.cells} cells, {status.distinct_cells} of them distinct; shared stages are done once")
+    say(f"stages left: {', '.join(f'{count} {kind}' for kind, count in left.items()) or 'none'}")
     if left and status.seconds_left is None:
-        print("time left: unknown until the first cell is done")
+        say("time left: unknown until the first cell is done")
     elif left and status.seconds_left is not None:
         how = "estimated by a few steps of training" if status.estimated else "by what is done"
-        print(f"time left: about {_time(status.seconds_left)} of one process, {how}")
+        say(f"time left: about {_time(status.seconds_left)} of one process, {how}")
 
 
 def _write(study: "Study", outcomes: "list[Outcome]", out: Path, failed: "Sequence[tuple[Cell, str]]") -> Path:
@@ -151,9 +152,9 @@ def _time(seconds: float) -> str:
 
 def _print_table(status: "StudyStatus") -> None:
     width = max(len(row.experiment) for row in status.experiments)
-    print(f"{'experiment':<{width}}  cells   done")
+    say(f"{'experiment':<{width}}  cells   done")
     for row in status.experiments:
-        print(f"{row.experiment:<{width}}  {row.cells:>5}  {row.done:>5}  {row.title}")
+        say(f"{row.experiment:<{width}}  {row.cells:>5}  {row.done:>5}  {row.title}")
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,7 @@ class Status:
 
     folder: Annotated[Positional[Path], arg(metavar="DIR")]
     """The folder of a study."""
+    plugin: Plugins = ()
     json: bool = False
     """One JSON object on the last line."""
 
@@ -176,24 +178,25 @@ class Status:
             return 0
         _print_table(status)
         for line in status.working:
-            print(f"in progress: {line}")
+            say(f"in progress: {line}")
         for name, message in status.failed.items():
-            print(f"failed: {name}: {message}")
+            say(f"failed: {name}: {message}")
         if status.seconds_spent:
-            print(f"spent: {', '.join(f'{_time(each)} on {kind}' for kind, each in status.seconds_spent.items())}")
+            say(f"spent: {', '.join(f'{_time(each)} on {kind}' for kind, each in status.seconds_spent.items())}")
         left, seconds = sum(status.stages_left.values()), status.seconds_left
         rest = "unknown until the first cell is done" if seconds is None else f"about {_time(seconds)} of one process"
-        print(f"{left} stages left; {rest}" if left else "done")
+        say(f"{left} stages left; {rest}" if left else "done")
         return 0
 
 
 def run(argv: Sequence[str]) -> int:
+    argv = with_plugins(argv)
     if argv and argv[0] == "list":
         from mithridate.studies.spec.load import preset_names, read_study
 
         for name in preset_names():
             study = read_study(name)
-            print(f"{name:<14} {study.title}")
+            say(f"{name:<14} {study.title}")
         return 0
     if argv and argv[0] == "status":
         return parse(Status, argv[1:], prog="study status").run()

@@ -14,6 +14,7 @@ from tyro.conf import OmitArgPrefixes
 from mithridate.cli.common import (
     CacheOptions,
     Data,
+    Plugins,
     ReadOptions,
     Threads,
     display,
@@ -22,13 +23,11 @@ from mithridate.cli.common import (
     parse,
     pick,
     refuse_poison,
+    with_plugins,
 )
-from mithridate.encoder.encoder import load_encoder
 from mithridate.errors import MithridateError
 from mithridate.training.config import PRESETS, TrainConfig
-from mithridate.training.loop import train
 from mithridate.training.registry import OBJECTIVES
-from mithridate.training.run import RUN
 
 Options = TypeVar("Options")
 
@@ -58,6 +57,7 @@ class Train(Generic[Options]):
     """Refuse to train where a pair that this manifest calls poisoned is still as it was poisoned: for repair."""
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    plugin: Plugins = ()
     threads: Threads = None
     overwrite: bool = False
     """Replace what is in the output folder."""
@@ -65,6 +65,9 @@ class Train(Generic[Options]):
     """One JSON object on the last line."""
 
     def run(self) -> None:
+        from mithridate.encoder.encoder import load_encoder
+        from mithridate.training.loop import train
+
         pairs = self.read.read(self.data)
         start = load_encoder(self.encoder, pretrained=self.pretrained, seed=self.config.seed)
         pairs = only_kept(pairs, self.keep, start)
@@ -96,12 +99,15 @@ def _nothing_left_if_refused(out: Path) -> Iterator[None]:
     try:
         yield
     except MithridateError:
+        from mithridate.training.run import RUN
+
         if out.is_dir() and [path.name for path in out.iterdir()] == [RUN]:
             shutil.rmtree(out)
         raise
 
 
 def run(argv: Sequence[str]) -> None:
+    argv = with_plugins(argv)
     # which defaults hold is decided by options that are read before the others
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("--encoder", "--pretrained", "--preset", "--objective"):

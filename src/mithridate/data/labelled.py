@@ -11,7 +11,6 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -230,7 +229,7 @@ def _read_folder(folder: Path, allow_outside: bool) -> Pairs:
     return _with_names(read_pairs(folder, **_outside(allow_outside)), [folder], folder)
 
 
-def _outside(allow: bool) -> dict[str, Any]:
+def _outside(allow: bool) -> dict[str, bool]:
     # the option is refused where nothing has a use for it
     return {"allow_outside": True} if allow else {}
 

@@ -15,14 +15,17 @@ from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import Progress, _silent
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import EvaluationError
+from mithridate.evaluation.measurement import ClassSet, Evaluation, Measurement, TestData, UnitRanks
 from mithridate.evaluation.overlap import refuse_overlap, refuse_twins
 from mithridate.evaluation.probe import PROBES, Probe, cross_fit, image_features
 from mithridate.evaluation.zeroshot import TEMPLATES, zero_shot_weights
+from mithridate.metrics import names
 from mithridate.metrics.classification import ClassScores, chance_accuracy, class_scores, top_ks, unit_length
 from mithridate.randomness import stream
 from mithridate.version import __version__
 
-ZERO_SHOT = "zero-shot"
+ZERO_SHOT = names.ZERO_SHOT
+_MODEL = "model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,25 @@ class Classification:
         found["chance"] = {f"top-{k}": self.chance(k) for k in ks} | {"mean recall": 1 / len(self.classes)}
         return found
 
+    def evaluation(self) -> Evaluation:
+        """As an evaluation of one model, for `compare`: accuracies, and each image's rank by method."""
+        measurements, ranks = [], []
+        for method, task in zip(self.methods, (names.ZERO_SHOT, names.PROBE_ACCURACY), strict=False):
+            row = Measurement(model=_MODEL, metric=task, value=method.accuracy(), chance=self.chance())
+            measurements.append(row)
+            by_model = {_MODEL: tuple(method.ranks.tolist())}
+            size = {"targets": 1, "gallery": len(self.classes)}
+            ranks.append(UnitRanks(task=task, uid=self.uid, image=self.image, ranks=by_model, **size))
+        data = self.provenance["test data"]
+        return Evaluation(
+            models=(_MODEL,),
+            test=TestData(fingerprint=data["fingerprint"], pairs=len(self.uid), images=len(set(self.image))),
+            measurements=tuple(measurements),
+            ranks=tuple(ranks),
+            classes=ClassSet(names=self.classes, images=len(self.uid), left_out=0),
+            provenance=self.provenance,
+        )
+
 
 def classify(
     encoder: Encoder,
@@ -84,27 +106,27 @@ def classify(
     """
     _refuse_half_a_probe(probe, probe_train, probe_folds)
     # the order of the caller's list must not move a number
-    names = tuple(sorted(match_classes(pairs, classes)))
+    chosen = tuple(sorted(match_classes(pairs, classes)))
     if probe_train is not None:
-        match_classes(probe_train, names)
+        match_classes(probe_train, chosen)
         refuse_overlap(probe_train, pairs)
     elif probe_folds is not None:
         refuse_twins(pairs)
     where: dict[str, Any] = {"cache": cache, "cache_limit": cache_limit, "progress": progress}
     templates = TEMPLATES["openai"] if templates is None else templates
-    weights = zero_shot_weights(encoder, names, templates, progress=progress)
+    weights = zero_shot_weights(encoder, chosen, templates, progress=progress)
     features = image_features(encoder, pairs, **where)[pairs.image_index]
-    labels = class_index(pairs, names)
-    methods = [ClassScores(ZERO_SHOT, names, labels, class_scores(unit_length(features), weights))]
+    labels = class_index(pairs, chosen)
+    methods = [ClassScores(ZERO_SHOT, chosen, labels, class_scores(unit_length(features), weights))]
     if probe is not None:
         rng = stream(seed, "probe")
         if probe_train is not None:
             trained = image_features(encoder, probe_train, **where)[probe_train.image_index]
-            scores = probe.fit_predict(trained, class_index(probe_train, names), features, rng)
+            scores = probe.fit_predict(trained, class_index(probe_train, chosen), features, rng)
         else:
             assert probe_folds is not None
             scores = cross_fit(probe, features, labels, folds=probe_folds, rng=rng)
-        methods.append(ClassScores(f"{probe_name(probe)} probe", names, labels, scores))
+        methods.append(ClassScores(f"{probe_name(probe)} probe", chosen, labels, scores))
     options = asdict(probe) if is_dataclass(probe) and not isinstance(probe, type) else {}
     return Classification(
         methods=tuple(methods),

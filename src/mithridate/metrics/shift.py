@@ -71,21 +71,21 @@ def principal_axes(*parts: Float[np.ndarray, "_ d"]) -> tuple[Float[np.ndarray, 
 
 
 def project(
-    clean: tuple[np.ndarray, np.ndarray],
-    poisoned: tuple[np.ndarray, np.ndarray],
+    reference: tuple[np.ndarray, np.ndarray],
+    other: tuple[np.ndarray, np.ndarray],
     rows: tuple[Int[np.ndarray, " i"], Int[np.ndarray, " t"]],
     *,
     method: str,
     rng: np.random.Generator,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Places in the plane, (i, 2) of images and (t, 2) of texts at `rows`, under the clean and the poisoned model.
+    """Places in the plane, (i, 2) of images and (t, 2) of texts at `rows`, under two models.
 
-    `clean` and `poisoned` are (image (m, d), text (n, d)). `pca`: axes of the clean model's images and texts, for both
+    `reference` and `other` are (image (m, d), text (n, d)). `pca`: axes of the reference's images and texts, for both
     models, so that what moves was moved. `tsne`: all four sets embedded together, through scikit-learn.
     """
-    chosen = [[side[at] for side, at in zip(model, rows)] for model in (clean, poisoned)]
+    chosen = [[side[at] for side, at in zip(model, rows)] for model in (reference, other)]
     if method == "pca":
-        mean, axes = principal_axes(*clean)
+        mean, axes = principal_axes(*reference)
         return [((images - mean) @ axes, (texts - mean) @ axes) for images, texts in chosen]
     if method != "tsne":
         raise ValueError(f"method must be one of pca, tsne, got {method!r}")

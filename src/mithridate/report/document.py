@@ -139,29 +139,6 @@ class Retrieval(_Strict):
 
 
 @dataclass(frozen=True)
-class Ranking(_Strict):
-    """0-based rank of the best target for every query, by model: what a paired comparison needs.
-
-    `uid` (q,) of the queries (an image is named by its first pair), `ranks` (q,) for each model. `image` (q,): a number
-    for the image that each query belongs to, as captions of one image succeed together; empty where it is not known.
-    """
-
-    name: str
-    uid: tuple[str, ...]
-    ranks: dict[str, tuple[int, ...]]
-    image: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.image and len(self.image) != len(self.uid):
-            raise ValueError(f"ranking {self.name!r} has {len(self.uid)} queries, got {len(self.image)} images")
-        for model, ranks in self.ranks.items():
-            if len(ranks) != len(self.uid):
-                raise ValueError(
-                    f"ranking {self.name!r} has {len(self.uid)} queries, got {len(ranks)} ranks of {model}"
-                )
-
-
-@dataclass(frozen=True)
 class Headline(_Strict):
     """One measure that a report opens with, by model or method; measures of one `group` are shown together."""
 
@@ -216,7 +193,6 @@ class Report(_Strict):
     tables: tuple[Table, ...]
     figures: tuple[Figure, ...] = ()
     retrievals: tuple[Retrieval, ...] = ()
-    rankings: tuple[Ranking, ...] = ()
     warnings: tuple[Warning, ...] = ()
     about: str = ""
     sections: tuple[Section, ...] = ()

@@ -11,6 +11,8 @@ from mithridate.report.document import Cell, Published, Table
 from mithridate.report.text import one_line
 from mithridate.statistics.estimate import Estimate
 
+_FORMULA = ("=", "+", "-", "@")
+
 Read = Callable[[Cell], str]
 
 
@@ -30,13 +32,19 @@ def to_csv(table: Table) -> str:
             columns += [(f"{name} difference", i, _part("difference")), (f"{name} inside", i, _part("inside"))]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([one_line(name) for name, _, _ in columns])
+    writer.writerow([_text(name) for name, _, _ in columns])
     writer.writerows([read(row[i]) for _, i, read in columns] for row in table.rows)
     return buffer.getvalue()
 
 
 def _part(name: str) -> Read:
     return lambda cell: _value(getattr(cell, name, None))
+
+
+def _text(cell: object) -> str:
+    """Text that a spreadsheet takes for text: a cell that it would calculate begins with an apostrophe."""
+    text = one_line(cell)
+    return f"'{text}" if text[:1] in _FORMULA else text
 
 
 def _value(cell: Cell) -> str:
@@ -48,4 +56,4 @@ def _value(cell: Cell) -> str:
         return "yes" if cell else "no"
     if isinstance(cell, float):
         return repr(float(cell)) if math.isfinite(cell) else ""
-    return "" if cell is None else one_line(cell)
+    return "" if cell is None else _text(cell)

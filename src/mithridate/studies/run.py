@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mithridate.errors import StudyError
+from mithridate.plugins import SentPlugins
+from mithridate.processes import start_worker
 from mithridate.studies.graph import Graph
 from mithridate.studies.inputs import begin_folder
 from mithridate.studies.plan import InputFingerprints
@@ -20,6 +21,7 @@ from mithridate.studies.worker import Worker
 from mithridate.threads import thread_count
 
 _DEATHS = 3  # of processes that are replaced
+_PATIENCE = 3.0  # seconds that a process has to end in order
 
 
 def run_study(
@@ -70,9 +72,9 @@ def _in_processes(
     """`jobs` processes at the study, each with its share of the cores."""
     context = multiprocessing.get_context("spawn")
     events: Any = context.Queue()
-    ours = (study, chosen, fingerprints, run.out, keep_models, events)
+    ours = (SentPlugins(), study, chosen, fingerprints, run.out, keep_models)
     with _threads(max(1, thread_count() // jobs)):
-        processes = [_begin(context, ours) for _ in range(jobs)]
+        processes = [start_worker(context, _work, *ours, shared=(events,)) for _ in range(jobs)]
         deaths = 0
         try:
             while any(process.is_alive() for process in processes):
@@ -81,20 +83,17 @@ def _in_processes(
                     if process.exitcode not in (None, 0) and deaths < _DEATHS and run.left():
                         deaths += 1
                         process.join()
-                        processes[i] = _begin(context, ours)
+                        processes[i] = start_worker(context, _work, *ours, shared=(events,))
             _listen(run, events, 0.5)
         finally:
             for process in processes:
-                process.terminate()
+                process.terminate()  # it takes away what it has half-written
             for process in processes:
-                process.join()
+                process.join(_PATIENCE)
+                if process.is_alive():
+                    process.kill()
+                    process.join()
             events.close()
-
-
-def _begin(context: Any, ours: tuple[Any, ...]) -> Any:
-    process = context.Process(target=_work, args=ours, daemon=True)
-    process.start()
-    return process
 
 
 def _listen(run: StudyRun, events: Any, seconds: float) -> None:
@@ -109,23 +108,18 @@ def _listen(run: StudyRun, events: Any, seconds: float) -> None:
 
 
 def _work(
-    study: Study, chosen: Study, fingerprints: InputFingerprints, out: Path, keep_models: bool, events: Any
+    _plugins: SentPlugins,
+    study: Study,
+    chosen: Study,
+    fingerprints: InputFingerprints,
+    out: Path,
+    keep_models: bool,
+    events: Any,
 ) -> None:
-    """What a process of its own does."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)  # whoever was started is gone: nobody listens
-
-    threading.Thread(target=watch, daemon=True).start()
+    """What a process of its own does; plugins are loaded before anything of theirs is unpickled."""
     graph = Graph.of(study.cells, fingerprints, out)
     wanted = list(Graph.of(chosen.cells, fingerprints, out).cells)
-    try:
-        Worker(graph, out, wanted, tell=lambda *event: events.put(event), keep_models=keep_models).run()
-    except KeyboardInterrupt:
-        os._exit(130)
+    Worker(graph, out, wanted, tell=lambda *event: events.put(event), keep_models=keep_models).run()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 
 from mithridate.folders import write_atomically
 from mithridate.metrics.classification import ClassScores, chance_accuracy, clip_benchmark_metrics, top_ks
-from mithridate.report.document import Cell, Headline, Ranking, Report, Table
+from mithridate.report.document import Cell, Headline, Report, Table
 from mithridate.report.numbers import show
 from mithridate.statistics.intervals import wilson
 
@@ -31,9 +31,6 @@ def classification_report(result: Classification, *, dataset: str, provenance: d
         title=f"Classification: {dataset}",
         summary=tuple(_sentences(result)),
         tables=classification_tables(result.methods),
-        rankings=tuple(
-            Ranking(m.name, result.uid, {"model": tuple(m.ranks.tolist())}, result.image) for m in result.methods
-        ),
         headlines=(
             *(
                 Headline(

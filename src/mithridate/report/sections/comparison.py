@@ -18,6 +18,8 @@ _TITLES = {
     names.TARGETED: "Targeted",
     names.CAPTIONS: "Captions retrieved",
     names.PROBE: "Linear probe",
+    names.ZERO_SHOT: "Zero-shot classification",
+    names.PROBE_ACCURACY: "Classification by a linear probe",
     names.TEXT_RETRIEVAL: "Utility, image to text",
     names.IMAGE_RETRIEVAL: "Utility, text to image",
 }
@@ -97,7 +99,7 @@ def _headlines(c: Comparison) -> tuple[Headline, ...]:
     found: dict[tuple[str, str], dict[str, Cell]] = {}
     first = c.sides[0]
     for m in _decisive(c):
-        group = "utility" if m.task in UTILITY else f"{m.task} {first.evaluation.short_name(m.goal)}"
+        group = "utility" if m.task in UTILITY else f"{m.task} {first.evaluation.short_name(m.goal)}".strip()
         measure = "min rank" if m.metric == names.MIN_RANK else m.metric.lower()
         difference = "difference" if len(c.sides) == 2 else f"difference of {m.name}"
         values = found.setdefault((group, measure), {first.name: m.before})
