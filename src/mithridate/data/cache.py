@@ -97,7 +97,7 @@ class CachedImages:
             if number < 0 or at in self.parts[number].checked:
                 continue
             piece = self.parts[number]
-            if zlib.crc32(np.ascontiguousarray(piece.pixels[at])) != int(piece.checksums[at]):
+            if zlib.crc32(np.ascontiguousarray(piece.pixels[at]).data) != int(piece.checksums[at]):
                 for path in piece.files:
                     path.unlink(missing_ok=True)
                 if self.decode_again is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from mithridate.data.tables import file_salt, load_json
 from mithridate.errors import DataError
 from mithridate.randomness import stream
 
-Id = Hashable  # of an image: a number in COCO itself, often a string in sets of its form
+Id = Any  # of an image: a number in COCO itself, often a string in sets of its form
 
 
 def caption_files(folder: Path) -> list[Path]:

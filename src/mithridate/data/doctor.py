@@ -32,12 +32,15 @@ _TINY = 8  # pixels a side
 _PIECES = r"(?i)'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 
+Severity = Literal["error", "warning", "note"]
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing about a data set: what it is, with its count and some examples, and what to do about it."""
 
     code: str
-    severity: Literal["error", "warning", "note"]
+    severity: Severity
     message: str
     remedy: str
 
@@ -148,7 +151,7 @@ def _images(pairs: Pairs, sample: int | None, workers: int) -> Iterator[Finding]
                 if look.content is not None:
                     same[look.content].append(place)
     of_all = f"of {len(places)} opened"
-    lists = (
+    lists: tuple[tuple[tuple[str, Severity, str, list[str]], str], ...] = (
         (
             ("missing-image", "error", "Missing images", missing),
             "Give the folder they are in as --image-root, fetch them, or take their rows out.",
@@ -192,7 +195,8 @@ def _examine(place: str) -> _Look:
         image = decode(raw, place)
     except DataError as error:
         return _Look(content, fault=str(error))
-    blank = all(low == high for low, high in image.getextrema())
+    extrema: Any = image.getextrema()  # (low, high) of each channel
+    blank = all(low == high for low, high in extrema)
     return _Look(content, blank=blank, size=image.size)
 
 

@@ -37,12 +37,13 @@ def load_parquet(path: Path) -> pa.Table:
         if not [*plain, *leaves]:
             return pa.table({})
         table = file.read(columns=[*plain, *leaves])
+        loaded = dict(zip(table.column_names, table.columns))
         columns: dict[str, pa.ChunkedArray] = {}
         for field in schema:
-            if field.name in plain:
-                columns[field.name] = table[field.name]
+            if field.name not in holding:
+                columns[field.name] = loaded[field.name]
             elif is_image_struct(field.type):
-                columns[field.name] = pc.struct_field(table[field.name], "path").cast(pa.string())
+                columns[field.name] = pc.struct_field(loaded[field.name], "path").cast(pa.string())
                 columns[ROW + field.name] = _locations(file, path, field.name)
             else:
                 columns[field.name] = pa.chunked_array([pa.nulls(table.num_rows, pa.string())])

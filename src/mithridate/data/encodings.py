@@ -52,7 +52,7 @@ def likely_encoding(raw: bytes) -> str:
         return "utf-16-be" if sample[0::2].count(0) > sample[1::2].count(0) else "utf-16-le"
     high = sum(byte >= 0x80 for byte in sample)
     letters = sum(byte >= 0x80 or chr(byte).isalpha() for byte in sample)
-    if high * 3 > letters:  # a Western text has few letters beyond ASCII
+    if high * 2 > letters:  # a Western text has few letters beyond ASCII
         for name in ("gb18030", "shift_jis", "big5", "euc-kr"):
             try:
                 sample[: len(sample) // 2 * 2].decode(name)

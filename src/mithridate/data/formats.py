@@ -83,7 +83,7 @@ def _lines_or_document(text: bytes, by_name: Format) -> Format:
     """Whether `text`, which begins with `{`, is one object a line."""
     first, _, rest = text.partition(b"\n")
     try:
-        json.loads(first)
+        json.loads(first.decode("latin-1"))  # of whatever encoding: signs and quotes are ASCII
     except (ValueError, RecursionError):
         # cut at the end of the head, or one object over many lines
         return "json-lines" if by_name == "json-lines" and len(first) > _HEAD // 2 else "json"

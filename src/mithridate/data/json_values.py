@@ -93,9 +93,9 @@ def name_of(value: Any) -> str | None:
 
 def ids_column(ids: Sequence[Any], path: Path) -> pa.Array:
     """Identifiers of any kind as a column: whole numbers of 64 bits where all are, else strings."""
-    wrong = next((value for value in ids if not isinstance(value, int | str) or isinstance(value, bool)), None)
-    if wrong is not None:
-        raise DataError(f"{path} has the id {str(wrong)[:60]!r}; expected whole numbers or strings")
+    wrong = [value for value in ids if not isinstance(value, int | str) or isinstance(value, bool)]
+    if wrong:
+        raise DataError(f"{path} has the id {str(wrong[0])[:60]!r}; expected whole numbers or strings")
     if all(isinstance(value, int) and -(2**63) <= value < 2**63 for value in ids):
         return pa.array(ids, pa.int64())
     return pa.array([name_of(value) for value in ids], pa.string())

@@ -11,6 +11,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -229,7 +230,7 @@ def _read_folder(folder: Path, allow_outside: bool) -> Pairs:
     return _with_names(read_pairs(folder, **_outside(allow_outside)), [folder], folder)
 
 
-def _outside(allow: bool) -> dict[str, bool]:
+def _outside(allow: bool) -> dict[str, Any]:
     # the option is refused where nothing has a use for it
     return {"allow_outside": True} if allow else {}
 

@@ -130,6 +130,7 @@ _CLASSES = ("image_root", "allow_outside", "label_rule", "seed", "encoding")
 
 SHARDS = Layout(_is_shard, read_shards, _FIELDS)
 TABLE = Layout(is_readable, read_table, _COLUMNS)
+LINES = Layout(is_readable, lambda path, **options: read_table(path, form="json-lines", **options), _COLUMNS)
 
 
 def _read_source(path: Path, options: Mapping[str, Any]) -> Pairs:
@@ -188,7 +189,8 @@ def _read_document(path: Path, options: Mapping[str, Any]) -> Pairs:
         document = load_json(path, hook=visual_genome.thin_region, encoding=options["encoding"])
     except DataError as error:
         if isinstance(error.__cause__, json.JSONDecodeError) and error.__cause__.msg == "Extra data":
-            return _apply("a table", TABLE, options, path)  # one object a line, the first too long to tell
+            # one object a line, the first too long to tell
+            return _apply("lines of JSON", LINES, options, path)
         raise
     name = next((name for name, layout in DOCUMENTS.items() if layout.recognise(document)), None)
     if name is None:

@@ -19,6 +19,8 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 def find_sources(source: str | Path | Sequence[str | Path]) -> list[Path]:
     """The files and folders that `source` names; a `DataError` where one does not exist."""
     if isinstance(source, str | Path):
+        if "\0" in str(source):
+            raise DataError(f"{str(source)[:200]!r} is no name of a file: it holds a NUL character")
         # a name that exists is meant as it stands, whatever signs are in it
         if _exists(Path(source).expanduser()):
             return [Path(source).expanduser()]
@@ -33,8 +35,6 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError:  # a long list of sources is too long for a name
         return False
-    except ValueError as error:
-        raise DataError(f"{str(path)[:200]!r} is no name of a file: {error}") from error
 
 
 def _match(pattern: str) -> list[Path]:

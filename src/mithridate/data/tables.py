@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ def read_table(
     image_field: str | None = None,
     encoding: str | None = None,
     allow_outside: bool = False,
+    form: Format | None = None,
 ) -> Pairs:
     """The pairs of one table file; uids are drawn from its content where it has none.
 
@@ -46,7 +47,7 @@ def read_table(
     own command wrote the table.
     """
     tally = Tally()
-    table = load_table(path, tally=tally, encoding=encoding)
+    table = load_table(path, tally=tally, encoding=encoding, form=form)
     named = (caption_field, label_field, image_field)
     if _is_ours(table) and named == (None, None, None):
         trusted = allow_outside or is_signed(table)
@@ -94,8 +95,9 @@ def pairs_from_table(
     A uid column is kept, and must be unique. Where images have several captions it names images, not pairs:
     then it goes on as `image_uid`, and uids are drawn.
     """
-    names = [name for name in table.column_names if not name.startswith(ROW)]
-    image = _image_column(table, names, path, image_field)
+    cells = dict(zip(table.column_names, table.columns))  # table[name] looks through all names every time
+    names = [name for name in cells if not name.startswith(ROW)]
+    image = _image_column(cells, names, path, image_field)
     caption = col.need_column(names, col.CAPTION_COLUMNS, "caption", path, caption_field)
     label = col.find_column(names, col.LABEL_COLUMNS)
     if label_field is not None:
@@ -103,42 +105,43 @@ def pairs_from_table(
     uid, split = col.find_column(names, ("uid",)), col.find_column(names, ("split",))
 
     taken = {image, caption, label, uid, split}
-    columns = {name: table[name] for name in names if name not in taken}
+    columns = {name: cells[name] for name in names if name not in taken}
     columns = {f"source_{name}" if name in _TAKEN else name: column for name, column in columns.items()}
     if len(columns) < len(set(names) - taken):
         raise DataError(f"{path} has columns that differ by a leading 'source_' only; rename one of them")
-    spelt = col.as_strings(table[image], path, image)
-    inside = table[ROW + image] if ROW + image in table.column_names else None
+    spelt = col.as_strings(cells[image], path, image)
+    inside = cells.get(ROW + image)
     if inside is not None:  # the image's own bytes, where a row has them
         spelt = pc.if_else(pc.is_valid(inside), pa.scalar("."), spelt)
     root = image_root or _image_folder(path.parent, spelt)
     places = as_places(spelt, root, path, allow_outside=allow_outside, within=[path.parent])
     columns["image"] = places if inside is None else pc.coalesce(inside, places)
     if label is not None:
-        columns["labels"] = col.as_labels(table[label], path, label)
+        columns["labels"] = col.as_labels(cells[label], path, label)
     if split is not None:
-        spelled = col.as_strings(table[split], path, split)
+        spelled = col.as_strings(cells[split], path, split)
         columns["split"] = pc.if_else(pc.equal(spelled, ""), pa.scalar(None, pa.string()), spelled)
-    if uid is not None and not col.is_list(table[uid]):
-        columns["uid"] = col.as_strings(table[uid], path, uid)
+    if uid is not None and not col.is_list(cells[uid]):
+        columns["uid"] = col.as_strings(cells[uid], path, uid)
 
-    text = col.spelt_lists(table[caption])
+    text = col.spelt_lists(cells[caption])
     if col.is_list(text):
         text, rows = col.explode(text)
         if len(rows) > table.num_rows and "uid" in columns:
             columns["image_uid"] = columns.pop("uid")
         columns = dict(zip(columns, pa.table(columns).take(pa.array(rows)).columns))
-        if uid is not None and col.is_list(table[uid]):
-            columns["uid"] = _listed_uids(table[uid], rows, path, uid)
+        if uid is not None and col.is_list(cells[uid]):
+            columns["uid"] = _listed_uids(cells[uid], rows, path, uid)
     if "uid" in columns:
         col.refuse_duplicates(columns["uid"], path, _UNIQUE)
     text = col.as_texts(text, path, caption)
     return make_pairs(columns.pop("image"), text, salt=file_salt(path), report=report, **columns)
 
 
-def _image_column(table: pa.Table, names: list[str], path: Path, field: str | None) -> str:
+def _image_column(known: Iterable[str], names: list[str], path: Path, field: str | None) -> str:
     """The column with the images: named, or of a known name, or the only one that holds images themselves."""
-    holding = [name for name in names if ROW + name in table.column_names]
+    known = set(known)
+    holding = [name for name in names if ROW + name in known]
     if field is None and len(holding) == 1 and col.find_column(names, col.IMAGE_COLUMNS) is None:
         return holding[0]
     return col.need_column(names, col.IMAGE_COLUMNS, "image", path, field)
@@ -175,10 +178,12 @@ def file_salt(path: Path) -> bytes:
     return hashlib.blake2b(head + path.stat().st_size.to_bytes(8, "little"), digest_size=16).digest()
 
 
-def load_table(path: Path, *, tally: Tally | None = None, encoding: str | None = None) -> pa.Table:
-    """The table in `path` as it stands, its format known from its content."""
+def load_table(
+    path: Path, *, tally: Tally | None = None, encoding: str | None = None, form: Format | None = None
+) -> pa.Table:
+    """The table in `path` as it stands, its format known from its content unless it is given."""
     tally = Tally() if tally is None else tally
-    form = format_of(path)
+    form = form or format_of(path)
     if encoding is not None and form in ("parquet", "arrow"):
         raise DataError(f"encoding is of no use with {path}, whose format is {form}; leave it out")
     try:
