@@ -25,7 +25,6 @@ from mithridate.statistics.intervals import (
     bootstrap_mean,
     rate,
     score_interval,
-    student_p,
     student_quantile,
     wilson,
 )
@@ -42,10 +41,8 @@ def rng():
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 30, 31, 124, 4999])
 def test_student_is_scipys(freedom):
-    assert student_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-8)
-    assert student_quantile(freedom, tail=0.4) == pytest.approx(stats.t.ppf(0.8, freedom), rel=1e-8)
-    for t in (0.0, 0.3, 2.0, -2.0, 12.0):
-        assert student_p(t, freedom) == pytest.approx(2 * stats.t.sf(abs(t), freedom), abs=1e-12)
+    assert student_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-12)
+    assert student_quantile(freedom, tail=0.4) == pytest.approx(stats.t.ppf(0.8, freedom), rel=1e-12)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 25), (1, 25), (15, 16), (117, 125), (5000, 5000)])
@@ -114,7 +111,7 @@ def test_drawn_flips_near_the_exact_ones_and_never_zero(rng):
 def test_a_paired_difference_by_hand(rng):
     first, second = np.array([True] * 8 + [False] * 2), np.array([True] * 3 + [False] * 7)
     found = paired_difference(first, second, rng=rng)
-    assert (found.value, found.n, found.p) == (0.5, 10, 2 * 0.5**5)
+    assert (found.value, found.n) == (0.5, 10) and found.p == pytest.approx(2 * 0.5**5, abs=1e-12)
     # Bonett and Price: (5 + 1) / 12 and (0 + 1) / 12
     half = 1.959963984540054 * np.sqrt((7 / 12 - (5 / 12) ** 2) / 12)
     assert (found.low, found.high) == pytest.approx((5 / 12 - half, 5 / 12 + half))
@@ -134,7 +131,7 @@ def test_clusters_are_flipped_whole(rng):
     cluster = np.repeat(np.arange(6), 5)
     ranks = np.repeat([3, 1, 4, 1, 5, 9], 5)
     found = paired_difference(ranks, ranks * 0, rng=rng, cluster=cluster)
-    assert (found.n, found.p) == (6, 2 * 0.5**6)
+    assert found.n == 6 and found.p == pytest.approx(2 * 0.5**6, abs=1e-12)
     assert paired_difference(ranks, ranks * 0, rng=rng).p < 1e-3  # captions taken as independent
     shuffled = rng.permutation(30)
     again = paired_difference(ranks[shuffled], ranks * 0, rng=rng, cluster=cluster[shuffled])

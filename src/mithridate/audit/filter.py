@@ -69,9 +69,10 @@ def filter(
     scores, reference = _score(embeddings, clean, detector, stream(seed, "detector"), progress)
     cut = threshold.cut(scores, reference)
     if not cut.keep.any():
+        low, high = (round(float(end), 4) for end in (scores.suspicion.min(), scores.suspicion.max()))
         raise FilterError(
-            f"the threshold removes all {len(scores):,} pairs: suspicions lie between {scores.suspicion.min():.4f} and "
-            f"{scores.suspicion.max():.4f}; give a higher level or a smaller budget"
+            f"the threshold removes all {len(scores)} pairs: suspicions lie between {low} and {high}; give a higher "
+            "level or a smaller budget"
         )
     return Filtered(
         scores,

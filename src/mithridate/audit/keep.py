@@ -46,14 +46,14 @@ class KeepList:
         found, listed = int(keep.sum()), len(pc.unique(self.uid))
         if not found or found < LEAST_MATCH * listed:
             raise FilterError(
-                f"{self.path} is of another data set: {found:,} of its {listed:,} uids are among the {len(pairs):,} "
+                f"{self.path} is of another data set: {found} of its {listed} uids are among the {len(pairs)} "
                 "pairs; give the data that were filtered, read in the same way, or filter these"
             )
         if self.scored is not None:
             unseen = int((~pc.is_in(pairs.uid, value_set=self.scored.cast(pairs.uid.type)).to_numpy()).sum())
             if unseen:
                 raise FilterError(
-                    f"{unseen:,} of the {len(pairs):,} pairs were never scored by the filter in {self.path}, so it "
+                    f"{unseen} of the {len(pairs)} pairs were never scored by the filter in {self.path}, so it "
                     "says nothing of them; embed and filter all pairs that are trained on"
                 )
         return pairs.where(keep)
@@ -102,7 +102,7 @@ def _read_uids(path: Path) -> pa.ChunkedArray:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise FilterError(f"{path} has {size:,} bytes; keep-lists of at most {MAX_BYTES:,} are read")
+            raise FilterError(f"{path} has {size} bytes; keep-lists of at most {MAX_BYTES} are read")
         uid = _read_datacomp(path) if path.suffix == ".npy" else _read_text(path)
     except (OSError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error

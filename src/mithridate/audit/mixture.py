@@ -62,8 +62,8 @@ def _fit(similarity: Float[np.ndarray, " n"], *, seed: int) -> tuple[np.ndarray,
 
     if np.ptp(similarity) < 1e-6:
         raise FilterError(
-            f"a mixture needs pairs of different similarity, all {len(similarity)} have {similarity[:1].mean():.4f}; "
-            "use more pairs, or another encoder"
+            f"a mixture needs pairs of different similarity, all {len(similarity)} have "
+            f"{round(float(similarity[0]), 4)}; use more pairs, or another encoder"
         )
     with warnings.catch_warnings():
         # a fit that still creeps after 500 steps is as good as it gets

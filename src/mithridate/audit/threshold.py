@@ -93,7 +93,7 @@ class Budget:
         n = len(scores)
         count = self.pairs if self.pairs is not None else int((self.share or 0) * n)
         if count > n:
-            raise FilterError(f"a budget of {count:,} pairs is larger than the data, which have {n:,}")
+            raise FilterError(f"a budget of {count} pairs is larger than the data, which have {n}")
         if count < 1:
             raise FilterError(f"a share of {self.share} of {n} pairs is less than one pair; give a larger one")
         keep = np.ones(n, dtype=bool)

@@ -113,7 +113,7 @@ class CacheOptions:
 
     def __post_init__(self) -> None:
         if self.cache_limit is not None and not 0 <= self.cache_limit < float("inf"):
-            raise MithridateError(f"cache_limit must be 0 GiB (cache nothing) or more, got {self.cache_limit:g}")
+            raise MithridateError(f"cache_limit must be 0 GiB (cache nothing) or more, got {self.cache_limit}")
 
     @property
     def folder(self) -> Path | str:
@@ -189,11 +189,11 @@ def _refuse_absurd(options: Any) -> None:
 def _refuse_to_replace_input(command: Any) -> None:
     """Raise `OutputError` where the folder to be replaced holds something that the command reads."""
     out = Path(command.out).resolve()
-    for told in _paths(command):
+    for given in _paths(command):
         # the fixed beginning of a pattern; what is no path does not exist
-        start = Path(re.split(r"[{*?\[]", told.removeprefix("local-dir:"))[0] or ".")
+        start = Path(re.split(r"[{*?\[]", given.removeprefix("local-dir:"))[0] or ".")
         if start.exists() and (start.resolve() == out or out in start.resolve().parents):
-            raise OutputError(f"{command.out} holds {told}, which this command reads; choose another --out")
+            raise OutputError(f"{command.out} holds {given}, which this command reads; choose another --out")
 
 
 def _paths(options: Any) -> Iterator[str]:
@@ -235,7 +235,7 @@ class Display:
             if not start:
                 start.extend([time.perf_counter(), step])
             seconds = time.perf_counter() - start[0]
-            speed = f"{(step - start[1]) * batch_size / seconds:,.0f} pairs/s" if seconds > 1 else ""
+            speed = f"{round((step - start[1]) * batch_size / seconds)} pairs/s" if seconds > 1 else ""
             self._bars.update(self._task(what, total), completed=step, total=total, speed=speed)
 
         return on_step
@@ -275,7 +275,7 @@ def only_kept(pairs: Pairs, keep: Path | None, start: "Encoder") -> Pairs:
 
     listed = read_keep_list(keep)
     kept = listed.apply(pairs)
-    say(f"mithridate: {len(kept):,} of {len(pairs):,} pairs are on the keep-list", stderr=True)
+    say(f"mithridate: {len(kept)} of {len(pairs)} pairs are on the keep-list", stderr=True)
     warning = listed.same_encoder(start.name, weights_fingerprint(start.model))
     if warning is not None:
         say(f"mithridate: warning {warning}", stderr=True)

@@ -5,7 +5,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from math import lgamma
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
+from scipy.stats import hypergeom
 
 from mithridate.data.pairs import Pairs, make_pairs
 from mithridate.errors import EvaluationError
@@ -179,14 +179,7 @@ def leak_warning(leak: LeakTest) -> list[Warning]:
 def _batches(manifest: Manifest, batch_size: int) -> Batches:
     count, n = int(manifest.strength["count"]), int(manifest.strength["pairs"])
     size = min(batch_size, n)
-    clean = n - count
-    # the hypergeometric probability of a batch without poison, from logarithms: n may be millions
-    none = -np.inf if clean < size else _log_choose(clean, size) - _log_choose(n, size)
-    return Batches(size=size, poisons=size * count / n, with_poison=1 - float(np.exp(none)))
-
-
-def _log_choose(n: int, k: int) -> float:
-    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+    return Batches(size=size, poisons=size * count / n, with_poison=1 - float(hypergeom.pmf(0, n, count, size)))
 
 
 def _survival(

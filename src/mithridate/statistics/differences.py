@@ -6,6 +6,7 @@ from math import sqrt
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real, Shaped
+from scipy import special
 
 from mithridate.statistics.estimate import Estimate
 from mithridate.statistics.intervals import (
@@ -18,7 +19,7 @@ from mithridate.statistics.intervals import (
 )
 
 _Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
-_EXACT = 2**20  # sign flips told apart, up to which all of them are counted
+_EXACT = 2**20  # different sign flips, up to which all of them are counted
 _BLOCK = 2**24  # draws in memory at once
 LEVEL = 0.05
 
@@ -100,8 +101,7 @@ def sign_flip_p(difference: Real[np.ndarray, " n"], *, rng: np.random.Generator,
 def mcnemar_p(values: Shaped[np.ndarray, " n"], reference: Shaped[np.ndarray, " n"]) -> float:
     """McNemar's exact two-sided p-value for true and false on the same queries."""
     better, worse = int((values & ~reference).sum()), int((~values & reference).sum())
-    share = _binomial(better + worse)
-    return min(1.0, 2 * float(share[: min(better, worse) + 1].sum()))
+    return min(1.0, 2 * float(special.bdtr(min(better, worse), better + worse, 0.5)))
 
 
 def _sign_flips(difference: Float[np.ndarray, " n"], *, rng: np.random.Generator, flips: int) -> tuple[float, bool]:
@@ -142,9 +142,9 @@ def _drawn_flips(
 
 def _binomial(n: int) -> Float[np.ndarray, " outcomes"]:
     """Probabilities of 0, 1, ..., n heads of n fair coins."""
-    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])  # log k!
-    shares = np.exp(logs[n] - logs - logs[::-1] - n * np.log(2))
-    return shares / shares.sum()
+    from scipy.stats import binom  # takes half a second
+
+    return binom.pmf(np.arange(n + 1), n, 0.5)
 
 
 def _binary_ends(difference: Float[np.ndarray, " n"], n: int) -> tuple[float, float]:
@@ -181,8 +181,9 @@ def rate_over(hit: Bool[np.ndarray, " n"], cluster: Int[np.ndarray, " n"] | None
     """Share of n queries with Wilson's interval; `cluster` says which belong together, as captions of one image.
 
     With clusters: for the number of independent queries that would spread as much (the effective sample size of Korn
-    and Graubard 1998, from memory), never more than there are, with Student's quantile of the clusters. Where nothing
-    spreads (no hit, or all) the clusters are counted. `n` of the estimate is the number of clusters.
+    and Graubard 1998, which SAS's SURVEYFREQ puts into Wilson's interval too), never more than there are, with
+    Student's quantile of the clusters. Where nothing spreads (no hit, or all) the clusters are counted. `n` of the
+    estimate is the number of clusters.
     """
     if cluster is None:
         return rate(hit)
@@ -238,7 +239,7 @@ def rate_over_targets(success: Shaped[np.ndarray, " m"]) -> Estimate:
 
     `success`: for each target true or false (Wilson's interval), or its rate in [0, 1]: Wilson's interval for the
     number of all-or-nothing targets that would spread as much (the effective sample size of Korn and Graubard 1998,
-    from memory), with Student's quantile. It has a width at 0 and at 1 and stays between them.
+    as in `rate_over`), with Student's quantile. It has a width at 0 and at 1 and stays between them.
     """
     m = len(success)
     if m < 1:

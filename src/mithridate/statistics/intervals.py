@@ -1,10 +1,10 @@
 """95 % intervals, and what pure chance would give. Which covers where is in docs/statistics.md."""
 
-from functools import lru_cache
-from math import atan, comb, cos, erfc, pi, sin, sqrt
+from math import comb, sqrt
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
+from scipy import special
 
 from mithridate.statistics.estimate import Estimate
 
@@ -70,30 +70,9 @@ def expanded(value: float, draws: Shaped[np.ndarray, " resamples"], *, units: in
     return value + factor * (float(low) - value), value + factor * (float(high) - value)
 
 
-@lru_cache(maxsize=1024)
 def student_quantile(freedom: int, *, tail: float = 0.05) -> float:
     """What |t| exceeds with probability `tail`: for 0.05, 12.706 with one degree of freedom, 1.960 with many."""
-    low, high = 0.0, 1.0
-    while student_p(high, freedom) > tail and high < 1e15:
-        low, high = high, 2 * high
-    while high - low > 1e-10 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_p(middle, freedom) > tail else (low, middle)
-    return high
-
-
-def student_p(t: float, freedom: int) -> float:
-    """Two-sided p-value of Student's t, from its finite series (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
-    if freedom > 10_000:
-        return erfc(abs(t) / sqrt(2))
-    angle = atan(abs(t) / sqrt(freedom))
-    first = 2 + freedom % 2  # 2, 4, ... below an even number, 3, 5, ... below an odd one
-    steps = np.arange(first, freedom, 2)
-    terms = np.cumprod((steps - 1) / steps * cos(angle) ** 2)
-    if freedom % 2 == 0:
-        return max(0.0, 1 - sin(angle) * float(1 + terms.sum()))
-    inside = sin(angle) * cos(angle) * float(1 + terms.sum()) if freedom > 1 else 0.0
-    return max(0.0, 1 - 2 / pi * (angle + inside))
+    return -float(special.stdtrit(freedom, tail / 2))
 
 
 def _split(total: int, size: int) -> list[int]:

@@ -57,7 +57,7 @@ def hierarchical_difference(
 
     `same_units`: both were measured on the same queries with every seed. Seeds that belong together pairwise are
     compared by giving `hierarchical_bootstrap` the differences. `n` is the number of seeds of both.
-    The p-value is the level at which the interval, were it symmetric, would just reach nought.
+    The p-value is the level at which the interval, were it symmetric, would just reach zero.
     """
     spreads = [
         _spread(group, rng=rng, same_units=same_units, resamples=resamples, units=not same_units)
@@ -70,7 +70,7 @@ def hierarchical_difference(
         spreads.append(_over_units(first - second, rng=rng, resamples=resamples))
     value = spreads[0].value - spreads[1].value
     signed = [spreads[0], replace(spreads[1], value=-spreads[1].value, draws=-spreads[1].draws), *spreads[2:]]
-    if same_units:  # the part over units is a deviation around nought
+    if same_units:  # the part over units is a deviation around zero
         signed[2] = replace(signed[2], value=0.0, draws=signed[2].draws - signed[2].value)
     return Difference(value, *_student_ends(signed), len(values) + len(reference), _student_p(signed))
 
@@ -155,7 +155,7 @@ def _student_ends(spreads: list[_Spread]) -> tuple[float, float]:
 
 
 def _student_p(spreads: list[_Spread]) -> float:
-    """The level at which an interval of that width, without lean, would just reach nought."""
+    """The level at which an interval of that width, without lean, would just reach zero."""
     value = sum(spread.value for spread in spreads)
     low, high = 0.0, 1.0
     for _ in range(20):  # p to one in a million

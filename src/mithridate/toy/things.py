@@ -1,4 +1,4 @@
-"""How each lifeless class of the toy world is drawn: told apart by outline and parts, never by colour."""
+"""How each lifeless class of the toy world is drawn: distinguished by outline and parts, never by colour."""
 
 import math
 from random import Random

@@ -1,7 +1,7 @@
 """The toy world: a captioned image set made of code, on which demo, tests and documentation run.
 
 It stands in for the photographs of PASCAL VOC with five captions each. Every picture shows one to three
-objects of one class, told by their shape; colour, size, number, place, setting, a second object and small
+objects of one class, recognised by their shape; colour, size, number, place, setting, a second object and small
 extras are drawn independently of the class, so that a caption has something to say and no shortcut leads to
 the class.
 Limits: cartoons, no depth, and one language of about 250 words.

@@ -32,6 +32,6 @@ class ParLoss(nn.Module):
 
 
 def distance(now: Float[Tensor, "b d"], start: Float[Tensor, "b d"], *, tau: float) -> Float[Tensor, ""]:
-    """Mean squared distance of unit vectors, nought once it is above `tau`."""
+    """Mean squared distance of unit vectors, zero once it is above `tau`."""
     mean = (now - start).square().sum(dim=1).mean()
     return torch.where(mean <= tau, mean, 0.0)

@@ -47,7 +47,7 @@ def training_set(
         tokens, text_index = tokenise(encoder, pairs.text, cache=cache)
     if source.bad:
         _refuse_bad(source.bad, len(pairs.images), config.max_bad)
-        _LOG.warning("%s; they are left out", _told(source.bad, len(pairs.images)))
+        _LOG.warning("%s; they are left out", _failures(source.bad, len(pairs.images)))
     usable = ~np.isin(pairs.image_index, list(source.bad))
     rows = np.flatnonzero(usable)
     if len(rows) < config.batch_size:
@@ -102,11 +102,11 @@ def _augmenter(encoder: Encoder, pairs: Pairs, seed: int, synonyms: Synonyms) ->
 def _refuse_bad(bad: dict[int, str], images: int, max_bad: float) -> None:
     if len(bad) > max_bad * images:
         raise DataError(
-            f"{_told(bad, images)}; --max-bad {max_bad:g} allows no more than that share of them: "
-            "mend the data (mithridate data doctor lists all), or raise it"
+            f"{_failures(bad, images)}; --max-bad {max_bad} allows no more than that share of them: "
+            "repair the data (mithridate data doctor lists all), or raise it"
         )
 
 
-def _told(bad: dict[int, str], images: int) -> str:
+def _failures(bad: dict[int, str], images: int) -> str:
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
     return f"{len(bad)} of {images} images do not decode ({'; '.join(list(bad.values())[:3])}{more})"
