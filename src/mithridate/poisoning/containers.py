@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image, JpegImagePlugin
 
 from mithridate.data.containers import JPEG, PNG, jpeg_segments, png_chunks, riff_chunks
-from mithridate.data.images import FORMATS, MAX_PIXELS, decode
+from mithridate.data.images import FORMATS, decode, refuse_bomb, to_rgb
 from mithridate.errors import AttackError
 
 WRITABLE = ("JPEG", "PNG", "WEBP", "BMP")
@@ -27,8 +27,7 @@ def open_image(raw: bytes, place: str) -> Image.Image:
     decode_errors = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
         image = Image.open(io.BytesIO(raw), formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError("too many pixels")
+        refuse_bomb(raw, image, place)
         image.load()
     except decode_errors:
         image = decode(raw, place)  # the same sentence as everywhere else
@@ -43,7 +42,7 @@ def open_image(raw: bytes, place: str) -> Image.Image:
 
 def colours(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     """The colours of an image of any mode, as they are trained on."""
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else to_rgb(image))
 
 
 def encode_like(raw: bytes, image: Image.Image, new: Image.Image) -> tuple[bytes, list[str]]:
