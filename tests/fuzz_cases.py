@@ -268,11 +268,9 @@ profiles:
 experiments:
   - name: attack
     title: Success
-    grid:
-      attack:
-        - {label: single, attack: single-label, source: $source, target: $target, count: 3}
+    attack: {attack: single-label, source: $source, target: $target, count: 3}
     show:
-      - table: {rows: [attack, model], measures: [Hit@1]}
+      - table: {rows: [model], measures: [Hit@1]}
 """
 
 
@@ -694,6 +692,7 @@ def manifest(rng: random.Random, base: Path, here: Path) -> list[object]:
                 "manifest",
                 path.name,
                 data,
+                "--allow-outside",
                 "--to",
                 rng.choice(("manifest", "detect-clip", "poison-indicator")),
                 "--out",

@@ -34,7 +34,7 @@ COMMANDS = {
     "compare": "compare {b}/evaluated {b}/evaluated --out out",
     "report": "report out",
     "trigger-test": "data trigger-test {b}/backdoor {b}/world --split test --out out",
-    "manifest": "data manifest {b}/poisoned/manifest.json {b}/poisoned/data --to detect-clip --out out",
+    "manifest": "data manifest {b}/poisoned/manifest.json {b}/poisoned/data --to detect-clip --allow-outside --out out",
     "repair-curve": f"repair-curve {{b}}/table --encoder {{b}}/run {REPAIR} --out out",
     "study": "study {b}/study.yaml --data toy --out out",
     "study-jobs": "study {b}/study.yaml --data toy --jobs 2 --out out",
