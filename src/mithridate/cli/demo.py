@@ -95,7 +95,7 @@ class Demo:
             headlines.append({**report.headline, "seconds": seconds})
             if not self.json:
                 print_report(report)
-                say(f"seed {seed}: {seconds:.0f} s", "")
+                say(f"seed {seed}: {round(seconds)} s", "")
         result = headlines[0] if self.seeds == 1 else _mean(headlines) | {"seeds": headlines}
         if self.json:
             emit(result, as_json=True)

@@ -128,9 +128,10 @@ class RepairCurve(Generic[Options]):
             raise MithridateError(f"--strengths are one or more numbers, got {self.strengths}")
         config = replace(self.config, save_epochs=True)
         if self.vary == "lr":
-            return {f"{lr:g}": (options, replace(config, lr=lr, min_lr=lr / 10)) for lr in self.strengths}
+            return {str(lr): (options, replace(config, lr=lr, min_lr=lr / 10)) for lr in self.strengths}
         kind = type(getattr(options, self.vary))
-        return {f"{v:g}": (replace(options, **{self.vary: kind(v)}), config) for v in self.strengths}
+        strengths = [kind(value) for value in self.strengths]
+        return {str(value): (replace(options, **{self.vary: value}), config) for value in strengths}
 
     def _open(self, start: Encoder, pairs: Pairs, test: Pairs, manifest: Manifest) -> None:
         """Begin, or go on with the same curve. Raises `OutputError` where `out` holds another."""
