@@ -158,7 +158,7 @@ def test_options_that_cannot_be_are_refused(options, message):
 
 
 def test_more_poison_than_images_is_refused_before_a_patch_is_optimised(train_pairs, surrogate, tmp_path):
-    with pytest.raises(AttackError, match="100,000 poisoned pairs are asked for"):
+    with pytest.raises(AttackError, match="100000 poisoned pairs are asked for"):
         poison(train_pairs, replace(ATTACK, count=100_000, patch_epochs=10**6), images=tmp_path, surrogate=surrogate)
 
 

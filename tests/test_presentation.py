@@ -10,7 +10,7 @@ import pytest
 import mithridate
 
 SOURCE = Path(mithridate.__file__).parent
-NOT_YET_CLEAN = {"poisoning", "training"}
+NOT_YET_CLEAN: set[str] = set()
 
 PERCENT = re.compile(r"%(?![%srdi]|0\d+[dx])[#0\- +]*[\d*]*(?:\.[\d*]+)?[a-zA-Z]")
 

@@ -385,7 +385,7 @@ def test_a_failed_cell_is_reported_and_stops_no_other(tmp_path, monkeypatch):
     assert (ran.done, ran.of) == (1, 2)
     ((cell, message),) = ran.failed
     assert cell.axis["attack"] == "much"
-    assert message.startswith("5,000 pairs of class sheep are asked for, it has")
+    assert message.startswith("5000 pairs of class sheep are asked for, it has")
     (path,) = {p.name for p in (tmp_path / "out" / "failed").iterdir()} - {
         f"{key_of(measured(cell, InputFingerprints({})))}.json"
     }

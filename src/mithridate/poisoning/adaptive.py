@@ -214,7 +214,7 @@ class Collage:
         return out
 
     def __str__(self) -> str:
-        return f"collage:share={self.share:g}"
+        return f"collage:share={self.share}"
 
 
 @dataclass(frozen=True)

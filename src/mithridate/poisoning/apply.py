@@ -68,7 +68,7 @@ def poison(
     _check(plan, pairs)
     if plan.edits is not None and images is None:
         raise AttackError(
-            f"{attack.name} writes {len(plan.edits):,} altered images and has no folder for them; give images=FOLDER"
+            f"{attack.name} writes {len(plan.edits)} altered images and has no folder for them; give images=FOLDER"
         )
     crafted, shown = None, plan.images
     if plan.edits is not None and images is not None:

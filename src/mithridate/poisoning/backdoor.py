@@ -178,7 +178,7 @@ def refuse_too_many(pairs: Pairs, rows: np.ndarray, count: int, name: str) -> No
     if count > len(rows):
         images = len(np.unique(pairs.image_index[rows]))
         raise AttackError(
-            f"{count:,} poisoned pairs are asked for, and {name} have {len(rows):,} pairs ({images:,} images); lower "
+            f"{count} poisoned pairs are asked for, and {name} have {len(rows)} pairs ({images} images); lower "
             "the strength"
         )
 

@@ -177,7 +177,7 @@ def optimise_patch(
     m, h, w = image.shape[:3]
     cells = pixels(attack.size, min(h, w))
     if cells > MOST:
-        raise AttackError(f"a patch has at most {MOST}x{MOST} pixels, {attack.size:g} of {min(h, w)} is {cells}")
+        raise AttackError(f"a patch has at most {MOST}x{MOST} pixels, {attack.size} of {min(h, w)} is {cells}")
     ((top, left),) = corners(attack.place, (cells, cells), (h, w), margin=0.0, rng=rng)
     patch = torch.from_numpy(rng.uniform(0, 1, (3, cells, cells)).astype(np.float32)).requires_grad_()
     adam = torch.optim.Adam([patch], lr=attack.patch_lr)

@@ -80,7 +80,7 @@ def deal(pairs: Pairs, mask: np.ndarray, count: int, rng: np.random.Generator, *
     rows = np.flatnonzero(mask)
     if count > len(rows) and not reuse:
         raise AttackError(
-            f"{count:,} captions of {name!r} are needed, and there are {len(rows):,}; lower the strength, or let "
+            f"{count} captions of {name!r} are needed, and there are {len(rows)}; lower the strength, or let "
             "captions be used more than once (--reuse)"
         )
     dealt = [by_image(pairs, rows, rng)[0] for _ in range(-(-count // len(rows)))]

@@ -42,7 +42,7 @@ def read_truth(path: Path, pairs: Pairs) -> Manifest:
     if not path.is_file():
         raise DataError(f"{path} is not there; expected a manifest, a train_poison_info.json or a poison indicator")
     if path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{path} has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
+        raise DataError(f"{path} has {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
     if path.suffix in (".npy", ".pt", ".pth"):
         return read_poison_indicator(path, pairs)
     try:
@@ -127,7 +127,7 @@ def read_poison_indicator(path: Path, pairs: Pairs) -> Manifest:
     found = np.asarray(_load_npy(path) if path.suffix == ".npy" else _load_pt(path)).reshape(-1)
     if len(found) != len(pairs) or not np.isin(found, (0, 1)).all():
         raise DataError(
-            f"{path} should hold a 0 or a 1 for each of the {len(pairs):,} pairs, got {len(found):,} values; it is of "
+            f"{path} should hold a 0 or a 1 for each of the {len(pairs)} pairs, got {len(found)} values; it is of "
             "another set, or names samples otherwise"
         )
     rows = np.flatnonzero(found)
@@ -191,7 +191,7 @@ def _positions(found: Any, path: Path, pairs: Pairs) -> np.ndarray:
     if rows[0] < 0 or rows[-1] >= len(pairs):
         raise DataError(
             f"{path} is of another set: it names position {rows[-1] if rows[0] >= 0 else rows[0]}, and there are "
-            f"{len(pairs):,} pairs"
+            f"{len(pairs)} pairs"
         )
     return rows.astype(np.int64)
 

@@ -190,7 +190,7 @@ class PixelPatch:
 def _decode(values: str) -> UInt8[np.ndarray, "c c 3"]:
     """The pixels (c, c, 3) in `values`. Raises `AttackError` where they are no square, or one too large."""
     if len(values) > MOST * MOST * 4:
-        raise AttackError(f"a patch has at most {MOST}x{MOST} pixels; its values are {len(values):,} characters long")
+        raise AttackError(f"a patch has at most {MOST}x{MOST} pixels; its values are {len(values)} characters long")
     try:
         raw = base64.b64decode(values + "=" * (-len(values) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):

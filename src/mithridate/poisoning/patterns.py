@@ -172,7 +172,7 @@ def refuse_fine(what: str, changes: float, side: int) -> None:
     if changes > side:
         raise AttackError(
             f"{what} are finer than a pixel on an image whose shorter side has {side}: at most {side // 2} fit, "
-            f"got {changes / 2:g}; ask for fewer"
+            f"got {changes / 2}; ask for fewer"
         )
 
 

@@ -82,7 +82,7 @@ def draw_captions(
         count = pairs_for_rate(strength.rate, len(pairs) - dropped, mode, goals=goals)
     if count > len(rows):
         raise AttackError(
-            f"{count:,} pairs of class {name} are asked for, it has {len(rows):,} ({len(distinct):,} images); "
+            f"{count} pairs of class {name} are asked for, it has {len(rows)} ({len(distinct)} images); "
             f"lower the strength (all of it: class_share=1)"
         )
     return rows[:count], turn[:count], len(distinct)

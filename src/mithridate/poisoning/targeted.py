@@ -111,7 +111,7 @@ class Targeted:
         allowed = {name: self._not_of(pool, name) for name in dict.fromkeys(self.classes or pairs.classes)}
         if count > len(pool.images):
             raise AttackError(
-                f"{count:,} target images are asked for, and the set that they come from has {len(pool.images):,}; "
+                f"{count} target images are asked for, and the set that they come from has {len(pool.images)}; "
                 "lower --images"
             )
         order = rng.permutation(len(pool.images)).tolist()
@@ -127,7 +127,7 @@ class Targeted:
                 raise AttackError(
                     f"image {self.uids[i]} names {named} already; expected a target image of another class"
                     if fixed
-                    else f"{count:,} target images are asked for, and of {len(order):,} only {i:,} can be taken: the "
+                    else f"{count} target images are asked for, and of {len(order)} only {i} can be taken: the "
                     f"others name {named} themselves; lower --images"
                 )
             free.discard(found)

@@ -161,7 +161,7 @@ def _honours_its_strength(trial: _Trial) -> None:
         wanted = value if name == "count" else value * pairs
         each = [wanted, wanted * goals]  # of all goals together, or of each
         fits = any(abs(len(done.manifest) - number) <= (0 if name == "count" else max(1, goals)) for number in each)
-        expect(fits, f"{name}={value} should poison {each[0]:.0f} of {pairs} pairs, got {len(done.manifest)}")
+        expect(fits, f"{name}={value} should poison {round(each[0])} of {pairs} pairs, got {len(done.manifest)}")
 
 
 def _truth_is_in_the_manifest_alone(trial: _Trial) -> None:

@@ -78,8 +78,5 @@ PRESETS = {
     "finetune": TrainConfig(),
     "scratch": SCRATCH,
     # post-training of mmPoison: clean pairs from a poisoned checkpoint, at the three rates of its table
-    **{
-        f"repair-{lr:.0e}".replace("e-0", "e-"): TrainConfig(epochs=1, lr=lr, min_lr=lr / 10)
-        for lr in (1e-3, 1e-4, 1e-5)
-    },
+    **{f"repair-{lr}": TrainConfig(epochs=1, lr=float(lr), min_lr=float(lr) / 10) for lr in ("1e-3", "1e-4", "1e-5")},
 }
