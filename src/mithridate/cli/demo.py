@@ -1,40 +1,24 @@
-"""`mithridate demo`: toy world, poison, a clean and a poisoned model from scratch, both measured, one page."""
+"""`mithridate demo`: the preset `demo`, a poisoned and a clean model on the toy dataset, and one page."""
 
-import dataclasses
 import shutil
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mithridate.cli.common import Display, Threads, display, emit, parse
+from mithridate.cli.common import Threads, display, emit, parse
 from mithridate.data.pairs import nearest_names
-from mithridate.data.read import read_pairs
-from mithridate.data.write import write_table
-from mithridate.encoder.encoder import load_encoder
 from mithridate.errors import MithridateError
-from mithridate.evaluation.evaluate import evaluate
-from mithridate.evaluation.evaluation_file import write_evaluation
 from mithridate.folders import refuse_existing, was_killed
-from mithridate.poisoning.apply import poison
-from mithridate.poisoning.manifest import write_manifest
-from mithridate.poisoning.relabel import SingleLabel
-from mithridate.poisoning.strength import Strength
-from mithridate.report.console import print_report
-from mithridate.report.document import Report
-from mithridate.report.sections.evaluation import evaluation_report
-from mithridate.report.write import write_report
 from mithridate.text import say
 from mithridate.toy.toy import CLASSES
-from mithridate.toy.world import write_toy_world
-from mithridate.training.config import SCRATCH, TrainConfig
-from mithridate.training.loop import train
-from mithridate.training.run import read_run
 
-TRAIN_IMAGES, TEST_IMAGES = 6000, 540
+if TYPE_CHECKING:
+    from mithridate.studies.analysis.outcomes import Outcome
+    from mithridate.studies.spec.study import Study
+
 EPOCHS = 4
 
 
@@ -46,7 +30,7 @@ class Demo:
     """
 
     out: Path = Path("runs/demo")
-    """Folder to write; report.html in it is the result."""
+    """Folder to write; report.html in it is the result. Killed and started again, the same command goes on."""
     source: str = "sheep"
     """Class A: its captions are used."""
     target: str = "aeroplane"
@@ -68,82 +52,72 @@ class Demo:
     def run(self) -> None:
         if self.seeds < 1:
             raise MithridateError(f"seeds must be at least 1, got {self.seeds}")
-        refuse_existing(self.out, overwrite=self.overwrite or was_killed(self.out))
-        Strength(class_share=self.class_share)  # checks its range, before minutes are spent
         for name in (self.source, self.target):
             if name not in CLASSES:
                 raise MithridateError(f"the toy world has no class {name!r}; {nearest_names(name, CLASSES)}")
         if self.source == self.target:
             raise MithridateError(f"source and target must differ, both are {self.source!r}")
-        attack = SingleLabel(source=self.source, target=self.target, class_share=self.class_share)
-        if self.out.exists():
-            shutil.rmtree(self.out)
-        try:
-            self._measure(attack)
-        except BaseException:
-            shutil.rmtree(self.out, ignore_errors=True)
-            raise
+        # torch is not loaded for --help
+        from mithridate.studies.analysis.outcomes import read_outcomes
+        from mithridate.studies.record import read_record
+        from mithridate.studies.run import run_study
 
-    def _measure(self, attack: SingleLabel) -> None:
+        study = self._study()
+        if self.overwrite or read_record(self.out) is None:
+            refuse_existing(self.out, overwrite=self.overwrite or was_killed(self.out))
+            shutil.rmtree(self.out, ignore_errors=True)
+        times = [0.0]
+        with display(quiet=self.json) as show:
+            summary = run_study(
+                study,
+                self.out,
+                keep_models=True,
+                on_cell=lambda cell: times.append(cell.seconds),
+                progress=show.stage,
+                on_training=lambda stage: show.training(f"training on {stage.pairs.kind} pairs"),
+            )
+        for _, message in summary.failed:
+            raise MithridateError(message)
         headlines = []
-        for seed in range(self.seed, self.seed + self.seeds):
-            # written in place, not renamed at the end: the overlay and the manifest name these paths
-            part = self.out if self.seeds == 1 else self.out / f"seed-{seed}"
-            config = dataclasses.replace(SCRATCH, epochs=self.epochs)
-            with display(quiet=self.json) as show:
-                report, seconds = run_once(part, attack, seed=seed, config=config, show=show)
-            headlines.append({**report.headline, "seconds": seconds})
-            if not self.json:
-                print_report(report)
-                say(f"seed {seed}: {round(seconds)} s", "")
+        for i, outcome in enumerate(read_outcomes(study, self.out)):
+            # a cell that was done before took no time
+            seconds = round(times[i + 1] - times[i], 1) if len(times) == self.seeds + 1 else 0.0
+            headlines.append({**self._write(outcome), "seconds": seconds})
         result = headlines[0] if self.seeds == 1 else _mean(headlines) | {"seeds": headlines}
         if self.json:
             emit(result, as_json=True)
         else:
             say(*sorted(self.out.glob("**/report.html")))
 
+    def _study(self) -> "Study":
+        """The preset with these options. Raises `AttackError` for an impossible strength."""
+        from mithridate.poisoning.relabel import SingleLabel
+        from mithridate.studies.spec.load import read_study
 
-def run_once(out: Path, attack: SingleLabel, *, seed: int, config: TrainConfig, show: Display) -> tuple[Report, float]:
-    """One seed into `out`: what `data toy`, `poison`, `train` twice and `evaluate` do one by one."""
-    clock = time.perf_counter()
-    config = dataclasses.replace(config, seed=seed)
-    write_toy_world(
-        out / "toy",
-        train=TRAIN_IMAGES,
-        test=TEST_IMAGES,
-        seed=seed,
-        progress=lambda done, total: show.stage("drawing the toy world", done, total),
-    )
-    clean, test = (read_pairs(out / "toy", split=split) for split in ("train", "test"))
-    poisoned = poison(clean, attack, seed=seed)
-    (out / "poison" / "data").mkdir(parents=True)
-    write_table(poisoned.pairs, out / "poison" / "data", copy_images=False)
-    write_manifest(poisoned.manifest, out / "poison" / "manifest.json")
-    models = {
-        name: train(
-            load_encoder("mithridate-tiny", seed=seed),
-            pairs,
-            config=config,
-            out=out / name,
-            cache=out / "cache",
-            progress=show.stage,
-            on_step=show.training(f"training the {name} model"),
+        attack = SingleLabel(source=self.source, target=self.target, class_share=self.class_share)
+        study = read_study("demo", seeds=range(self.seed, self.seed + self.seeds))
+        (experiment,) = study.experiments
+        cells = tuple(
+            replace(cell, attack=attack, train=replace(cell.train, epochs=self.epochs)) for cell in experiment.cells
         )
-        for name, pairs in (("clean", clean), ("poisoned", poisoned.pairs))
-    }
-    evaluation = evaluate(
-        {name: models[name] for name in ("poisoned", "clean")},
-        test,
-        poisoned.manifest,
-        reference="clean",
-        seed=seed,
-        cache=out / "cache",
-        runs={name: read_run(out / name) for name in models},
-    )
-    write_evaluation(evaluation, out)
-    report = evaluation_report(evaluation)
-    write_report(report, out)
-    return report, round(time.perf_counter() - clock, 1)
+        return replace(study, experiments=(replace(experiment, cells=cells),))
+
+    def _write(self, outcome: "Outcome") -> dict[str, Any]:
+        """The page of one seed; gives back its headline."""
+        from mithridate.evaluation.evaluation_file import read_evaluation, write_evaluation
+        from mithridate.report.console import print_report
+        from mithridate.report.sections.evaluation import evaluation_report
+        from mithridate.report.write import write_report
+
+        out = self.out if self.seeds == 1 else self.out / f"seed-{outcome.cell.seed}"
+        out.mkdir(exist_ok=True)
+        evaluation = read_evaluation(outcome.folder)
+        report = evaluation_report(evaluation)
+        write_evaluation(evaluation, out)
+        write_report(report, out)
+        if not self.json:
+            print_report(report)
+        return report.headline
 
 
 def _mean(values: Sequence[Any]) -> Any:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import Positional, arg
 
@@ -28,6 +28,8 @@ class StudyCommand:
     one DIR at the same time. `mithridate study list` names the presets, `mithridate study status DIR` tells how far
     one is.
     """
+
+    shared: ClassVar[bool] = True  # several commands may write one folder
 
     file: Annotated[Positional[str], arg(metavar="FILE|PRESET")]
     """The study file, or the name of a preset."""

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from mithridate.studies.plan import InputFingerprints, measured
 from mithridate.studies.spec.study import Cell
-from mithridate.studies.stages.measured_cell import MeasuredCell
 from mithridate.studies.stages.stage import Keys, Stage
 
 
@@ -36,14 +35,13 @@ class Graph:
         return cls.of_stages(((measured(cell, fingerprints), cell) for cell in cells), out)
 
     @classmethod
-    def of_stages(cls, wanted: Iterable[tuple[MeasuredCell, Cell]], out: Path) -> "Graph":
-        """As `of`, of the stages that measure cells."""
+    def of_stages(cls, wanted: Iterable[tuple[Stage, Cell | None]], out: Path) -> "Graph":
+        """As `of`, of the stages that measure; None where one is of no cell."""
         graph = cls()
         for stage, cell in wanted:
             key = graph._add(stage, Path(out))
-            graph.cells.setdefault(key, []).append(cell)
-            if stage.epochs:
-                graph.epochs.add(graph.keys.of(stage.model))
+            graph.cells.setdefault(key, []).extend([] if cell is None else [cell])
+            graph.epochs |= {graph.keys.of(training) for training in stage.epochs_of()}
         for key in graph.cells:
             for below in graph.below(key):
                 graph.users.setdefault(below, set()).add(key)

@@ -20,6 +20,7 @@ from mithridate.metrics.shift import cosine_distance
 from mithridate.poisoning.manifest import Manifest
 from mithridate.studies.stages.stage import RECORD
 from mithridate.studies.store import Store, write_json
+from mithridate.training.run import read_run
 
 if TYPE_CHECKING:
     from mithridate.studies.stages.classified_images import ClassifiedImages
@@ -37,7 +38,10 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
     manifest = None if stage.poison is None else stage.poison.manifest(store)
     models = {MODEL: store.encoder(stage.model), CLEAN: store.encoder(stage.clean)}
     last = stage.model.config.epochs
-    evaluation = evaluate(models, test, manifest, reference=CLEAN, seed=stage.seed, cache=cache)
+    # recipes differ on purpose where there is a defence
+    plain = stage.filtered is None and not _repaired(stage)
+    runs = {MODEL: read_run(store.folder(stage.model)), CLEAN: read_run(store.folder(stage.clean))} if plain else {}
+    evaluation = evaluate(models, test, manifest, reference=CLEAN, seed=stage.seed, cache=cache, runs=runs)
     values: Values = {}
     for name in models:
         values |= {(name, last, metric): found for metric, found in unit_values(evaluation, name, test).items()}

@@ -17,6 +17,8 @@ from mithridate.studies.plan import InputFingerprints
 from mithridate.studies.session import CellProgress, RunSummary, StudyRun
 from mithridate.studies.spec.cells import selected
 from mithridate.studies.spec.study import Study
+from mithridate.studies.stages.trained_model import TrainedModel
+from mithridate.studies.store import OnStep, Progress, Store, silent
 from mithridate.studies.worker import Worker
 from mithridate.threads import thread_count
 
@@ -34,12 +36,14 @@ def run_study(
     text: str | None = None,
     data: str | None = None,
     on_cell: Callable[[CellProgress], None] = lambda progress: None,
+    progress: Progress = silent,
+    on_training: "Callable[[TrainedModel], OnStep] | None" = None,
 ) -> RunSummary:
     """Train and measure every cell of `study` that is not done in `out`, in `jobs` processes.
 
     Others may work on `out` at the same time; what they do is not done again, and waited for. Killed and started
     again it goes on. `only`: some experiments. `text` is the study's file, `data` what its profile was chosen by: both
-    are kept in `out`. Under `torchrun` every process takes part in the trainings and the first does the rest. Raises
+    are kept in `out`. `progress` and `on_training` are those of `Store`, with one job. Under `torchrun` every process takes part in the trainings and the first does the rest. Raises
     `StudyError` where `out` holds another study.
     """
     if jobs < 1:
@@ -57,7 +61,9 @@ def run_study(
     run = StudyRun.begin(study, chosen, out, fingerprints, on_cell, jobs=jobs)
     if run.left():
         if jobs == 1:
-            Worker(run.graph, out, run.wanted, tell=run.tell, keep_models=keep_models).run()
+            epochs = frozenset(run.graph.epochs)
+            store = Store(out, epochs, keys=run.graph.keys, progress=progress, on_training=on_training)
+            Worker(run.graph, out, run.wanted, tell=run.tell, keep_models=keep_models, store=store).run()
         else:
             _in_processes(run, study, chosen, fingerprints, jobs, keep_models)
     return run.end(keep=keep_models)

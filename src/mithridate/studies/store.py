@@ -23,7 +23,7 @@ OnStep = Callable[[int, int, int], None]
 _REMEMBERED = 8  # sets of pairs
 
 
-def _silent(what: str, done: int, total: int) -> None:
+def silent(what: str, done: int, total: int) -> None:
     pass
 
 
@@ -42,7 +42,7 @@ class Store:
         keys: Keys | None = None,
         cache: Path | str | None = None,
         cache_limit: int | None = None,
-        progress: Progress = _silent,
+        progress: Progress = silent,
         on_training: "Callable[[TrainedModel], OnStep] | None" = None,
     ) -> None:
         self.out, self.epochs, self.keys = Path(out), epochs, keys or Keys()

@@ -1,5 +1,6 @@
 """All that is measured of a cell."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -38,6 +39,10 @@ class MeasuredCell(Stage):
         """Measure and write what `analysis/outcomes.py` reads."""
         with store.new(self) as folder:
             measure(self, store, folder)
+
+    def epochs_of(self) -> Iterator[Stage]:
+        if self.epochs:
+            yield self.model
 
     def trainings(self) -> "list[TrainedModel]":
         """The trainings that led from the start to the cell's model, the last first."""

@@ -46,6 +46,10 @@ class Stage:
         """The stages that must be done before this one."""
         return below([getattr(self, field.name) for field in fields(self)])  # type: ignore[arg-type]
 
+    def epochs_of(self) -> Iterator["Stage"]:
+        """The trainings whose models after every epoch it reads."""
+        return iter(())
+
     def is_done(self, folder: Path, *, epochs: bool = False) -> bool:
         """Whether `folder` holds the whole result; with `epochs` the model of every epoch too."""
         return (folder / RECORD).is_file()
