@@ -74,7 +74,10 @@ class Demo:
                 keep_models=True,
                 on_cell=lambda cell: times.append(cell.seconds),
                 progress=show.stage,
-                on_training=lambda stage: show.training(f"training on {stage.pairs.kind} pairs"),
+                on_training=lambda stage: show.training(
+                    f"training the {'clean' if stage.pairs == stage.pairs.clean else 'poisoned'} model"
+                    + (f", seed {stage.config.seed}" if self.seeds > 1 else "")
+                ),
             )
         for _, message in summary.failed:
             raise MithridateError(message)
@@ -108,13 +111,22 @@ class Demo:
         from mithridate.report.console import print_report
         from mithridate.report.sections.evaluation import evaluation_report
         from mithridate.report.write import write_report
+        from mithridate.studies.plan import InputFingerprints, measured
+        from mithridate.studies.store import Store
 
+        store, stage = Store(self.out), measured(outcome.cell, InputFingerprints({}))
+        assert stage.poison is not None
+        assert stage.test.toy is not None
         out = self.out if self.seeds == 1 else self.out / f"seed-{outcome.cell.seed}"
         out.mkdir(exist_ok=True)
-        evaluation = read_evaluation(outcome.folder)
+        evaluation = read_evaluation(outcome.evaluation)
         report = evaluation_report(evaluation)
         write_evaluation(evaluation, out)
         write_report(report, out)
+        part = "" if self.seeds == 1 else f"{out.name}/"
+        for name, one in (("poisoned", stage.model), ("clean", stage.clean), ("poison", stage.poison)):
+            store.link(f"{part}{name}", one)
+        store.link(f"{part}toy", stage.test.toy, "data")
         if not self.json:
             print_report(report)
         return report.headline

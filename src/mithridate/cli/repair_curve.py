@@ -13,7 +13,6 @@ from tyro.conf import OmitArgPrefixes
 from mithridate.cli.common import (
     CacheOptions,
     Data,
-    Display,
     ReadOptions,
     Threads,
     display,
@@ -23,23 +22,22 @@ from mithridate.cli.common import (
     refuse_poison,
 )
 from mithridate.data.pairs import Pairs
-from mithridate.encoder.encoder import CONFIG, Encoder, load_encoder, weights_fingerprint
+from mithridate.encoder.encoder import Encoder, load_encoder, weights_fingerprint
 from mithridate.errors import MithridateError, OutputError
-from mithridate.evaluation.evaluate import evaluate
-from mithridate.evaluation.evaluation_file import read_evaluation, write_evaluation
-from mithridate.evaluation.measurement import Evaluation
-from mithridate.evaluation.tradeoff import Point, measured_point
+from mithridate.evaluation.evaluation_file import write_evaluation
+from mithridate.evaluation.tradeoff import measured_point
 from mithridate.folders import refuse_existing, write_atomically
 from mithridate.poisoning.manifest import Manifest, read_manifest
 from mithridate.report.console import print_report
 from mithridate.report.sections.evaluation import evaluation_report
 from mithridate.report.sections.tradeoff import tradeoff_report
 from mithridate.report.write import write_report
+from mithridate.studies.repair_curve import CLEAN, START, RepairCurveStudy
+from mithridate.studies.stages.evaluated_model import GivenManifest
+from mithridate.studies.stages.initial_model import InitialModel
 from mithridate.text import say
 from mithridate.training.config import TrainConfig
-from mithridate.training.loop import train
 from mithridate.training.registry import OBJECTIVES
-from mithridate.training.run import METRICS, MODEL
 
 Options = TypeVar("Options")
 CURVE = "curve.json"
@@ -61,7 +59,7 @@ class RepairCurve(Generic[Options]):
     manifest: Path
     """What was attacked; pairs that are still poisoned by it are refused."""
     out: Path
-    """Folder to write: runs/ (every model), reports/ (every evaluation), report.html."""
+    """Folder to write: runs/ (links to every model), reports/ (every evaluation), report.html."""
     pretrained: str | None = None
     """Pretrained tag or checkpoint file of the model."""
     clean: str | None = None
@@ -94,21 +92,28 @@ class RepairCurve(Generic[Options]):
         refuse_poison(pairs, self.manifest)
         start = load_encoder(self.encoder, pretrained=self.pretrained)
         self._open(start, pairs, test, manifest)
+        curve = self._curve(recipes, pairs, test, weights_fingerprint(start.model))
+        del start
         with display(quiet=self.json) as show:
-            before = self._measure(start, test, manifest, "start", show)
-            points = []
-            for label, (objective, config) in recipes.items():
-                points += self._repair(label, objective, config, start, pairs, test, manifest, show)
-            clean = None
-            if self.clean is not None:
-                clean = measured_point(self._measure(load_encoder(self.clean), test, manifest, "clean", show))
+            evaluations = curve.run(
+                cache=self.cache.folder,
+                cache_limit=self.cache.limit,
+                progress=show.stage,
+                on_training=lambda label: show.training(f"repairing, {self.vary} {label}"),
+            )
+        for name, evaluation in evaluations.items():
+            folder = self.out / "reports" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            write_evaluation(evaluation, folder)
+            write_report(evaluation_report(evaluation), folder)
+        points = curve.points(evaluations)
         report = tradeoff_report(
-            measured_point(before),
+            measured_point(evaluations[START]),
             points,
             varied=self.vary,
             title=f"Repair by {self.objective}",
             max_loss=self.max_loss,
-            clean=clean,
+            clean=measured_point(evaluations[CLEAN]) if self.clean is not None else None,
         )
         record = json.loads((self.out / CURVE).read_text(encoding="utf-8"))
         write_report(replace(report, provenance={**report.provenance, **record}), self.out)
@@ -117,6 +122,25 @@ class RepairCurve(Generic[Options]):
         else:
             print_report(report)
             say(self.out / "report.html")
+
+    def _curve(
+        self, recipes: dict[str, tuple[Any, TrainConfig]], pairs: Pairs, test: Pairs, weights: str
+    ) -> RepairCurveStudy:
+        """The stages of the curve."""
+        clean = None
+        if self.clean is not None:
+            clean = InitialModel(self.clean, weights=weights_fingerprint(load_encoder(self.clean).model))
+        return RepairCurveStudy(
+            out=self.out,
+            varied=self.vary,
+            recipes=recipes,
+            start=InitialModel(self.encoder, self.pretrained, weights=weights),
+            clean=clean,
+            pairs=pairs,
+            test=test,
+            manifest=GivenManifest.at(self.manifest),
+            seed=self.config.seed,
+        )
 
     def _recipes(self) -> dict[str, tuple[Any, TrainConfig]]:
         """Objective and recipe by strength. Raises `MithridateError` for a strength that cannot be."""
@@ -157,58 +181,6 @@ class RepairCurve(Generic[Options]):
             shutil.rmtree(self.out)
         self.out.mkdir(parents=True)
         write_atomically(path, json.dumps(record, indent=1))
-
-    def _repair(
-        self,
-        label: str,
-        objective: Any,
-        config: TrainConfig,
-        start: Encoder,
-        pairs: Pairs,
-        test: Pairs,
-        manifest: Manifest,
-        show: Display,
-    ) -> list[Point]:
-        """Train at one strength, where it is not done, and measure after every epoch."""
-        folder = self.out / "runs" / f"{self.vary}-{label}"
-        if not (folder / MODEL / CONFIG).is_file():
-            train(
-                start,
-                pairs,
-                objective=objective,
-                config=config,
-                out=folder,
-                cache=self.cache.folder,
-                cache_limit=self.cache.limit,
-                progress=show.stage,
-                on_step=show.training(f"repairing, {self.vary} {label}"),
-            )
-        steps = len((folder / METRICS).read_text(encoding="utf-8").splitlines()) // config.epochs
-        points = []
-        for epoch in range(1, config.epochs + 1):
-            model = load_encoder(str(folder / "epochs" / f"{epoch:03d}"))
-            found = self._measure(model, test, manifest, f"{self.vary}-{label}-{epoch:03d}", show)
-            points.append(measured_point(found, strength=label, epoch=epoch, steps=epoch * steps))
-        return points
-
-    def _measure(self, model: Encoder, test: Pairs, manifest: Manifest, name: str, show: Display) -> Evaluation:
-        """The evaluation called `name`, made where it is not there yet."""
-        folder = self.out / "reports" / name
-        if (folder / "report.html").is_file():
-            return read_evaluation(folder)
-        evaluation = evaluate(
-            {name: model},
-            test,
-            manifest,
-            seed=self.config.seed,
-            cache=self.cache.folder,
-            cache_limit=self.cache.limit,
-            progress=show.stage,
-        )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_evaluation(evaluation, folder)
-        write_report(evaluation_report(evaluation), folder)
-        return evaluation
 
 
 def run(argv: Sequence[str]) -> None:

@@ -43,8 +43,10 @@ def run_study(
 
     Others may work on `out` at the same time; what they do is not done again, and waited for. Killed and started
     again it goes on. `only`: some experiments. `text` is the study's file, `data` what its profile was chosen by: both
-    are kept in `out`. `progress` and `on_training` are those of `Store`, with one job. Under `torchrun` every process takes part in the trainings and the first does the rest. Raises
-    `StudyError` where `out` holds another study.
+    are kept in `out`. Under `torchrun` every process takes part in the trainings and the first does the rest.
+    `progress` and `on_training` are those of `Store`, with one job.
+
+    Raises `StudyError` where `out` holds another study.
     """
     if jobs < 1:
         raise StudyError(f"jobs must be at least 1, got {jobs}")

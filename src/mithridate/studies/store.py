@@ -1,6 +1,7 @@
 """Where the stages of a study lie, and whether they are there. What is there is whole."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -92,6 +93,15 @@ class Store:
     def drop(self, stage: Stage) -> None:
         """Delete what a stage gave, so far as it takes room."""
         stage.drop(self.folder(stage))
+
+    def link(self, name: str, stage: Stage, below: str = "") -> None:
+        """Make `name` in `out` a link to what a stage gave, or to what lies `below` there."""
+        link, target = self.out / name, self.folder(stage) / below
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if link.is_symlink() and link.resolve() != target.resolve():
+            link.unlink()  # of source that was edited since
+        if not link.exists():
+            link.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
 
     def remember(self, what: Any, read: "Callable[[Store], V]") -> V:
         """What `read` gives for `what`, read once while it is among the last few."""
