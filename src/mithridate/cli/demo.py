@@ -95,8 +95,10 @@ class Demo:
     def _study(self) -> "Study":
         """The preset with these options. Raises `AttackError` for an impossible strength."""
         from mithridate.poisoning.relabel import SingleLabel
+        from mithridate.poisoning.strength import Strength
         from mithridate.studies.spec.load import read_study
 
+        Strength(class_share=self.class_share)  # checks its range, before minutes are spent
         attack = SingleLabel(source=self.source, target=self.target, class_share=self.class_share)
         study = read_study("demo", seeds=range(self.seed, self.seed + self.seeds))
         (experiment,) = study.experiments
