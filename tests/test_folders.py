@@ -331,6 +331,17 @@ def test_sigterm_raises_and_a_second_one_does_not_disturb():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_signal_that_a_library_turns_into_an_error_is_still_the_signal():
+    from mithridate.processes import Stopped, stoppable
+
+    with pytest.raises(Stopped), stoppable():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except Stopped:
+            raise RuntimeError("unexpected position") from None
+
+
 def test_a_file_is_written_under_a_claim_of_its_own(tmp_path):
     with claim(tmp_path / "x.json", command="c"):
         write_atomically(tmp_path / "x.json", "1")

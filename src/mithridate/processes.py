@@ -140,7 +140,10 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Inside, SIGTERM and SIGHUP raise `Stopped`; a second one does not disturb what the first set going."""
+    """Inside, SIGTERM and SIGHUP raise `Stopped`; a second one does not disturb what the first set going.
+
+    An error that follows is the signal's, which a library has turned into one of its own: it is raised as `Stopped`.
+    """
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -148,7 +151,10 @@ def stoppable() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (getattr(signal, name) for name in names)}
     ours = [number for number, handler in before.items() if handler is signal.SIG_DFL]  # not under nohup
 
+    came: list[int] = []
+
     def stop(number: int, _frame: object) -> None:
+        came.append(number)
         for each in (*ours, signal.SIGINT):
             signal.signal(each, signal.SIG_IGN)
         raise Stopped(number)
@@ -158,6 +164,10 @@ def stoppable() -> Iterator[None]:
         signal.signal(number, stop)
     try:
         yield
+    except Exception as error:
+        if came:
+            raise Stopped(came[0]) from error
+        raise
     finally:
         for number in ours:
             signal.signal(number, signal.SIG_DFL)

@@ -71,22 +71,22 @@ def json_digest(record: dict[str, Any]) -> str:
 
 
 class _Hashing:
-    """A file to write to that hashes what passes, and remembers why the disk refused.
+    """A file to write to that hashes what passes, and remembers what stopped it.
 
     Libraries that write (torch) raise errors of their own in place of the system's.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.digest = file, blake2b(digest_size=_DIGITS // 2)
-        self.refused: OSError | None = None
+        self.refused: BaseException | None = None
 
     def write(self, content: Any) -> int:
         try:
             written = self._file.write(content)
-        except OSError as error:
+            self.digest.update(content)
+        except BaseException as error:  # a signal to stop too: it must not become an error of the library
             self.refused = error
             raise
-        self.digest.update(content)
         return written
 
     def flush(self) -> None:
