@@ -259,7 +259,7 @@ study: small
 title: A small study
 profiles:
   toy:
-    data: {toy: {train: 12, test: 6, classes: [sheep, bird]}}
+    data: {toy: {train: 12, test: 9, classes: [sheep, bird, dog]}}
     start: {encoder: mithridate-micro}
     train: {preset: scratch, epochs: 1, batch_size: 16}
     seeds: [0]
