@@ -428,7 +428,7 @@ experiments: [{{name: one, attack: {{attack: single-label, source: sheep, target
         )
         assert run_study(study(text), tmp_path / "out").failed == ()
         found += read_outcomes(study(text), tmp_path / "out")
-    assert found[0].report != found[1].report
+    assert found[0].evaluation != found[1].evaluation
     assert found[0].same_units
     assert found[0].numbers["pairs"] == 60
 

@@ -28,16 +28,16 @@ class Surrogate(Protocol):
     @property
     def name(self) -> str: ...
 
-    def __call__(self, places: pa.Array, /) -> np.ndarray:
-        """Embeddings of the images at `places` (m,): (m, d) unit length."""
+    def __call__(self, locations: pa.Array, /) -> np.ndarray:
+        """Embeddings of the images at `locations` (m,): (m, d) unit length."""
         ...
 
     def embed_texts(self, texts: pa.Array) -> np.ndarray:
         """Embeddings of captions (k,): (k, d) unit length."""
         ...
 
-    def pixels(self, places: pa.Array) -> np.ndarray:
-        """The images at `places` (m,) as they are prepared: (m, h, w, 3) uint8."""
+    def pixels(self, locations: pa.Array) -> np.ndarray:
+        """The images at `locations` (m,) as they are prepared: (m, h, w, 3) uint8."""
         ...
 
     def prepare(self, image: Tensor) -> Tensor:

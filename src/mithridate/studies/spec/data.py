@@ -8,7 +8,7 @@ from mithridate.toy.toy import CLASSES
 
 @dataclass(frozen=True, kw_only=True)
 class ToySpec:
-    """A toy world; the seed of a cell, plus `offset`, draws it."""
+    """A toy dataset, drawn by the seed of a cell."""
 
     train: int = 6000
     """Pictures to train on."""
@@ -19,7 +19,7 @@ class ToySpec:
     classes: tuple[str, ...] = CLASSES
     """Its classes."""
     offset: int = 0
-    """Added to the seed: another world."""
+    """Numbers other toy datasets of the same seed; 0 is the one that it trains on."""
 
 
 @dataclass(frozen=True, kw_only=True)
