@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -304,6 +305,14 @@ def test_what_breaks_the_contract_is_named(tmp_path, fault, capsys):
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
     assert re.search(message, error)
+
+
+def test_the_plugin_in_the_docs_keeps_the_contract(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
+    path = tmp_path / "mine.py"
+    path.write_text(page.split("```python\n")[1].split("```")[0])
+    assert main(["check-plugin", str(path)]) == 0
+    assert {"swap", "louder", "far"} <= {*ATTACKS, *OBJECTIVES, *DETECTORS}
 
 
 def test_options_that_cannot_be_guessed_are_asked_for(tmp_path, capsys):

@@ -27,6 +27,7 @@ from mithridate.poisoning.apply import poison
 from mithridate.poisoning.manifest import Manifest, write_manifest
 from mithridate.poisoning.plan import Surrogate
 from mithridate.poisoning.registry import ATTACKS
+from mithridate.report.numbers import show_tick
 from mithridate.text import say
 
 A = TypeVar("A")
@@ -96,7 +97,7 @@ class Poison(Generic[A]):
             write_manifest(manifest, folder / "manifest.json")
         self.check.print(found, quiet=self.json)
         strength = poisoned.manifest.strength
-        shown = strength if self.json else {name: round(value, 6) for name, value in strength.items()}
+        shown = strength if self.json else {name: show_tick(value) for name, value in strength.items()}
         made = {"out": str(self.out), "attack": poisoned.manifest.attack, **shown, **_altered(poisoned.manifest)}
         made["warnings"] = found.codes
         emit(made, as_json=self.json)

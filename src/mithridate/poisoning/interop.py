@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError
 from mithridate.folders import write_atomically
 from mithridate.poisoning.goals import AttackGoal, TriggerToClass
-from mithridate.poisoning.manifest import POISONED, Manifest, read_manifest, write_manifest
+from mithridate.poisoning.manifest import POISONED, Manifest, first_error, read_manifest, write_manifest
 from mithridate.poisoning.patches import MOST, PixelPatch
 from mithridate.poisoning.triggers import describe
 from mithridate.version import __version__
@@ -46,37 +49,47 @@ def read_truth(path: Path, pairs: Pairs) -> Manifest:
     if path.suffix in (".npy", ".pt", ".pth"):
         return read_poison_indicator(path, pairs)
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        raw = path.read_bytes()
+        plain = from_json(raw)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} is not JSON: {error}; expected a manifest or a train_poison_info.json") from error
-    return _from_detect_clip(raw, path, pairs) if _is_detect_clip(raw) else read_manifest(path)
+    if isinstance(plain, dict) and "poison_indices" in plain:
+        return _from_detect_clip(raw, path, pairs)
+    return read_manifest(path)
 
 
 # --- Detect-CLIP ------------------------------------------------------------------------------------------------
 
 
-def _is_detect_clip(raw: Any) -> bool:
-    return isinstance(raw, dict) and "poison_indices" in raw
+@dataclass(frozen=True)
+class _PoisonInfo:
+    """`train_poison_info.json`; fields that are not named here are passed over."""
+
+    poison_indices: list[int]
+    poison_label: str
+    poison_text: dict[str, str] | None = None
+    trigger_position: dict[str, Any] | None = None
+    patch_size: Any = None
 
 
-def _from_detect_clip(raw: dict[str, Any], path: Path, pairs: Pairs) -> Manifest:
+_POISON_INFO = TypeAdapter(_PoisonInfo)
+
+
+def _from_detect_clip(raw: bytes, path: Path, pairs: Pairs) -> Manifest:
     """Huang et al. (ICLR 2025) record positions, the class, captions and places by position, and how large a patch is.
 
     Their data are poisoned while they are loaded: images and captions on disk are the clean ones, and so is `image`.
     Of their patches the pixels are known (white where row and column are even), and become a trigger; other
     triggers lie in files beside, and are not known.
     """
-    rows = _positions(raw["poison_indices"], path, pairs)
-    label = raw.get("poison_label")
-    if not isinstance(label, str):
-        raise DataError(f"{path} should name the target class in poison_label, got {label!r}")
-    texts = raw.get("poison_text") or {}
-    places = raw.get("trigger_position") or {}
-    if not isinstance(texts, dict) or not isinstance(places, dict):
-        raise DataError(f"poison_text and trigger_position of {path} should be objects from position to value")
+    try:
+        info = _POISON_INFO.validate_json(raw, strict=True)
+    except ValidationError as error:
+        raise DataError(f"{path} lacks or has a wrong field: {first_error(error)}") from error
+    rows, label, patch = _positions(info.poison_indices, path, pairs), info.poison_label, info.patch_size
+    texts, places = info.poison_text or {}, info.trigger_position or {}
     clean = pairs.text.take(pa.array(rows)).to_pylist()
-    text = [str(texts.get(str(row), was)) for row, was in zip(rows.tolist(), clean)]
-    patch = raw.get("patch_size")
+    text = [texts.get(str(row), was) for row, was in zip(rows.tolist(), clean)]
     goals: tuple[AttackGoal, ...] = ()
     if isinstance(patch, int) and 0 < patch <= min(MOST, _THEIR_SIDE) and places:
         square = np.zeros((patch, patch, 3), np.uint8)
@@ -183,9 +196,8 @@ FORMS: dict[str, Callable[[Manifest, Pairs, Path], None]] = {
 # --- shared -----------------------------------------------------------------------------------------------------
 
 
-def _positions(found: Any, path: Path, pairs: Pairs) -> np.ndarray:
-    whole = isinstance(found, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in found)
-    if not whole or len(set(found)) != len(found) or not found:
+def _positions(found: list[int], path: Path, pairs: Pairs) -> np.ndarray:
+    if len(set(found)) != len(found) or not found:
         raise DataError(f"poison_indices of {path} should be a list of distinct positions, at least one")
     rows = np.array(sorted(found), dtype=object)
     if rows[0] < 0 or rows[-1] >= len(pairs):
