@@ -89,7 +89,7 @@ def _from_detect_clip(raw: bytes, path: Path, pairs: Pairs) -> Manifest:
     rows, label, patch = _positions(info.poison_indices, path, pairs), info.poison_label, info.patch_size
     texts, places = info.poison_text or {}, info.trigger_position or {}
     clean = pairs.text.take(pa.array(rows)).to_pylist()
-    text = [texts.get(str(row), was) for row, was in zip(rows.tolist(), clean)]
+    text = [texts.get(str(row), was or "") for row, was in zip(rows.tolist(), clean)]
     goals: tuple[AttackGoal, ...] = ()
     if isinstance(patch, int) and 0 < patch <= min(MOST, _THEIR_SIDE) and places:
         square = np.zeros((patch, patch, 3), np.uint8)
