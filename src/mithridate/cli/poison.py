@@ -97,7 +97,7 @@ class Poison(Generic[A]):
             write_manifest(manifest, folder / "manifest.json")
         self.check.print(found, quiet=self.json)
         strength = poisoned.manifest.strength
-        shown = strength if self.json else {name: show_tick(value) for name, value in strength.items()}
+        shown = strength if self.json else {name: show_tick(float(value)) for name, value in strength.items()}
         made = {"out": str(self.out), "attack": poisoned.manifest.attack, **shown, **_altered(poisoned.manifest)}
         made["warnings"] = found.codes
         emit(made, as_json=self.json)
