@@ -5,8 +5,10 @@ import io
 import json
 import math
 import re
+import string
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -175,6 +177,21 @@ def test_a_difference_in_words(difference, expected):
     from mithridate.report.sections.differences import sentence
 
     assert sentence(difference) == expected
+
+
+def test_every_warning_is_a_heading_of_the_docs_and_says_all_its_values():
+    from mithridate.evaluation.measurement import Warning as Premise
+    from mithridate.report.sections.warnings import SENTENCES, worded
+
+    headings = (Path(__file__).parents[1] / "docs" / "warnings.md").read_text(encoding="utf-8")
+    for code, sentence in SENTENCES.items():
+        assert f"## {code}\n" in headings
+        fields = [name for _, name, *_ in string.Formatter().parse(sentence) if name]
+        values = {name: 0.25 + i for i, name in enumerate(fields)}
+        (shown,) = worded([Premise(code=code, values=values)])
+        assert shown.code == code and "{" not in shown.message
+    with pytest.raises(KeyError, match="no-such-code"):
+        worded([Premise(code="no-such-code")])
 
 
 # Markdown

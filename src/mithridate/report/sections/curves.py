@@ -1,4 +1,4 @@
-"""Figures of numbers that are there already: rank distributions, densities of distances."""
+"""Figures of numbers that are there already: rank distributions, densities."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mithridate.evaluation.measurement import Distribution
-from mithridate.report.document import Curve, Figure
+from mithridate.report.document import Curve, Figure, Mark
 
 _BINS = 60
 
@@ -22,15 +22,23 @@ def rank_figure(name: str, title: str, ranks: Mapping[str, Int[np.ndarray, " _"]
     )
 
 
-def density_figure(name: str, title: str, distances: Mapping[str, Float[np.ndarray, " _"]], note: str) -> Figure:
-    """Densities of cosine distances, each integrating to one."""
-    everything = np.concatenate(list(distances.values()))
+def density_figure(
+    name: str,
+    title: str,
+    x_label: str,
+    values: Mapping[str, Float[np.ndarray, " _"]],
+    note: str,
+    *,
+    marks: tuple[Mark, ...] = (),
+) -> Figure:
+    """One density a label, each integrating to one, over the same bins."""
+    everything = np.concatenate(list(values.values()))
     edges = np.linspace(everything.min(), everything.max() + 1e-6, _BINS + 1)
     curves = tuple(
-        Curve(label, tuple(edges[:-1].tolist()), tuple(np.histogram(values, edges, density=True)[0].tolist()))
-        for label, values in distances.items()
+        Curve(label, tuple(edges[:-1].tolist()), tuple(np.histogram(each, edges, density=True)[0].tolist()))
+        for label, each in values.items()
     )
-    return Figure(name, title, "density", "cosine distance of image and caption", "density", curves, note)
+    return Figure(name, title, "density", x_label, "density", curves, note, marks=marks)
 
 
 def distribution_figure(name: str, title: str, x: str, distributions: Sequence[Distribution], note: str) -> Figure:

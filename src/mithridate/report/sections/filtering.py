@@ -9,7 +9,7 @@ import numpy as np
 
 from mithridate.report.document import Cell, Curve, Figure, Headline, Mark, Report, Table
 from mithridate.report.numbers import percent, show
-from mithridate.report.sections.densities import density_figure
+from mithridate.report.sections.curves import density_figure
 from mithridate.report.sections.warnings import worded
 
 if TYPE_CHECKING:
