@@ -445,3 +445,12 @@ def test_the_folder_one_stands_in_is_never_replaced(tmp_path, capsys, monkeypatc
     (tmp_path / "mine").write_text("precious")
     assert "the folder you are in" in complaint(capsys, "data", "toy", "--out", ".", "--overwrite")
     assert (tmp_path / "mine").exists()
+
+
+def test_a_refusal_is_said_once_under_torchrun(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("RANK", "1")
+    assert main(["data", "describe", str(tmp_path / "nowhere")]) == 1
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("RANK", "0")
+    assert main(["data", "describe", str(tmp_path / "nowhere")]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1

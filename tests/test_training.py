@@ -488,28 +488,33 @@ import sys, torch
 import mithridate as mt
 from mithridate.training.config import TrainConfig
 torch.set_num_threads(1)
-config = TrainConfig(epochs=1, batch_size=32, lr=1e-3, min_lr=0.0, precision="fp32")
+freeze = tuple(sys.argv[3:])
+config = TrainConfig(epochs=1, batch_size=32, lr=1e-3, min_lr=0.0, precision="fp32", freeze=freeze)
 mt.train(mt.load_encoder("mithridate-tiny"), mt.read_pairs(sys.argv[1], split="train"), config=config, out=sys.argv[2])
 """
 
 
 @pytest.mark.slow
-def test_two_processes_train_like_one(toy_world, tmp_path):
+@pytest.mark.parametrize("freeze", [("image",), ()], ids=["frozen", "whole"])
+def test_two_processes_train_like_one(freeze, toy_world, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(TWO_PROCESSES)
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29517"]
-    subprocess.run([sys.executable, str(script), str(toy_world), one], check=True)
-    subprocess.run([*launch, str(script), str(toy_world), two], check=True)
+    subprocess.run([sys.executable, str(script), str(toy_world), one, *freeze], check=True)
+    subprocess.run([*launch, str(script), str(toy_world), two, *freeze], check=True)
     losses = [
         [json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")
     ]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    # not weight by weight: a key's bias has no effect, so its gradient is rounding, which Adam blows up
-    texts = ["a sheep", "two red planes in the snow"]
-    first, second = (mt.load_encoder(name).encode_text(texts) for name in (one, two))
-    assert torch.allclose(first, second, atol=1e-3)
+    assert losses[1][:3] == pytest.approx(losses[0][:3], rel=1e-5)
+    # batch norms cancel most of a gradient, so that Adam blows rounding up; statistics of halves differ from the start
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4 if freeze else 2e-3)
+    if freeze:
+        # not weight by weight: a key's bias has no effect, so its gradient is rounding, which Adam blows up
+        texts = ["a sheep", "two red planes in the snow"]
+        first, second = (mt.load_encoder(name).encode_text(texts) for name in (one, two))
+        assert torch.allclose(first, second, atol=1e-3)
 
 
 def test_batch_norm_over_processes_is_batch_norm(monkeypatch):

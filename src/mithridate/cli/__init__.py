@@ -72,7 +72,8 @@ def _guarded(argv: list[str]) -> int:
         say(f"mithridate: {done}", stderr=True)
         return 0
     except MithridateError as error:
-        return _fail(str(error), 1)
+        # under torchrun every process meets the same refusal: the first says it
+        return _fail(str(error), 1) if os.environ.get("RANK", "0") == "0" else 1
     except BrokenPipeError:  # `mithridate ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
