@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tyro.conf import OmitArgPrefixes
 
@@ -22,22 +22,16 @@ from mithridate.cli.common import (
     refuse_poison,
 )
 from mithridate.data.pairs import Pairs
-from mithridate.encoder.encoder import Encoder, load_encoder, weights_fingerprint
 from mithridate.errors import MithridateError, OutputError
-from mithridate.evaluation.evaluation_file import write_evaluation
-from mithridate.evaluation.tradeoff import measured_point
 from mithridate.folders import refuse_existing, write_atomically
 from mithridate.poisoning.manifest import Manifest, read_manifest
-from mithridate.report.console import print_report
-from mithridate.report.sections.evaluation import evaluation_report
-from mithridate.report.sections.tradeoff import tradeoff_report
-from mithridate.report.write import write_report
-from mithridate.studies.repair_curve import CLEAN, START, RepairCurveStudy
-from mithridate.studies.stages.evaluated_model import GivenManifest
-from mithridate.studies.stages.initial_model import InitialModel
 from mithridate.text import say
 from mithridate.training.config import TrainConfig
 from mithridate.training.registry import OBJECTIVES
+
+if TYPE_CHECKING:
+    from mithridate.encoder.encoder import Encoder
+    from mithridate.studies.repair_curve import RepairCurveStudy
 
 Options = TypeVar("Options")
 CURVE = "curve.json"
@@ -85,6 +79,15 @@ class RepairCurve(Generic[Options]):
     """One JSON object on the last line."""
 
     def run(self) -> None:
+        from mithridate.encoder.encoder import load_encoder, weights_fingerprint
+        from mithridate.evaluation.evaluation_file import write_evaluation
+        from mithridate.evaluation.tradeoff import measured_point
+        from mithridate.report.console import print_report
+        from mithridate.report.sections.evaluation import evaluation_report
+        from mithridate.report.sections.tradeoff import tradeoff_report
+        from mithridate.report.write import write_report
+        from mithridate.studies.repair_curve import CLEAN, START
+
         recipes = self._recipes()
         pairs = self.read.read(self.data)
         test = self.read.read(self.test, split=self.test_split)
@@ -125,8 +128,13 @@ class RepairCurve(Generic[Options]):
 
     def _curve(
         self, recipes: dict[str, tuple[Any, TrainConfig]], pairs: Pairs, test: Pairs, weights: str
-    ) -> RepairCurveStudy:
+    ) -> "RepairCurveStudy":
         """The stages of the curve."""
+        from mithridate.encoder.encoder import load_encoder, weights_fingerprint
+        from mithridate.studies.repair_curve import RepairCurveStudy
+        from mithridate.studies.stages.evaluated_model import GivenManifest
+        from mithridate.studies.stages.initial_model import InitialModel
+
         clean = None
         if self.clean is not None:
             clean = InitialModel(self.clean, weights=weights_fingerprint(load_encoder(self.clean).model))
@@ -157,8 +165,10 @@ class RepairCurve(Generic[Options]):
         strengths = [kind(value) for value in self.strengths]
         return {str(value): (replace(options, **{self.vary: value}), config) for value in strengths}
 
-    def _open(self, start: Encoder, pairs: Pairs, test: Pairs, manifest: Manifest) -> None:
+    def _open(self, start: "Encoder", pairs: Pairs, test: Pairs, manifest: Manifest) -> None:
         """Begin, or go on with the same curve. Raises `OutputError` where `out` holds another."""
+        from mithridate.encoder.encoder import weights_fingerprint
+
         record = {
             "encoder": {"name": start.name, "weights": weights_fingerprint(start.model)},
             "clean": self.clean,

@@ -1,5 +1,7 @@
 """Pay once: decoded images in a memory-mapped uint8 store keyed by content, shared by every run."""
 
+# Above 350 lines: writing, reading, checking and repairing share one layout on disk.
+
 from __future__ import annotations
 
 import hashlib

@@ -1,5 +1,7 @@
 """What is wrong with a data set, and what to do about it; and what it holds."""
 
+# Above 350 lines: a dozen independent checks, each a function of a few lines.
+
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow makes its compute functions at import, where pyright does not see them)
 

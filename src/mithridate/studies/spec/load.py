@@ -1,5 +1,7 @@
 """A study file as a `Study`: `docs/studies.md` says what it may hold. Every error names file, line and field."""
 
+# Above 350 lines: one reader for each section of the file, which name fields and lines alike.
+
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
