@@ -19,6 +19,7 @@ from mithridate.data.pairs import Pairs, concat_pairs, draw_uids, make_pairs
 from mithridate.data.tables import file_salt
 from mithridate.data.tar import open_tar, tar_members
 from mithridate.errors import DataError
+from mithridate.threads import thread_count
 
 IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp")
 # images as well, that open_clip's and most other readers of shards pass over
@@ -54,7 +55,7 @@ def read_shards(
     counted in the report, as is whatever else is left out.
     """
     wanted = ShardFields(caption_field, label_field, image_field, encoding)
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(thread_count()) as pool:
         parts = list(pool.map(lambda shard: _read_shard(shard, wanted), shards))
     names = f"{shards[0]} ... {shards[-1]}" if len(shards) > 1 else str(shards[0])
     _need_fields(wanted, parts, names)

@@ -30,10 +30,10 @@ from mithridate.data.shards import IMAGE_ENDINGS
 from mithridate.data.signature import signed
 from mithridate.errors import DataError
 from mithridate.folders import new_folder
+from mithridate.threads import thread_count
 
 Form = Literal["table", "parquet", "webdataset", "imagefolder"]
 
-_THREADS = 8
 _BLOCK = 1000
 # ending -> its magic bytes and where they stand
 _MAGIC = {
@@ -240,7 +240,7 @@ def _relative(image: pa.ChunkedArray, out: Path) -> pa.ChunkedArray:
 
 def _read_ahead(places: pa.Array) -> Iterator[bytes]:
     """The bytes at each place, in order, read by several threads and one block ahead."""
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(thread_count()) as pool:
         for start in range(0, len(places), _BLOCK):
             yield from pool.map(read_bytes, places[start : start + _BLOCK].to_pylist())
 
