@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from mithridate.cli import main
 from mithridate.errors import EvaluationError
@@ -18,9 +19,14 @@ from mithridate.evaluation.measurement import Evaluation, TestData, UnitRanks
 from mithridate.poisoning.goals import CaptionsToClass
 from mithridate.report.document import read_report
 from mithridate.report.sections.comparison import comparison_report
-from mithridate.statistics.differences import mcnemar_p
 
 ATTACK = "attack sheep:aeroplane"
+
+
+def mcnemar(better, worse):
+    return binomtest(better, better + worse).pvalue if better + worse else 1.0
+
+
 GOAL = CaptionsToClass("sheep", "aeroplane")
 
 
@@ -68,7 +74,9 @@ def test_differences_are_of_the_same_queries_whatever_their_order(ranks):
         cell = found["attack", f"Hit@{k}"]
         assert (cell["of clean"], cell["of the model"]) == ((before < k).mean(), (after < k).mean())
         assert cell["difference"].value == pytest.approx((after < k).mean() - (before < k).mean())
-        assert cell["p"] == pytest.approx(mcnemar_p(after < k, before < k))
+        assert cell["p"] == pytest.approx(
+            mcnemar(int(((after < k) > (before < k)).sum()), int(((after < k) < (before < k)).sum()))
+        )
         assert cell["p (Holm)"] >= cell["p"]
     assert found["attack", "MinRank"]["difference"].value == pytest.approx((after - before).mean())
     assert found["attack", "MinRank"]["significant"] == "yes"

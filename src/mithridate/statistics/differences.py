@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Real, Shaped
-from scipy import special
+from jaxtyping import Bool, Float, Int, Shaped
 
 from mithridate.statistics.estimate import Estimate
 from mithridate.statistics.intervals import (
@@ -89,23 +88,12 @@ def paired_difference(
     return Difference(value, *ends, units, p, exact)
 
 
-def sign_flip_p(difference: Real[np.ndarray, " n"], *, rng: np.random.Generator, flips: int = 9999) -> float:
-    """p-value of the hypothesis that each difference is as likely to have the other sign.
-
-    All flips are counted where that is at most a million different ones, else `flips` are drawn and
-    (hits + 1) / (flips + 1) is given back, which is never zero.
-    """
-    return _sign_flips(difference.astype(np.float64), rng=rng, flips=flips)[0]
-
-
-def mcnemar_p(values: Shaped[np.ndarray, " n"], reference: Shaped[np.ndarray, " n"]) -> float:
-    """McNemar's exact two-sided p-value for true and false on the same queries."""
-    better, worse = int((values & ~reference).sum()), int((~values & reference).sum())
-    return min(1.0, 2 * float(special.bdtr(min(better, worse), better + worse, 0.5)))
-
-
 def _sign_flips(difference: Float[np.ndarray, " n"], *, rng: np.random.Generator, flips: int) -> tuple[float, bool]:
-    """p-value, and whether it is exact. Differences of one size are alike: how many are positive is binomial."""
+    """p-value of the hypothesis that each difference is as likely to have the other sign, and whether it is exact.
+
+    All flips are counted where that is at most a million different ones (differences of one size are alike: how many
+    are positive is binomial), else `flips` are drawn: (hits + 1) / (flips + 1), which is never zero.
+    """
     if not np.isfinite(difference).all():
         raise ValueError("a sign-flip test needs finite differences")
     sizes, counts = np.unique(np.abs(difference[difference != 0]), return_counts=True)
