@@ -85,7 +85,7 @@ def test_sign_flips_count_every_flip(difference, rng):
     d = np.array(difference)
     reached = abs(d.sum()) - 1e-9
     flips = [abs(sum(s * x for s, x in zip(signs, d))) >= reached for signs in product((-1, 1), repeat=len(d))]
-    assert _sign_flips(d, rng=rng, flips=9999)[0] == pytest.approx(np.mean(flips), abs=1e-12)
+    assert _sign_flips(d.astype(np.float64), rng=rng, flips=9999)[0] == pytest.approx(np.mean(flips), abs=1e-12)
 
 
 def test_drawn_flips_near_the_exact_ones_and_never_zero(rng):
