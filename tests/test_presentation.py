@@ -20,7 +20,7 @@ def number_formats(tree):
         if isinstance(node, ast.FormattedValue) and node.format_spec is not None and node.conversion == -1:
             parts = node.format_spec.values  # pyright: ignore[reportAttributeAccessIssue]
             # a width that is computed counts as a digit
-            spec = "".join(part.value if isinstance(part, ast.Constant) else "9" for part in parts)
+            spec = "".join(str(part.value) if isinstance(part, ast.Constant) else "9" for part in parts)
             if not is_allowed(spec):
                 yield node.lineno, spec
         elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod) and isinstance(node.left, ast.Constant):

@@ -187,7 +187,7 @@ def test_every_warning_is_a_heading_of_the_docs_and_says_all_its_values():
     for code, sentence in SENTENCES.items():
         assert f"## {code}\n" in headings
         fields = [name for _, name, *_ in string.Formatter().parse(sentence) if name]
-        values = {name: 0.25 + i for i, name in enumerate(fields)}
+        values: dict[str, str | int | float | None] = {name: 0.25 + i for i, name in enumerate(fields)}
         (shown,) = worded([Premise(code=code, values=values)])
         assert shown.code == code and "{" not in shown.message
     with pytest.raises(KeyError, match="no-such-code"):
