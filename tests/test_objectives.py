@@ -412,7 +412,7 @@ def test_the_sigmoid_loss_is_open_clips_and_a_slow_loop():
     for i in range(BATCH):
         for j in range(BATCH):
             z = 1 if i == j else -1
-            slow += np.log1p(np.exp(-z * (10 * float(batch.image[i] @ batch.text[j]) - 5))) / BATCH
+            slow += np.log1p(np.exp(-z * (10 * (batch.image[i] @ batch.text[j]).item() - 5))) / BATCH
     assert theirs.item() == pytest.approx(slow, rel=1e-5)
 
 
