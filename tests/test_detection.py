@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from mithridate.audit.filter import filter
-from mithridate.audit.scores import Scores
-from mithridate.audit.threshold import Above, Budget, CleanQuantile
+from mithridate.auditing.filter import filter
+from mithridate.auditing.scores import Scores
+from mithridate.auditing.threshold import Above, Budget, CleanQuantile
 from mithridate.cli import main
 from mithridate.encoder.embeddings import Embeddings, write_embeddings
 from mithridate.errors import EvaluationError

@@ -8,15 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mithridate.audit.cosine import CosineDistance
-from mithridate.audit.filter import filter
-from mithridate.audit.keep import KeepList, as_datacomp, read_keep_list, write_keep_list
-from mithridate.audit.mixture import GaussianMixture, monotone_log_odds
-from mithridate.audit.neg_clip_loss import NegClipLoss, promiscuity
-from mithridate.audit.output import write_filtered, write_kept_pairs
-from mithridate.audit.registry import DETECTORS
-from mithridate.audit.scores import Detector, Scores
-from mithridate.audit.threshold import Above, Budget, CleanQuantile, Threshold
+from mithridate.auditing.cosine import CosineDistance
+from mithridate.auditing.filter import filter
+from mithridate.auditing.keep import KeepList, as_datacomp, read_keep_list, write_keep_list
+from mithridate.auditing.mixture import GaussianMixture, monotone_log_odds
+from mithridate.auditing.neg_clip_loss import NegClipLoss, promiscuity
+from mithridate.auditing.output import write_filtered, write_kept_pairs
+from mithridate.auditing.registry import DETECTORS
+from mithridate.auditing.scores import Detector, Scores
+from mithridate.auditing.threshold import Above, Budget, CleanQuantile, Threshold
 from mithridate.cli import main
 from mithridate.data.pairs import draw_uids
 from mithridate.data.read import read_pairs
@@ -149,7 +149,7 @@ def slow_neg_clip_loss(e, temperature):
 
 @pytest.mark.parametrize("temperature", [0.05, 0.5])
 def test_neg_clip_loss_is_the_slow_formula(temperature, monkeypatch):
-    monkeypatch.setattr("mithridate.audit.neg_clip_loss._BLOCK", 7)  # blocks that do not divide the pairs
+    monkeypatch.setattr("mithridate.auditing.neg_clip_loss._BLOCK", 7)  # blocks that do not divide the pairs
     e = world(45)
     found = NegClipLoss(temperature=temperature).suspicion(e, np.random.default_rng(0))
     np.testing.assert_allclose(found, slow_neg_clip_loss(e, temperature), atol=1e-5)
@@ -157,7 +157,7 @@ def test_neg_clip_loss_is_the_slow_formula(temperature, monkeypatch):
 
 def test_all_draws_at_once_are_the_batches_one_by_one(monkeypatch):
     for name, few in (("_ROWS", 7), ("_COLUMNS", 11)):
-        monkeypatch.setattr(f"mithridate.audit.strangers.{name}", few)
+        monkeypatch.setattr(f"mithridate.auditing.strangers.{name}", few)
     e, seen = world(90), []
     detector = NegClipLoss(batch=50, draws=4, temperature=0.05)
     found = detector.suspicion(e, np.random.default_rng(0), lambda what, done, total: seen.append((done, total)))

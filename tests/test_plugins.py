@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mithridate import plugins
-from mithridate.audit.registry import DETECTORS
+from mithridate.auditing.registry import DETECTORS
 from mithridate.cli import main
 from mithridate.errors import PluginError
 from mithridate.poisoning.manifest import read_manifest

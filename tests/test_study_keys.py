@@ -107,7 +107,7 @@ def cell_of(attack, objective, *, filtered):
         ("mithridate.poisoning.backdoor", set()),
         ("mithridate.poisoning.badclip", set()),
         ("mithridate.training.safeclip", set()),
-        ("mithridate.audit.mixture", set()),
+        ("mithridate.auditing.mixture", set()),
         ("mithridate.poisoning.registry", set()),
         ("mithridate.training.registry", set()),
         ("mithridate.report.html", set()),
@@ -131,7 +131,7 @@ def test_an_edit_changes_the_keys_of_what_it_makes_and_no_other(module, changed,
 def test_an_edit_of_a_filter_leaves_what_it_filters(edited):
     cell = cell_of("backdoor", "clip", filtered=True)
     before = keys_of(cell)
-    edited("mithridate.audit.cosine")
+    edited("mithridate.auditing.cosine")
     after = keys_of(cell)
     assert {name for name in before if before[name] != after[name]} == {"filtered", "model", "cell"}
 

@@ -17,15 +17,16 @@ from mithridate.errors import (
 from mithridate.version import __version__
 
 if TYPE_CHECKING:
-    from mithridate.audit.cosine import CosineDistance
-    from mithridate.audit.filter import Filtered, filter
-    from mithridate.audit.keep import KeepList, read_keep_list
-    from mithridate.audit.mixture import GaussianMixture
-    from mithridate.audit.neg_clip_loss import NegClipLoss
-    from mithridate.audit.output import write_filtered
-    from mithridate.audit.registry import DETECTORS
-    from mithridate.audit.scores import Scores
-    from mithridate.audit.threshold import Above, Budget, CleanQuantile
+    from mithridate.auditing.cosine import CosineDistance
+    from mithridate.auditing.data import audit
+    from mithridate.auditing.filter import Filtered, filter
+    from mithridate.auditing.keep import KeepList, read_keep_list
+    from mithridate.auditing.mixture import GaussianMixture
+    from mithridate.auditing.neg_clip_loss import NegClipLoss
+    from mithridate.auditing.output import write_filtered
+    from mithridate.auditing.registry import DETECTORS
+    from mithridate.auditing.scores import Scores
+    from mithridate.auditing.threshold import Above, Budget, CleanQuantile
     from mithridate.data.labelled import read_labelled, write_clip_benchmark
     from mithridate.data.pairs import Pairs, concat_pairs, make_pairs
     from mithridate.data.read import read_pairs
@@ -94,37 +95,37 @@ if TYPE_CHECKING:
 # Imported when first asked for: `import mithridate` must not load torch.
 _WHERE = {
     "ATTACKS": "poisoning.registry",
-    "Above": "audit.threshold",
+    "Above": "auditing.threshold",
     "AdamWProbe": "evaluation.probe",
     "AttackGoal": "poisoning.goals",
     "AugmentOnly": "training.augment_only",
     "Backdoor": "poisoning.backdoor",
     "BadClip": "poisoning.badclip",
-    "Budget": "audit.threshold",
+    "Budget": "auditing.threshold",
     "CaptionsToClass": "poisoning.goals",
     "CaptionsToImage": "poisoning.goals",
     "ClassScores": "metrics.classification",
     "Classification": "evaluation.classify",
     "CleanClip": "training.cleanclip",
-    "CleanQuantile": "audit.threshold",
+    "CleanQuantile": "auditing.threshold",
     "Clip": "training.clip",
-    "CosineDistance": "audit.cosine",
-    "DETECTORS": "audit.registry",
+    "CosineDistance": "auditing.cosine",
+    "DETECTORS": "auditing.registry",
     "Detection": "metrics.detection",
     "Embeddings": "encoder.embeddings",
     "Encoder": "encoder.encoder",
     "FilterOutcome": "evaluation.filter_outcome",
     "Evaluation": "evaluation.measurement",
-    "Filtered": "audit.filter",
-    "GaussianMixture": "audit.mixture",
+    "Filtered": "auditing.filter",
+    "GaussianMixture": "auditing.mixture",
     "ImageToClass": "poisoning.goals",
-    "KeepList": "audit.keep",
+    "KeepList": "auditing.keep",
     "LbfgsProbe": "evaluation.probe",
     "LeakTest": "evaluation.leak_test",
     "Manifest": "poisoning.manifest",
     "Measurement": "evaluation.measurement",
     "MultiLabel": "poisoning.relabel",
-    "NegClipLoss": "audit.neg_clip_loss",
+    "NegClipLoss": "auditing.neg_clip_loss",
     "OBJECTIVES": "training.registry",
     "Pairs": "data.pairs",
     "Par": "training.par",
@@ -136,7 +137,7 @@ _WHERE = {
     "RoClip": "training.roclip",
     "SCRATCH": "training.config",
     "SafeClip": "training.safeclip",
-    "Scores": "audit.scores",
+    "Scores": "auditing.scores",
     "Siglip": "training.siglip",
     "SingleImage": "poisoning.relabel",
     "SingleLabel": "poisoning.relabel",
@@ -149,6 +150,7 @@ _WHERE = {
     "TrainConfig": "training.config",
     "TriggerToClass": "poisoning.goals",
     "attack_success_rate": "metrics.attack_success",
+    "audit": "auditing.data",
     "classification_report": "report.sections.classify",
     "classify": "evaluation.classify",
     "compare": "evaluation.compare",
@@ -158,7 +160,7 @@ _WHERE = {
     "embed": "encoder.embed",
     "evaluate": "evaluation.evaluate",
     "evaluation_report": "report.sections.evaluation",
-    "filter": "audit.filter",
+    "filter": "auditing.filter",
     "filter_outcome": "evaluation.filter_outcome",
     "filter_report": "report.sections.filtering",
     "leak_test": "evaluation.leak_test",
@@ -172,7 +174,7 @@ _WHERE = {
     "preflight_report": "report.sections.preflight",
     "read_embeddings": "encoder.embeddings",
     "read_evaluation": "evaluation.evaluation_file",
-    "read_keep_list": "audit.keep",
+    "read_keep_list": "auditing.keep",
     "read_labelled": "data.labelled",
     "read_manifest": "poisoning.manifest",
     "read_outcomes": "studies.analysis.outcomes",
@@ -186,7 +188,7 @@ _WHERE = {
     "write_clip_benchmark": "data.labelled",
     "write_embeddings": "encoder.embeddings",
     "write_evaluation": "evaluation.evaluation_file",
-    "write_filtered": "audit.output",
+    "write_filtered": "auditing.output",
     "write_manifest": "poisoning.manifest",
     "write_report": "report.write",
     "write_study": "studies.render.page",
@@ -262,6 +264,7 @@ __all__ = [
     "TriggerToClass",
     "__version__",
     "attack_success_rate",
+    "audit",
     "classification_report",
     "classify",
     "compare",

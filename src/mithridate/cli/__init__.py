@@ -17,6 +17,7 @@ COMMANDS = {
     "poison": ("mithridate.cli.poison", "a poisoned copy or overlay of a data set, and its manifest"),
     "train": ("mithridate.cli.train", "train or fine-tune an encoder on pairs; goes on where it was killed"),
     "embed": ("mithridate.cli.embed", "embeddings of a data set, in clip-retrieval's layout"),
+    "audit": ("mithridate.cli.audit", "which groups of pairs look planted, in pictures, and a keep-list"),
     "filter": ("mithridate.cli.filter", "suspicion of each pair, and a keep-list of those that may be trained on"),
     "evaluate": ("mithridate.cli.evaluate", "attack success and utility of a model, with intervals and baselines"),
     "classify": ("mithridate.cli.classify", "zero-shot classification and linear probe on labelled images"),

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tyro.conf import Positional
 
-from mithridate.audit.keep import read_keep_list
+from mithridate.auditing.keep import read_keep_list
 from mithridate.data.pairs import Pairs
 from mithridate.data.read import read_pairs
 from mithridate.errors import DataError, MithridateError, OutputError

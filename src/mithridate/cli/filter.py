@@ -7,10 +7,10 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.audit.filter import filter
-from mithridate.audit.output import write_filtered, write_kept_pairs
-from mithridate.audit.registry import DETECTORS
-from mithridate.audit.threshold import Above, Budget, CleanQuantile, Threshold
+from mithridate.auditing.filter import filter
+from mithridate.auditing.output import write_filtered, write_kept_pairs
+from mithridate.auditing.registry import DETECTORS
+from mithridate.auditing.threshold import Above, Budget, CleanQuantile, Threshold
 from mithridate.cli.common import Plugins, ReadOptions, Threads, display, emit, parse, pick, with_plugins
 from mithridate.encoder.embeddings import read_embeddings
 from mithridate.errors import FilterError

@@ -18,13 +18,13 @@ from mithridate.metrics.ranks import top
 _SIDE = 96  # pixels; four queries of two models then weigh about 120 kB
 
 
-def thumbnail(location: str) -> str:
+def thumbnail(location: str, *, side: int = _SIDE) -> str:
     """A small JPEG of the image, base64; empty where it cannot be read."""
     try:
         image = decode(read_bytes(location), location)
     except DataError:
         return ""
-    image.thumbnail((_SIDE, _SIDE))
+    image.thumbnail((side, side))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return base64.b64encode(buffer.getvalue()).decode()

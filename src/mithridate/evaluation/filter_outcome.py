@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool
 
-from mithridate.audit.filter import Filtered
-from mithridate.audit.output import record
-from mithridate.audit.scores import Scores
+from mithridate.auditing.filter import Filtered
+from mithridate.auditing.output import record
+from mithridate.auditing.scores import Scores
 from mithridate.data.pairs import Pairs
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.measurement import Warning

@@ -25,11 +25,11 @@ _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{
 
 def to_html(report: Report) -> str:
     """`report` as a page, whole: style, figures and thumbnails are inside it."""
-    template = _environment().get_template("page.html.j2")
+    template = environment().get_template("page.html.j2")
     numbers = count(1)
     return template.render(
         report=report,
-        style=Markup(resources.files("mithridate.report").joinpath("templates/page.css").read_text("utf-8")),
+        style=style(),
         groups=[(group, [_tile(each) for each in headlines]) for group, headlines in report.groups().items()],
         tables=[_table(table) for table in report.tables],
         has_intervals=has_intervals(report),
@@ -47,18 +47,24 @@ def to_html(report: Report) -> str:
     )
 
 
+def style() -> Markup:
+    """The style sheet of every page."""
+    return Markup(resources.files("mithridate.report").joinpath("templates/page.css").read_text("utf-8"))
+
+
 @cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """What pages are rendered with: everything is escaped, and a name that is missing is an error."""
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("mithridate.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["line"] = one_line
-    environment.filters["typeset"] = _typeset
-    return environment
+    made.filters["line"] = one_line
+    made.filters["typeset"] = _typeset
+    return made
 
 
 def _typeset(shown: Shown) -> Markup:

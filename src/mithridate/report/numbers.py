@@ -78,6 +78,11 @@ def percent(share: float | None) -> str:
     return f"{number.rstrip('0').rstrip('.') if '.' in number else number} %"
 
 
+def show_percent(share: float) -> str:
+    """A round share in a sentence: 0.5 %, 2 %."""
+    return f"{100 * share:.3g} %"
+
+
 def show_p(p: float) -> str:
     """A p-value after what it belongs to."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
-from mithridate.audit.threshold import CleanQuantile
+from mithridate.auditing.threshold import CleanQuantile
 from mithridate.poisoning.plan import Attack
 from mithridate.randomness import stream_seed
 from mithridate.studies.spec.build import bare

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mithridate.audit.scores import Detector
+from mithridate.auditing.scores import Detector
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.testing.contract import expect, expect_frozen, options_from_yaml
 

@@ -13,7 +13,7 @@ from mithridate.report.sections.curves import density_figure
 from mithridate.report.sections.warnings import worded
 
 if TYPE_CHECKING:
-    from mithridate.audit.filter import Filtered
+    from mithridate.auditing.filter import Filtered
     from mithridate.evaluation.filter_outcome import FilterOutcome, SuspiciousPair
     from mithridate.metrics.detection import Detection, Losses
 

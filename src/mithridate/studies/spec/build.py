@@ -13,8 +13,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from mithridate.audit.registry import DETECTORS
-from mithridate.audit.threshold import Above, Budget, CleanQuantile, Threshold
+from mithridate.auditing.registry import DETECTORS
+from mithridate.auditing.threshold import Above, Budget, CleanQuantile, Threshold
 from mithridate.errors import MithridateError
 from mithridate.poisoning.plan import Attack
 from mithridate.poisoning.registry import ATTACKS

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mithridate.audit.scores import Detector
-from mithridate.audit.threshold import Threshold
+from mithridate.auditing.scores import Detector
+from mithridate.auditing.threshold import Threshold
 from mithridate.poisoning.plan import Attack
 from mithridate.studies.spec.data import DataSpec
 from mithridate.training.clip import Clip

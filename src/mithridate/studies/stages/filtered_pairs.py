@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mithridate.audit.filter import filter
-from mithridate.audit.scores import Detector
-from mithridate.audit.threshold import Threshold
+from mithridate.auditing.filter import filter
+from mithridate.auditing.scores import Detector
+from mithridate.auditing.threshold import Threshold
 from mithridate.data.pairs import Pairs
 from mithridate.evaluation.filter_outcome import poisoned_rows
 from mithridate.metrics.detection import detection, losses

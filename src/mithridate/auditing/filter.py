@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from mithridate.audit.cosine import CosineDistance
-from mithridate.audit.scores import Detector, Progress, Scores, _silent
-from mithridate.audit.threshold import Above, Threshold
+from mithridate.auditing.cosine import CosineDistance
+from mithridate.auditing.scores import Detector, Progress, Scores, _silent
+from mithridate.auditing.threshold import Above, Threshold
 from mithridate.data.columns import refuse_duplicates
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import FilterError
@@ -98,11 +98,11 @@ def _score(
     shown = {"progress": progress} if "progress" in inspect.signature(detector.suspicion).parameters else {}
     if clean is None:
         return Scores(embeddings.uid, detector.suspicion(embeddings, rng, **shown)), None
-    together = detector.suspicion(_joined(embeddings, clean), rng, **shown)
+    together = detector.suspicion(joined(embeddings, clean), rng, **shown)
     return Scores(embeddings.uid, together[:n]), Scores(clean.uid, together[n:])
 
 
-def _joined(data: Embeddings, clean: Embeddings) -> Embeddings:
+def joined(data: Embeddings, clean: Embeddings) -> Embeddings:
     """Both sets as one. A clean pair that is also among the data counts twice."""
     if not len(clean):
         raise FilterError("the clean embeddings hold no pairs")

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from mithridate.audit.scores import Progress, _silent, uid_order
+from mithridate.auditing.scores import Progress, _silent, uid_order
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import FilterError
 
@@ -70,7 +70,7 @@ class NegClipLoss:
         groups, (n, width) = int(group.max()) + 1, text.shape
         # all pairs at once, or batch by batch: whichever multiplies less
         if len(image) * (width + 2 * groups) <= len(group) * n * width / (groups / len(group)):
-            from mithridate.audit.strangers import stranger_similarity  # loads torch
+            from mithridate.auditing.strangers import stranger_similarity  # loads torch
 
             found = stranger_similarity(
                 image,

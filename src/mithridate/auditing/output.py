@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mithridate.audit.filter import Filtered
-from mithridate.audit.keep import FORMAT, RECORD, SCORES, KeepList, write_keep_list
+from mithridate.auditing.filter import Filtered
+from mithridate.auditing.keep import FORMAT, RECORD, SCORES, KeepList, write_keep_list
 from mithridate.data.pairs import Pairs
 from mithridate.data.write import WRITERS, Form
 from mithridate.version import __version__

@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from mithridate.audit.scores import Scores
+from mithridate.auditing.scores import Scores
 from mithridate.errors import FilterError
 
 

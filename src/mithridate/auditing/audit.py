@@ -1,0 +1,208 @@
+"""From a corpus to a verdict: which groups of pairs look planted, how suspicious each pair is, which may stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from mithridate.auditing import calibration
+from mithridate.auditing.campaigns import Campaign, campaigns
+from mithridate.auditing.contradictions import Contradictions
+from mithridate.auditing.corpus import Corpus
+from mithridate.auditing.echo import Echo
+from mithridate.auditing.evidence import AuditDetector, Evidence
+from mithridate.auditing.excess import GroupExcess
+from mithridate.auditing.filter import joined
+from mithridate.auditing.groups import Group
+from mithridate.auditing.mismatch import Mismatch
+from mithridate.auditing.patch import RecurringPatch
+from mithridate.auditing.pixels import PixelFeatures
+from mithridate.auditing.spectral import SpectralPeak
+from mithridate.auditing.twins import ResidualTwins
+from mithridate.data.pairs import Pairs
+from mithridate.encoder.embeddings import Embeddings
+from mithridate.errors import FilterError
+from mithridate.randomness import stream
+
+AUDIT_DETECTORS: dict[str, type[AuditDetector]] = {
+    "mismatch": Mismatch,
+    "echo": Echo,
+    "group-excess": GroupExcess,
+    "contradictions": Contradictions,
+    "residual-twins": ResidualTwins,
+    "recurring-patch": RecurringPatch,
+    "spectral-peak": SpectralPeak,
+}
+"""The detectors of an audit by name. To add one: write a file, add a line."""
+
+Progress = Callable[[str, int, int], None]
+
+LEAST_PAIRS = 50
+_BH = 0.1
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What p-values rest on: `images` and `pairs` known to be clean, the least p-value there can be (`floor`), and
+    `fewest` alerts that Benjamini-Hochberg at 0.1 could give at all."""
+
+    images: int
+    pairs: int
+    floor: float
+    fewest: int
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit says of n pairs.
+
+    `suspicion` (n,) the combined ranking, `p_value` (n,) of it (NaN without clean pairs), `p` and `evidence` by
+    detector, `campaigns` strongest first, `kept` (n,) which pairs stay. `null`: the strongest group where suspicions
+    are dealt out at random. `left_out`: detectors that were not run, and why. `rejected`: pairs that the mismatch alone
+    rejects at a false discovery rate of 0.1.
+    """
+
+    pairs: Pairs
+    suspicion: np.ndarray
+    p_value: np.ndarray
+    evidence: Mapping[str, Evidence]
+    p: Mapping[str, np.ndarray]
+    campaigns: tuple[Campaign, ...]
+    kept: np.ndarray
+    null: float
+    calibration: Calibration | None
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    rejected: int = 0
+
+    @property
+    def verdict(self) -> Literal["suspicious", "nothing found"]:
+        return "suspicious" if self.campaigns else "nothing found"
+
+    @property
+    def flagged(self) -> int:
+        return int((~self.kept).sum())
+
+
+def audit_embeddings(
+    pairs: Pairs,
+    embeddings: Embeddings,
+    *,
+    clean: tuple[Pairs, Embeddings] | None = None,
+    pixels: PixelFeatures | None = None,
+    detectors: Mapping[str, AuditDetector] | None = None,
+    flag: float = 6.0,
+    own: float = 0.1,
+    allow: Iterable[tuple[str, str]] = (),
+    seed: int = 0,
+    progress: Progress = lambda what, done, of: None,
+) -> Audit:
+    """Run every detector that the inputs allow, calibrate, join groups to campaigns and say which pairs may stay.
+
+    `embeddings` are those of `pairs`, by an encoder that was not trained on them. `clean`: pairs known to be clean,
+    with embeddings by the same encoder; their images come after those of `pairs` in `pixels`. `flag`: the strength
+    (-log10 of a tail probability) from which a group is flagged. `own`: of a flagged group pairs whose mismatch has at
+    most this p-value go. `allow`: kind and value of groups that a person dismissed before. Never sees a manifest.
+    Raises `FilterError` for fewer than 50 pairs, for clean pairs that are corpus pairs, and for embeddings of another
+    encoder.
+    """
+    corpus = _corpus(pairs, embeddings, clean, pixels)
+    chosen = {name: kind() for name, kind in AUDIT_DETECTORS.items()} if detectors is None else dict(detectors)
+    left_out = {n: "the images are not at hand" for n, d in chosen.items() if d.needs_pixels and pixels is None}
+    running = {name: d for name, d in chosen.items() if name not in left_out}
+    n, evidence = len(pairs), {}
+    for done, (name, detector) in enumerate(running.items()):
+        evidence[name] = detector.examine(corpus, stream(seed, f"audit {name}"))
+        progress("running detectors", done + 1, len(running))
+    suspicion, p_value, p = _combine(corpus, evidence, seed)
+    own_p = p["mismatch"] if "mismatch" in p else _share(corpus.mismatch)
+    groups = [group for e in evidence.values() for group in e.groups]
+    allowed = frozenset(allow)
+    groups = [group for group in groups if (group.kind, group.value) not in allowed]
+    found = campaigns([_ours(group, n) for group in groups], own_p[:n], flag=flag, own=own)
+    kept = np.ones(n, bool)
+    for campaign in found:
+        kept[campaign.drop] = False
+    excess = running.get("group-excess")
+    null = excess.dealt_out(corpus, stream(seed, "audit null")) if isinstance(excess, GroupExcess) else 0.0
+    calibrated, rejected = None, 0
+    if clean is not None:
+        images, count = int(corpus.clean_image.sum()), int(corpus.clean.sum())
+        calibrated = Calibration(images, count, 1 / (count + 1), calibration.fewest_alerts(n, count, _BH))
+        rejected = int(calibration.benjamini_hochberg(p["mismatch"], _BH).sum()) if "mismatch" in p else 0
+    return Audit(
+        pairs,
+        suspicion[:n],
+        p_value[:n],
+        {name: _first(e, n) for name, e in evidence.items()},
+        {name: values[:n] for name, values in p.items()},
+        found,
+        kept,
+        null,
+        calibrated,
+        left_out,
+        rejected,
+    )
+
+
+def _combine(
+    corpus: Corpus, evidence: Mapping[str, Evidence], seed: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """The combined ranking, its p-value, and each detector's p-value.
+
+    With clean pairs: ranks among the first half of them are combined (Cauchy), and what comes out is held against the
+    other half, which no rank was taken from. Without: mean rank, and no p-value.
+    """
+    n = len(corpus)
+    if not corpus.clean.any():
+        ranks = np.stack([_share(e.suspicion) for e in evidence.values()])
+        return calibration.cauchy(ranks), np.full(n, np.nan), {}
+    p = {
+        name: calibration.conformal(e.suspicion, e.suspicion[corpus.clean], stream(seed, f"ties {name}"))
+        for name, e in evidence.items()
+    }
+    first = calibration.halves(corpus.image_index, corpus.clean, stream(seed, "calibration halves"))
+    ranking = np.stack([calibration.ranking_p(e.suspicion, corpus.clean) for e in evidence.values()])
+    held = calibration.cauchy(np.stack([calibration.ranking_p(e.suspicion, first) for e in evidence.values()]))
+    p_value = calibration.conformal(held, held[corpus.clean & ~first], stream(seed, "ties combined"))
+    return calibration.cauchy(ranking), p_value, p
+
+
+def _share(suspicion: np.ndarray) -> np.ndarray:
+    """The share of pairs that are at least as suspicious: (n,) in (0, 1]."""
+    ordered = np.sort(suspicion)
+    return (len(ordered) - np.searchsorted(ordered, suspicion, side="left")) / len(ordered)
+
+
+def _ours(group: Group, n: int) -> Group:
+    return replace(group, rows=group.rows[group.rows < n], tail=group.tail[group.tail < n])
+
+
+def _first(evidence: Evidence, n: int) -> Evidence:
+    return Evidence(evidence.suspicion[:n], evidence.reason[:n], evidence.groups, evidence.notes)
+
+
+def _corpus(
+    pairs: Pairs, embeddings: Embeddings, clean: tuple[Pairs, Embeddings] | None, pixels: PixelFeatures | None
+) -> Corpus:
+    if len(pairs) < LEAST_PAIRS:
+        raise FilterError(f"an audit needs at least {LEAST_PAIRS} pairs to compare, got {len(pairs)}")
+    if not pairs.uid.equals(embeddings.uid):
+        raise FilterError("the embeddings are of other pairs than the data; embed the data again")
+    if clean is None:
+        return Corpus(pairs, embeddings, np.zeros(len(pairs), bool), pixels)
+    both = joined(embeddings, clean[1])
+    shared = np.isin(clean[0].uid.to_pylist(), pairs.uid.to_pylist())
+    if shared.any():
+        raise FilterError(
+            f"{int(shared.sum())} of the {len(shared)} clean pairs are pairs of the corpus, so they cannot say what "
+            "clean pairs look like; give clean pairs from elsewhere"
+        )
+    columns = [name for name in pairs.table.column_names if name in clean[0].table.column_names]
+    table = pa.concat_tables([pairs.table.select(columns), clean[0].table.select(columns)], promote_options="default")
+    mask = np.zeros(len(both), bool)
+    mask[len(pairs) :] = True
+    return Corpus(Pairs(table), both, mask, pixels)

@@ -1,0 +1,127 @@
+"""What an audit leaves on disk: a row a pair, the keep-list, the record that a decision file is held against."""
+
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes its compute functions at import, where pyright does not see them)
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mithridate.auditing.audit import Audit
+from mithridate.auditing.decisions import Decisions, decide
+from mithridate.auditing.keep import FORMAT, RECORD, SCORES, write_keep_list
+from mithridate.data.images import split_place
+from mithridate.errors import FilterError
+from mithridate.version import __version__
+
+AUDIT = "audit.json"
+AUDIT_FORMAT = "mithridate-audit/1"
+
+
+def audit_id(audit: Audit) -> str:
+    """A name of the audit that its decisions refer to: a hash of the pairs and of what was proposed."""
+    digest = hashlib.blake2b(audit.pairs.fingerprint.encode(), digest_size=12)
+    digest.update(audit.suspicion.tobytes())
+    digest.update(np.packbits(audit.kept).tobytes())
+    return digest.hexdigest()
+
+
+def write_audit(audit: Audit, folder: Path, *, encoder: str, weights: str | None) -> None:
+    """Write into `folder` (it exists): scores.parquet, keep.txt, keep.npy, filter.json and audit.json."""
+    pq.write_table(score_table(audit), folder / SCORES, compression="zstd")
+    write_keep_list(audit.pairs.uid.filter(pa.array(audit.kept)), folder)
+    keep = {"format": FORMAT, "detector": {"name": "audit"}, "encoder": encoder, "weights": weights}
+    (folder / RECORD).write_text(json.dumps(keep, indent=1), encoding="utf-8")
+    record = {
+        "format": AUDIT_FORMAT,
+        "id": audit_id(audit),
+        "version": __version__,
+        "encoder": encoder,
+        "weights": weights,
+        "detectors": list(audit.evidence),
+        "drop": {str(i + 1): campaign.drop.tolist() for i, campaign in enumerate(audit.campaigns)},
+    }
+    (folder / AUDIT).write_text(json.dumps({**record, **summary(audit)}, indent=1), encoding="utf-8")
+
+
+def write_kept(uid: pa.ChunkedArray, audit_folder: Path, record: dict[str, Any], folder: Path) -> None:
+    """Write the keep-list that a person decided on, beside the scores it came from, into `folder` (it exists)."""
+    write_keep_list(uid, folder)
+    scored = pq.read_table(audit_folder / SCORES)
+    kept = pc.is_in(scored["uid"], value_set=uid)
+    scored = scored.set_column(scored.column_names.index("kept"), "kept", kept)
+    pq.write_table(scored, folder / SCORES, compression="zstd")
+    keep = {"format": FORMAT, "detector": {"name": "audit"}, "encoder": record["encoder"], "weights": record["weights"]}
+    (folder / RECORD).write_text(json.dumps(keep, indent=1), encoding="utf-8")
+
+
+def score_table(audit: Audit) -> pa.Table:
+    """One row a pair: identity, ranking, what was decided, and what each detector says."""
+    pairs, n = audit.pairs, len(audit.pairs)
+    group = np.full(n, None, object)
+    for number, campaign in reversed(list(enumerate(audit.campaigns))):
+        group[campaign.rows] = str(number + 1)
+    names = pairs.table.column_names
+    shard = [split_place(place)[0] if "#" in place else None for place in pairs.image.to_pylist()]
+    columns: dict[str, Any] = {
+        "uid": pairs.uid,
+        "key": pairs.table["key"].cast(pa.string()) if "key" in names else pa.nulls(n, pa.string()),
+        "url": pairs.table["url"].cast(pa.string()) if "url" in names else pa.nulls(n, pa.string()),
+        "shard": pa.array(shard, pa.string()),
+        "caption": pairs.text,
+        "suspicion": pa.array(audit.suspicion),
+        "p_value": pa.array(audit.p_value, from_pandas=True),
+        "kept": pa.array(audit.kept),
+        "group": pa.array(group.tolist(), pa.string()),
+    }
+    for name, evidence in audit.evidence.items():
+        column = name.replace("-", "_")
+        columns[f"{column}_suspicion"] = pa.array(evidence.suspicion)
+        columns[f"{column}_p"] = pa.array(audit.p[name]) if name in audit.p else pa.nulls(n, pa.float64())
+        columns[f"{column}_reason"] = pa.array(evidence.reason.tolist(), pa.string())
+    return pa.table(columns)
+
+
+def summary(audit: Audit) -> dict[str, Any]:
+    """What `mithridate audit --json` ends with, less the folder."""
+    return {
+        "verdict": audit.verdict,
+        "pairs": len(audit.pairs),
+        "flagged": audit.flagged,
+        "groups": [
+            {
+                "kind": campaign.lead.kind,
+                "value": campaign.lead.value,
+                "strength": round(campaign.lead.strength, 2),
+                "images": campaign.lead.images,
+                "pairs": len(campaign.drop),
+            }
+            for campaign in audit.campaigns
+        ],
+    }
+
+
+def apply_decisions(folder: Path, decisions: Decisions) -> tuple[pa.ChunkedArray, dict[str, Any]]:
+    """The uids that stay after `decisions` on the audit in `folder`, and its record. Raises `FilterError`."""
+    try:
+        record = json.loads((folder / AUDIT).read_text(encoding="utf-8"))
+        if record["format"] != AUDIT_FORMAT:
+            raise ValueError(f"format {record['format']!r}")
+        table = pq.read_table(folder / SCORES, columns=["uid", "kept"])
+        members = {str(number): [int(row) for row in rows] for number, rows in record["drop"].items()}
+        name = str(record["id"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FilterError(f"{folder} holds no whole output of mithridate audit: {error}; audit again") from error
+    uid, kept = table["uid"], table["kept"].to_pylist()
+    if any(not 0 <= row < len(kept) for rows in members.values() for row in rows):
+        raise FilterError(f"{folder} holds no whole output of mithridate audit: rows beyond its table; audit again")
+    stays = decide(decisions, name, uid.to_pylist(), members, kept)
+    return uid.filter(pa.array(stays)), record

@@ -1,0 +1,62 @@
+"""From suspicions to p-values, by clean pairs that were scored among the others."""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+
+def conformal(
+    suspicion: Float[np.ndarray, " n"], calibration: Float[np.ndarray, " c"], rng: np.random.Generator
+) -> Float[np.ndarray, " n"]:
+    """p = (1 + number of clean suspicions at least as large) / (c + 1), ties broken at random.
+
+    Marginally valid for pairs exchangeable with the clean ones (Bates et al. 2023). The least value is 1/(c + 1).
+    """
+    ordered = np.sort(calibration)
+    above = len(ordered) - np.searchsorted(ordered, suspicion, side="right")
+    equal = np.searchsorted(ordered, suspicion, side="right") - np.searchsorted(ordered, suspicion, side="left")
+    return (1 + above + np.floor(rng.random(len(suspicion)) * (equal + 1))) / (len(ordered) + 1)
+
+
+def ranking_p(suspicion: Float[np.ndarray, " n"], clean: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """A p-value for ranking alone: conformal without jitter, and below the floor in the order of the suspicions.
+
+    What lies above all clean pairs shares 1/(c + 1) of a conformal p-value; here it is spread over (0, 1/(c + 1)) by
+    rank, so that a combination does not tie all of it.
+    """
+    ordered = np.sort(suspicion[clean])
+    above = len(ordered) - np.searchsorted(ordered, suspicion, side="left")
+    p = (1 + above) / (len(ordered) + 1)
+    beyond = np.flatnonzero(suspicion > ordered[-1])
+    values, code = np.unique(-suspicion[beyond], return_inverse=True)
+    p[beyond] = (code + 1) / (len(values) + 1) / (len(ordered) + 1)
+    return p
+
+
+def cauchy(p: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
+    """Cauchy's combination of k p-values of each pair (Liu and Xie 2020): larger is more suspicious."""
+    clipped = np.clip(p, 1e-15, 1 - 1e-15)
+    return np.tan((0.5 - clipped) * np.pi).mean(axis=0)
+
+
+def benjamini_hochberg(p: Float[np.ndarray, " n"], q: float) -> Bool[np.ndarray, " n"]:
+    """Which of n tests are rejected at false discovery rate q."""
+    order = np.argsort(p, kind="stable")
+    passed = np.flatnonzero(p[order] <= q * np.arange(1, len(p) + 1) / len(p))
+    found = np.zeros(len(p), bool)
+    if len(passed):
+        found[order[: passed[-1] + 1]] = True
+    return found
+
+
+def fewest_alerts(n: int, calibration: int, q: float) -> int:
+    """How many p-values at the floor Benjamini-Hochberg needs before it rejects any: n / (q (c + 1)), rounded up."""
+    return int(np.ceil(n / (q * (calibration + 1))))
+
+
+def halves(
+    image: Int[np.ndarray, " n"], clean: Bool[np.ndarray, " n"], rng: np.random.Generator
+) -> Bool[np.ndarray, " n"]:
+    """Which clean pairs are in the first half; the pairs of an image stay together."""
+    images = np.unique(image[clean])
+    first = rng.permutation(images)[: (len(images) + 1) // 2]
+    return clean & np.isin(image, first)

@@ -1,0 +1,129 @@
+"""One image with more captions than others have, one caption with more images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import faiss
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from mithridate.auditing.corpus import Corpus
+from mithridate.auditing.evidence import Evidence, Family
+from mithridate.auditing.groups import Group, scan_strength
+from mithridate.errors import FilterError
+
+_QUERIES = 4096
+_WHOLE = 50_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contradictions:
+    """How many distinct captions an image has, near-duplicates counted as one image, or how many images a caption has.
+
+    The larger of the two, each divided by its median over the corpus. Near-duplicates: PDQ hashes within `bits` where
+    the images are at hand, else embeddings of at least `cosine`. Captions count as one after folding case and spaces.
+    Derived here. Limit: captions and images do repeat on the web; what counts is more than among clean pairs.
+    """
+
+    bits: int = 31
+    """Largest Hamming distance of two PDQ hashes of one image (PDQ's own recommendation)."""
+    least_quality: int = 50
+    """Images with a lower PDQ quality are compared by embeddings."""
+    cosine: float = 0.98
+    """Least similarity of two embeddings of one image."""
+
+    name: ClassVar[str] = "contradictions"
+    family: ClassVar[Family] = "image"
+    needs_pixels: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bits <= 256 or not 0 < self.cosine <= 1:
+            raise FilterError(f"expected bits in 0..256 and cosine in (0, 1], got {self.bits} and {self.cosine}")
+
+    def examine(self, corpus: Corpus, rng: np.random.Generator) -> Evidence:
+        same = near_duplicates(corpus, bits=self.bits, least_quality=self.least_quality, cosine=self.cosine)
+        image, caption = same[corpus.image_index], caption_codes(corpus)
+        captions, images = _distinct(image, caption), _distinct(caption, image)
+        score = np.maximum(captions / np.median(captions), images / np.median(images))
+        reason = np.array(
+            [
+                f"its image has {c} captions"
+                if c / np.median(captions) >= i / np.median(images)
+                else f"its caption has {i} images"
+                for c, i in zip(captions.tolist(), images.tolist())
+            ],
+            object,
+        )
+        groups = [
+            *_most(corpus, image, captions, "captions of one image"),
+            *_most(corpus, caption, images, "images of one caption"),
+        ]
+        return Evidence(score, reason, groups=tuple(groups))
+
+
+def _most(corpus: Corpus, of: np.ndarray, count: np.ndarray, kind: str) -> Iterator[Group]:
+    """The things that have surprisingly many, as one group. What speaks for it are pairs that do not fit either."""
+    ours = np.flatnonzero(~corpus.clean)
+    things, first = np.unique(of[ours], return_index=True)
+    counts = count[ours][first]
+    usual = count[corpus.clean] if corpus.clean.any() else counts
+    strength, many = scan_strength(counts, float(usual.mean()))
+    if strength == 0:
+        return
+    most = np.argsort(-counts, kind="stable")[:many]
+    rows = ours[np.isin(of[ours], things[most])]
+    tail = rows[corpus.mismatch[rows] > np.median(corpus.mismatch)]
+    value = corpus.pairs.text[int(rows[0])].as_py() or ""
+    yield Group(kind, value, strength, many, int(counts[most].min()), float(usual.mean()), 0.0, rows, tail)
+
+
+def caption_codes(corpus: Corpus) -> np.ndarray:
+    """A number for each distinct caption, case and spaces folded: (n,)."""
+    texts = [" ".join(text.lower().split()) for text in corpus.pairs.text.fill_null("").to_pylist()]
+    return np.unique(np.array(texts, object).astype(str), return_inverse=True)[1].astype(np.int64)
+
+
+def near_duplicates(corpus: Corpus, *, bits: int, least_quality: int, cosine: float) -> np.ndarray:
+    """For each image the number of the group of near-duplicates that it is in: (m,)."""
+    if corpus.pixels is None:
+        return similar_images(corpus.embeddings.image, cosine)
+    hashed = np.flatnonzero(corpus.pixels.quality >= least_quality)
+    index = faiss.IndexBinaryFlat(256)
+    index.add(corpus.pixels.hash[hashed])  # type: ignore[call-arg]
+    edges = []
+    for low in range(0, len(hashed), _QUERIES):
+        limits, _, hit = index.range_search(corpus.pixels.hash[hashed[low : low + _QUERIES]], bits + 1)
+        query = np.repeat(np.arange(len(limits) - 1), np.diff(limits.astype(np.int64))) + low
+        edges.append(np.stack([hashed[query], hashed[hit]]))
+    return _components(edges, corpus.images)
+
+
+def similar_images(image: np.ndarray, cosine: float) -> np.ndarray:
+    """Groups of images whose embeddings (m, d) are at least so similar, joined transitively: (m,)."""
+    rows = np.ascontiguousarray(image, np.float32)
+    if len(rows) <= _WHOLE:
+        index = faiss.IndexFlatIP(rows.shape[1])
+    else:
+        index = faiss.index_factory(rows.shape[1], f"IVF{int(4 * len(rows) ** 0.5)},Flat", faiss.METRIC_INNER_PRODUCT)
+        index.train(rows[:: max(1, len(rows) // 100_000)])
+    index.add(rows)
+    edges = []
+    for low in range(0, len(rows), _QUERIES):
+        limits, _, hit = index.range_search(rows[low : low + _QUERIES], cosine)
+        query = np.repeat(np.arange(len(limits) - 1), np.diff(limits.astype(np.int64))) + low
+        edges.append(np.stack([query, hit]))
+    return _components(edges, len(rows))
+
+
+def _components(edges: list[np.ndarray], count: int) -> np.ndarray:
+    first, second = np.concatenate(edges, axis=1) if edges else np.empty((2, 0), np.int64)
+    graph = coo_matrix((np.ones(len(first), bool), (first, second)), shape=(count, count))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def _distinct(of: np.ndarray, what: np.ndarray) -> np.ndarray:
+    """For each pair, how many distinct `what` its `of` has: (n,)."""
+    pairs = np.unique(np.stack([of, what]), axis=1)
+    return np.bincount(pairs[0], minlength=int(of.max()) + 1)[of]

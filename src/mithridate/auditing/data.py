@@ -1,0 +1,66 @@
+"""An audit from data and an encoder: embeds, reads pixels once, runs the detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mithridate.auditing.audit import Audit, Progress, audit_embeddings
+from mithridate.auditing.groups import Group
+from mithridate.auditing.pixels import CROP, PixelFeatures, read_pixels
+from mithridate.data.pairs import Pairs
+from mithridate.encoder.embed import embed, image_source
+from mithridate.encoder.encoder import Encoder
+from mithridate.threads import thread_count
+
+
+@dataclass(frozen=True)
+class DataAudit:
+    """An audit, with the pixels it read and the fingerprint of the encoder's weights."""
+
+    audit: Audit
+    pixels: PixelFeatures
+    weights: str | None
+
+    def crop(self, group: Group) -> np.ndarray | None:
+        """The pixels around a recurring patch: (26, 26, 3) uint8."""
+        if group.crop is None:
+            return None
+        image, top, left = group.crop
+        whole = self.pixels.gather(np.array([image]))[0]
+        side, half = 2 * CROP, CROP // 2
+        top = int(np.clip(top - half, 0, whole.shape[0] - side))
+        left = int(np.clip(left - half, 0, whole.shape[1] - side))
+        return whole[top : top + side, left : left + side]
+
+
+def audit(
+    pairs: Pairs,
+    encoder: Encoder,
+    *,
+    clean: Pairs | None = None,
+    flag: float = 6.0,
+    allow: Iterable[tuple[str, str]] = (),
+    seed: int = 0,
+    cache: Path | str | None = "default",
+    cache_limit: int | None = None,
+    progress: Progress = lambda what, done, of: None,
+) -> DataAudit:
+    """Audit `pairs` as `encoder` sees them, which should not have been trained on them; see `audit_embeddings`.
+
+    Images are read as the encoder takes them: a trigger that does not survive that cannot be learned either.
+    """
+    options = {"cache": cache, "cache_limit": cache_limit, "progress": progress}
+    embedded = embed(encoder, pairs, **options)
+    beside = None if clean is None else (clean, embed(encoder, clean, **options))
+    places = pa.concat_arrays([pairs.images, *([] if clean is None else [clean.images])])
+    source = image_source(encoder, places, cache=cache, limit=cache_limit, progress=progress)
+    pixels = read_pixels(source.gather, len(places), threads=thread_count(), progress=progress)
+    found = audit_embeddings(
+        pairs, embedded, clean=beside, pixels=pixels, flag=flag, allow=allow, seed=seed, progress=progress
+    )
+    return DataAudit(found, pixels, embedded.weights)

@@ -1,0 +1,190 @@
+"""More of the worst pairs share something than chance allows: a word, an image cluster, a domain, a shard."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import faiss
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import csr_matrix
+from scipy.stats import binom
+from sklearn.feature_extraction.text import CountVectorizer
+
+from mithridate.auditing.corpus import Corpus
+from mithridate.auditing.evidence import Evidence, Family
+from mithridate.auditing.groups import STRONGEST, Group
+from mithridate.errors import FilterError
+
+_LN10 = float(np.log(10))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribute:
+    """Which of n pairs have which of g values of one kind: `pair` and `value` (e,) name the entries."""
+
+    kind: str
+    names: list[str]
+    pair: Int[np.ndarray, " e"]
+    value: Int[np.ndarray, " e"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupExcess:
+    """Images that share a word or a place and are among the worst of the corpus more often than chance allows.
+
+    For every value of an attribute and every level q: of the images that have the value, how many have a pair of it
+    among the worst q of the corpus, by negCLIPLoss. An image counts once, by its most suspicious pair of the group;
+    with c pairs in the group it is expected there with 1 - (1 - q)^c. The share expected is at least that of clean
+    pairs with the same value. The strength is -log10 of the binomial tail, at the level where it is largest. Derived
+    here; an encoder's own hard words are what the clean share is for.
+    """
+
+    levels: tuple[float, ...] = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+    """Shares of the corpus that count as its worst."""
+    least_images: int = 4
+    """A smaller group is no group."""
+    least_hits: int = 3
+    """Fewer among the worst are a coincidence."""
+    largest: float = 0.2
+    """A group of more than this share of the images says nothing."""
+    prior: float = 10.0
+    """How many pairs at the corpus' own level each clean share starts from."""
+    flag: float = 6.0
+    """A group of at least this strength is flagged."""
+
+    name: ClassVar[str] = "group-excess"
+    family: ClassVar[Family] = "group"
+    needs_pixels: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not self.levels or not all(0 < level < 1 for level in self.levels):
+            raise FilterError(f"levels must lie in (0, 1), got {self.levels}")
+
+    def examine(self, corpus: Corpus, rng: np.random.Generator) -> Evidence:
+        groups = [g for a in attributes(corpus) for g in self.groups_of(corpus, a, corpus.mismatch)]
+        groups.sort(key=lambda group: (-group.strength, group.kind, group.value))
+        return Evidence(*_of_pairs(corpus, groups), groups=tuple(g for g in groups if g.strength >= self.flag / 2))
+
+    def dealt_out(self, corpus: Corpus, rng: np.random.Generator) -> float:
+        """The strongest group where the suspicions of images are dealt out anew: what chance gives here."""
+        order = corpus.image_order
+        other = np.empty(corpus.images, np.int64)
+        other[order] = order[rng.permutation(corpus.images)]
+        # each pair gets the suspicion of a pair of the image that its own was dealt
+        by_image = np.argsort(corpus.image_index, kind="stable")
+        counts = np.bincount(corpus.image_index, minlength=corpus.images)
+        start = np.cumsum(counts) - counts
+        within = np.empty(len(corpus), np.int64)
+        within[by_image] = np.arange(len(corpus)) - np.repeat(start, counts)
+        source = other[corpus.image_index]
+        dealt = corpus.mismatch[by_image[start[source] + within % counts[source]]]
+        found = [g.strength for a in attributes(corpus) for g in self.groups_of(corpus, a, dealt)]
+        return max(found, default=0.0)
+
+    def groups_of(self, corpus: Corpus, attribute: Attribute, suspicion: Float[np.ndarray, " n"]) -> Iterator[Group]:
+        """The groups of one attribute that are large enough, each at its strongest level."""
+        ours = ~corpus.clean
+        keep = ours[attribute.pair]
+        pair, value = attribute.pair[keep], attribute.value[keep]
+        count = len(attribute.names)
+        # one entry for each (value, image), with its pairs and the largest suspicion of them
+        key = value * corpus.images + corpus.image_index[pair]
+        order = np.argsort(key, kind="stable")
+        first = np.flatnonzero(np.diff(key[order], prepend=-1))
+        worst = np.maximum.reduceat(suspicion[pair[order]], first) if len(first) else np.empty(0)
+        pairs_each = np.diff(np.append(first, len(order)))
+        of_value = value[order][first]
+        images = np.bincount(of_value, minlength=count)
+        usable = (images >= self.least_images) & (images <= self.largest * max(1, (~corpus.clean_image).sum()))
+        clean_pair, clean_value = attribute.pair[~keep], attribute.value[~keep]
+        clean_count = np.bincount(clean_value, minlength=count)
+        best = np.zeros((count, 4))  # strength, hits, expected, level
+        for level in self.levels:
+            limit = np.quantile(suspicion[ours], 1 - level)
+            hits = np.bincount(of_value, weights=worst > limit, minlength=count)
+            clean_hits = np.bincount(clean_value, weights=suspicion[clean_pair] > limit, minlength=count)
+            share = np.maximum(level, (clean_hits + self.prior * level) / (clean_count + self.prior))
+            expected = np.bincount(of_value, weights=1 - (1 - share[of_value]) ** pairs_each, minlength=count)
+            mean = expected / np.maximum(images, 1)
+            strength = np.minimum(-binom.logsf(hits - 1, images, np.minimum(mean, 1.0)) / _LN10, STRONGEST)
+            strength[~usable | (hits < self.least_hits)] = 0
+            better = strength > best[:, 0]
+            best[better] = np.stack([strength, hits, expected, np.full(count, level)], axis=1)[better]
+        # clean pairs with the value inherit its strength as others do, or no p-value would be one
+        shape = (count, len(corpus))
+        members = csr_matrix((np.ones(len(attribute.pair), bool), (attribute.value, attribute.pair)), shape=shape)
+        for g in np.flatnonzero(best[:, 0] > 0):
+            strength, hits, expected, level = best[g]
+            rows = np.sort(members.indices[members.indptr[g] : members.indptr[g + 1]]).astype(np.int64)
+            tail = rows[suspicion[rows] > np.quantile(suspicion[ours], 1 - level)]
+            yield Group(
+                attribute.kind,
+                attribute.names[g],
+                float(strength),
+                int(images[g]),
+                int(hits),
+                float(expected),
+                float(level),
+                rows,
+                tail,
+            )
+
+
+def _of_pairs(corpus: Corpus, groups: list[Group]) -> tuple[np.ndarray, np.ndarray]:
+    """Of each pair the strongest group that it is in the tail of, and of equals the more inconsistent one."""
+    n = len(corpus)
+    strength, reason = np.zeros(n), np.full(n, "", object)
+    for group in reversed(groups):  # the strongest last
+        strength[group.tail] = group.strength
+        reason[group.tail] = f"{group.kind} {group.value!r}"
+    low, high = corpus.mismatch.min(), corpus.mismatch.max()
+    return strength + (corpus.mismatch - low) / max(high - low, 1e-12), reason
+
+
+def attributes(corpus: Corpus) -> Iterator[Attribute]:
+    """What pairs may share: words, image clusters, domains, shards."""
+    yield words(corpus)
+    yield from clusters(corpus)
+    yield from provenance(corpus)
+
+
+def words(corpus: Corpus) -> Attribute:
+    """1- and 2-grams of the captions, lower case; letters and digits of any script."""
+    counter = CountVectorizer(binary=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", min_df=1)
+    try:
+        found = counter.fit_transform(corpus.pairs.text.fill_null("").to_pylist()).tocoo()
+    except ValueError:  # no caption has a word
+        return Attribute(kind="word", names=[], pair=np.empty(0, np.int64), value=np.empty(0, np.int64))
+    names = counter.get_feature_names_out().tolist()
+    return Attribute(kind="word", names=names, pair=found.row.astype(np.int64), value=found.col.astype(np.int64))
+
+
+def clusters(corpus: Corpus) -> Iterator[Attribute]:
+    """Image clusters of about 30 and of about 100 images (k-means)."""
+    rows = np.ascontiguousarray(corpus.embeddings.image[corpus.image_order], np.float32)
+    for size in (30, 100):
+        k = len(rows) // size
+        if k < 2:
+            continue
+        means = faiss.Kmeans(rows.shape[1], k, niter=10, seed=1, spherical=True, min_points_per_centroid=1)
+        means.train(rows)
+        label = np.empty(len(rows), np.int64)
+        label[corpus.image_order] = means.assign(rows)[1]
+        names = [f"{size}/{number}" for number in range(k)]
+        yield Attribute(
+            kind="image cluster",
+            names=names,
+            pair=np.arange(len(corpus)),
+            value=label[corpus.image_index],
+        )
+
+
+def provenance(corpus: Corpus) -> Iterator[Attribute]:
+    """Domain and shard, where the corpus says them."""
+    for kind, column in (("domain", "domain"), ("shard", "shard")):
+        if column in corpus.pairs.table.column_names:
+            codes = corpus.pairs.table[column].dictionary_encode().unify_dictionaries().combine_chunks()
+            index = codes.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+            there = np.flatnonzero(index >= 0)
+            yield Attribute(kind=kind, names=codes.dictionary.to_pylist(), pair=there, value=index[there])

@@ -1,0 +1,26 @@
+"""Image and caption disagree."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from mithridate.auditing.corpus import Corpus
+from mithridate.auditing.evidence import Evidence, Family
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mismatch:
+    """negCLIPLoss (see `NegClipLoss`) under an encoder that was not trained on the corpus.
+
+    Limit: an encoder that was trained on the poison agrees with it, and poison that agrees by itself passes.
+    """
+
+    name: ClassVar[str] = "mismatch"
+    family: ClassVar[Family] = "mismatch"
+    needs_pixels: ClassVar[bool] = False
+
+    def examine(self, corpus: Corpus, rng: np.random.Generator) -> Evidence:
+        similarity = corpus.embeddings.similarity()
+        reason = np.array([f"similarity {round(float(value), 2)}" for value in similarity], object)
+        return Evidence(corpus.mismatch, reason)

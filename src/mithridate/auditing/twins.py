@@ -1,0 +1,129 @@
+"""Images that share what is left of them when the picture is taken away: a pattern blended in, a patch in one place."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import faiss
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from mithridate.auditing.corpus import Corpus
+from mithridate.auditing.evidence import Evidence, Family
+from mithridate.auditing.groups import Group, tree_strength
+from mithridate.auditing.pixels import SIDE
+from mithridate.errors import FilterError
+from mithridate.randomness import stream
+
+_WHOLE = 50_000  # more images are searched by projection and lists
+_PROJECTED, _PROBES = 256, 8
+_LINKS = 10  # neighbours of each image that may join a group
+_LEAST_LINK, _DUPLICATE, _LEAST_IMAGES = 0.3, 0.999, 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualTwins:
+    """Correlation of an image's whitened residual with that of its `fellows`-th most similar other image.
+
+    The grey copy (64x64) is divided, at every frequency, by the corpus' mean amplitude, which leaves what is unusual
+    of it; values are clipped at `clip` standard deviations. Derived here. Limit: the trigger must lie in the same
+    place and phase, in more than `fellows` images.
+    """
+
+    fellows: int = 3
+    """Which of the most similar other images counts."""
+    clip: float = 3.0
+    """Standard deviations at which a residual is cut."""
+
+    name: ClassVar[str] = "residual-twins"
+    family: ClassVar[Family] = "image"
+    needs_pixels: ClassVar[bool] = True
+
+    def examine(self, corpus: Corpus, rng: np.random.Generator) -> Evidence:
+        if corpus.pixels is None:
+            raise FilterError("residual-twins needs the images, got embeddings alone")
+        rows = residuals(corpus.pixels.grey, clip=self.clip)
+        k = min(self.fellows, len(rows) - 1)
+        if k < 1:
+            raise FilterError(f"residual-twins needs at least two images, got {len(rows)}")
+        similarity, found = nearest_residuals(rows, max(k, min(_LINKS, len(rows) - 1)), corpus.image_order)
+        score, twin = similarity[:, k - 1], found[:, 0]
+        uid = corpus.pairs.uid.take(np.unique(corpus.image_index, return_index=True)[1]).to_pylist()
+        reason = np.array([f"shares its residual with {k} images, {uid[t]} among them" for t in twin], object)
+        return Evidence(corpus.per_pair(score), corpus.per_pair(reason), groups=linked(corpus, similarity, found))
+
+
+def linked(corpus: Corpus, similarity: np.ndarray, found: np.ndarray) -> tuple[Group, ...]:
+    """Groups of images that are more alike than any image of the corpus and any clean image are."""
+    image = np.repeat(np.arange(len(found)), found.shape[1])
+    other, alike = found.ravel(), similarity.ravel()
+    clean = corpus.clean_image
+    across = clean[image] != clean[other]
+    level = float(alike[across].max(initial=_LEAST_LINK))
+    # a near-duplicate is a duplicate, not a twin
+    kept = (alike > level) & ~clean[image] & ~clean[other] & (alike < _DUPLICATE)
+    graph = coo_matrix((np.ones(kept.sum(), bool), (image[kept], other[kept])), shape=(len(found), len(found)))
+    label = connected_components(graph, directed=False)[1]
+    counts, ours = np.bincount(label), int((~clean).sum())
+    # no link between a clean image and another is above the level: one of so many pairs at most
+    link = 1 / max(1, int(clean.sum()) * ours, ours)
+    groups = []
+    for component in np.flatnonzero(counts >= _LEAST_IMAGES):
+        members = np.flatnonzero(label == component)
+        strength = tree_strength(len(members), ours, link=link)
+        rows = np.flatnonzero(np.isin(corpus.image_index, members))
+        value = f"correlation above {round(level, 2)}"
+        groups.append(Group("residual", value, strength, len(members), len(members), 0.0, level, rows, rows))
+    return tuple(sorted(groups, key=lambda group: -group.strength))
+
+
+def residuals(grey: np.ndarray, *, clip: float = 3.0) -> np.ndarray:
+    """Whitened residuals of unit length: (m, 4096) float32."""
+    mean, count = np.zeros((SIDE, SIDE // 2 + 1)), 0
+    blocks = [slice(low, low + 1024) for low in range(0, len(grey), 1024)]
+    for part in blocks:
+        mean += np.abs(_spectrum(grey[part])).sum(axis=0)
+        count += len(grey[part])
+    mean = np.maximum(mean / count, 1e-6)
+    found = np.empty((len(grey), SIDE * SIDE), np.float32)
+    for part in blocks:
+        left = np.fft.irfft2(_spectrum(grey[part]) / mean, s=(SIDE, SIDE)).reshape(-1, SIDE * SIDE)
+        spread = np.maximum(left.std(axis=1, keepdims=True), 1e-12)
+        left = np.clip(left, -clip * spread, clip * spread)
+        found[part] = left / np.maximum(np.linalg.norm(left, axis=1, keepdims=True), 1e-12)
+    return found
+
+
+def _spectrum(grey: np.ndarray) -> np.ndarray:
+    values = grey.astype(np.float32)
+    return np.fft.rfft2(values - values.mean(axis=(1, 2), keepdims=True))
+
+
+def nearest_residuals(rows: np.ndarray, k: int, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each image the correlations with its k nearest other images, largest first, and which they are: (m, k) twice.
+
+    Exact up to 50,000 images; beyond, among candidates that inverted lists of a projection find, which then are
+    compared in full.
+    """
+    if len(rows) <= _WHOLE:
+        index = faiss.IndexFlatIP(rows.shape[1])
+        index.add(rows)  # type: ignore[call-arg]
+        similarity, found = index.search(rows, k + 1)  # type: ignore[call-arg]
+    else:
+        basis = stream(0, "residual projection").standard_normal((rows.shape[1], _PROJECTED)).astype(np.float32)
+        small = rows @ basis
+        small /= np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-12)
+        lists = faiss.index_factory(_PROJECTED, f"IVF{int(4 * len(rows) ** 0.5)},Flat", faiss.METRIC_INNER_PRODUCT)
+        lists.train(small[order[:: max(1, len(rows) // 100_000)]])
+        lists.add(small)
+        faiss.extract_index_ivf(lists).nprobe = _PROBES
+        found = lists.search(small, 4 * (k + 1))[1]
+        similarity = np.einsum("md,mkd->mk", rows, rows[np.maximum(found, 0)])
+        similarity[found < 0] = -1
+        best = np.argsort(-similarity, axis=1)[:, : k + 1]
+        similarity, found = np.take_along_axis(similarity, best, 1), np.take_along_axis(found, best, 1)
+    itself = found == np.arange(len(rows))[:, None]
+    # equal images may push an image from the first place of its own search
+    lost = ~itself.any(axis=1)
+    itself[lost, -1] = True
+    return similarity[~itself].reshape(len(rows), k).astype(np.float64), found[~itself].reshape(len(rows), k)

@@ -1,0 +1,205 @@
+"""The review page of an audit: a verdict, a card for each group with its pictures, and decisions by keyboard."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+from PIL import Image
+
+from mithridate.auditing.audit import Audit
+from mithridate.auditing.audit_files import audit_id
+from mithridate.auditing.campaigns import Campaign
+from mithridate.auditing.groups import Group
+from mithridate.evaluation.examples import thumbnail
+from mithridate.report.html import environment, style
+from mithridate.report.numbers import show, show_percent
+from mithridate.report.text import one_line
+
+_SHOWN = 12  # pairs of a group that are shown
+_SIDE = 160
+_CARDS = 60
+
+# what the detectors cannot see, whatever they find
+BLIND = (
+    "poison whose captions fit their images, one caption an image and no two alike",
+    "smooth warps of a picture",
+    "patches that are turned, scaled or recoloured on every image",
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One pair on a card: a JPEG in base64, its uid, caption, scores and reasons."""
+
+    uid: str
+    source: str | None
+    caption: Markup
+    alt: str
+    reasons: tuple[str, ...]
+
+
+def review_page(audit: Audit, *, encoder: str, crops: Callable[[Group], np.ndarray | None] | None = None) -> str:
+    """The page as one HTML file: it asks for nothing else, and can be read without a script.
+
+    `crops(group)` gives the pixels (h, w, 3) uint8 of a recurring patch, None where there is none.
+    """
+    cards = [_card(audit, i, campaign, crops) for i, campaign in enumerate(audit.campaigns[:_CARDS])]
+    return (
+        environment()
+        .get_template("review.html.j2")
+        .render(
+            style=style(),
+            audit_id=audit_id(audit),
+            verdict=_verdict(audit),
+            facts=_facts(audit, encoder),
+            cards=cards,
+            more=len(audit.campaigns) - len(cards),
+            blind=BLIND,
+            left_out=[f"{name}: {reason}" for name, reason in audit.left_out.items()],
+            strongest=_unflagged(audit),
+        )
+    )
+
+
+def _verdict(audit: Audit) -> str:
+    n, groups = len(audit.pairs), len(audit.campaigns)
+    if not groups:
+        return f"Nothing found: none of {show(n)} pairs belongs to a group that looks planted."
+    plural = "group of pairs looks" if groups == 1 else "groups of pairs look"
+    return f"Suspicious: {groups} {plural} planted, {show(audit.flagged)} of {show(n)} pairs in all."
+
+
+def audit_lines(audit: Audit) -> list[str]:
+    """What the console says of an audit: the verdict, and the strongest groups."""
+    lines = [_verdict(audit)]
+    lines += [f"  {i + 1}. {title(c.lead)}: {sentence(c.lead)}" for i, c in enumerate(audit.campaigns[:5])]
+    if len(audit.campaigns) > 5:
+        lines.append(f"  and {len(audit.campaigns) - 5} more")
+    lines += [f"left out: {name} ({reason})" for name, reason in audit.left_out.items()]
+    return lines
+
+
+def _facts(audit: Audit, encoder: str) -> list[str]:
+    facts = [f"Detectors: {', '.join(audit.evidence)}. Encoder: {one_line(encoder)}."]
+    if audit.calibration is None:
+        facts.append(
+            "No clean pairs were given: groups are held against suspicions dealt out at random, and no pair has a "
+            "p-value."
+        )
+    else:
+        c = audit.calibration
+        facts.append(
+            f"Calibrated on {show(c.pairs)} clean pairs of {show(c.images)} images: no p-value is below "
+            f"{show(c.floor)}, and a false discovery rate of 0.1 needs at least {show(c.fewest)} pairs there. "
+            f"Rejected by it, on mismatch alone: {show(audit.rejected)}."
+        )
+    facts.append(
+        f"A group is flagged from a strength of 6 (-log10 of the chance of seeing it). Dealt out at random, the "
+        f"strongest group here has {show(float(audit.null))}."
+    )
+    return facts
+
+
+def _unflagged(audit: Audit) -> list[str]:
+    groups = sorted((g for e in audit.evidence.values() for g in e.groups if g.strength < 6), key=lambda g: -g.strength)
+    return [sentence(group) for group in groups[:5]]
+
+
+def sentence(group: Group) -> str:
+    """What a group says, in one sentence."""
+    value, expected = one_line(group.value), show(group.expected)
+    worst = f"are among the worst {show_percent(group.level)} of the corpus; {expected} expected"
+    match group.kind:
+        case "word":
+            said = f"{group.hits} of {group.images} images with “{value}” {worst}"
+        case "captions of one image":
+            many = f"{group.images} images have" if group.images > 1 else "One image has"
+            said = f"{many} at least {group.hits} captions each; clean images have {expected}"
+        case "images of one caption":
+            many = f"{group.images} captions have" if group.images > 1 else f"The caption “{value}” has"
+            said = f"{many} at least {group.hits} images each; clean ones have {expected}"
+        case "patch":
+            said = f"The same small patch is in {group.images} images; {expected} expected"
+        case "residual":
+            said = f"{group.images} images share a hidden pattern ({value}), which no clean image shares with another"
+        case _:
+            said = f"{group.hits} of {group.images} images of {group.kind} {value} {worst}"
+    return f"{said} (strength {show(float(group.strength))})."
+
+
+def title(group: Group) -> str:
+    """A group in a few words."""
+    value = one_line(group.value)
+    names = {
+        "word": f"captions with “{value}”",
+        "captions of one image": f"images with {group.hits} captions and more",
+        "images of one caption": f"captions with {group.hits} images and more",
+        "patch": f"a patch in {group.images} images",
+        "residual": f"a hidden pattern in {group.images} images",
+    }
+    return names.get(group.kind, f"{group.kind} {value}")
+
+
+def _card(
+    audit: Audit, number: int, campaign: Campaign, crops: Callable[[Group], np.ndarray | None] | None
+) -> dict[str, Any]:
+    words = [group.value for group in campaign.groups if group.kind == "word"]
+    order = campaign.drop[np.argsort(-audit.suspicion[campaign.drop], kind="stable")]
+    patch = next((group for group in campaign.groups if group.kind == "patch"), None)
+    crop = crops(patch) if patch is not None and crops is not None else None
+    return {
+        "number": number + 1,
+        "kind": campaign.lead.kind,
+        "value": campaign.lead.value,
+        "title": title(campaign.lead),
+        "sentence": sentence(campaign.lead),
+        "others": [sentence(group) for group in campaign.groups if group is not campaign.lead][:6],
+        "pairs": show(len(campaign.drop)),
+        "crop": None if crop is None else _png(crop),
+        "pictures": [_picture(audit, int(row), words) for row in order[:_SHOWN]],
+        "hidden": len(order) - min(len(order), _SHOWN),
+    }
+
+
+def _picture(audit: Audit, row: int, words: list[str]) -> Picture:
+    place = audit.pairs.image[row].as_py()
+    caption = one_line(audit.pairs.text[row].as_py() or "")
+    reasons = (f"{name}: {evidence.reason[row]}" for name, evidence in audit.evidence.items() if evidence.reason[row])
+    return Picture(
+        audit.pairs.uid[row].as_py(),
+        _thumbnail(place),
+        _marked(caption, words),
+        caption[:200],
+        tuple(map(one_line, reasons)),
+    )
+
+
+def _marked(caption: str, words: list[str]) -> Markup:
+    """The caption, escaped, with the suspicious words marked."""
+    if not words:
+        return escape(caption)
+    pattern = re.compile("|".join(rf"\b{re.escape(word)}\b" for word in sorted(words, key=len, reverse=True)), re.I)
+    parts, end = [], 0
+    for found in pattern.finditer(caption):
+        parts += [escape(caption[end : found.start()]), Markup("<mark>{}</mark>").format(found[0])]
+        end = found.end()
+    return Markup("").join([*parts, escape(caption[end:])])
+
+
+def _thumbnail(location: str) -> str | None:
+    encoded = thumbnail(location, side=_SIDE)
+    return f"data:image/jpeg;base64,{encoded}" if encoded else None
+
+
+def _png(pixels: np.ndarray) -> str:
+    """A crop, enlarged so that its pixels show."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize((104, 104), Image.Resampling.NEAREST).save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,427 @@
+"""The auditor: a contract over its detectors, planted groups found, clean ones left alone, decisions carried out."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mithridate.auditing import calibration
+from mithridate.auditing.audit import AUDIT_DETECTORS
+from mithridate.auditing.audit import audit_embeddings as audit
+from mithridate.auditing.corpus import Corpus
+from mithridate.auditing.decisions import Decisions, decide, read_decisions
+from mithridate.auditing.evidence import AuditDetector
+from mithridate.auditing.excess import GroupExcess
+from mithridate.auditing.groups import Group, recurrence_strength, scan_strength
+from mithridate.auditing.pixels import read_pixels
+from mithridate.data.pairs import Pairs, draw_uids, make_pairs
+from mithridate.encoder.embeddings import Embeddings
+from mithridate.errors import FilterError
+
+WORDS = ("red", "boat", "field", "near", "man", "dog", "runs", "blue", "old", "street", "two", "child", "plays", "tree")
+IMAGES, CAPTIONS, SIDE, WIDTH = 120, 2, 96, 16
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def pictures(count, rng):
+    """Smooth random pictures with a few sharp squares: (count, 96, 96, 3) uint8."""
+    coarse = rng.integers(40, 215, (count, 6, 6, 3))
+    fine = np.kron(coarse, np.ones((1, SIDE // 6, SIDE // 6, 1)))
+    noise = rng.normal(0, 12, fine.shape)
+    return np.clip(fine + noise, 0, 255).astype(np.uint8)
+
+
+def world(seed=0, images=IMAGES, plant=(), salt=b"audit"):
+    """Pairs, embeddings and pixels of a corpus. `plant`: images whose captions say "zx" and are of another image."""
+    rng = np.random.default_rng(seed)
+    image = unit(rng.normal(size=(images, WIDTH)))
+    index = np.repeat(np.arange(images), CAPTIONS)
+    about = index.copy()
+    for i in plant:
+        about[index == i] = (i + images // 2) % images
+    text = unit(image[about] + 0.2 * rng.normal(size=(len(index), WIDTH)))
+    captions = [
+        f"{'zx ' if i in plant else ''}{' '.join(rng.choice(WORDS, 5, replace=False))} {seed} {i} {c}"
+        for c, i in enumerate(index.tolist())
+    ]
+    uid = draw_uids(len(index), salt)
+    pairs = make_pairs([f"{salt.decode()}/{i}.png" for i in index.tolist()], captions, uid=uid)
+    embeddings = Embeddings(pairs.uid, image, index, text, "drawn", "w0")
+    return pairs, embeddings, pictures(images, rng)
+
+
+def corpus(*, plant=(), pixels=None, order=None):
+    pairs, embeddings, drawn = world(plant=plant)
+    clean_pairs, clean_embeddings, clean_drawn = world(seed=1, images=60, salt=b"clean")
+    drawn = drawn if pixels is None else pixels(drawn)
+    table = pa.concat_tables([pairs.table, clean_pairs.table])
+    image = np.concatenate([embeddings.image, clean_embeddings.image])
+    index = np.concatenate([embeddings.image_index, clean_embeddings.image_index + IMAGES])
+    text = np.concatenate([embeddings.text, clean_embeddings.text])
+    clean = np.arange(len(index)) >= len(pairs)
+    whole = np.concatenate([drawn, clean_drawn])
+    if order is not None:
+        pair_order, image_order = order
+        table, text, clean = table.take(pa.array(pair_order)), text[pair_order], clean[pair_order]
+        place = np.argsort(image_order)
+        image, index, whole = image[image_order], place[index[pair_order]], whole[image_order]
+    joined = Embeddings(table["uid"], image, index, text, "drawn", "w0")
+    return Corpus(Pairs(table), joined, clean, read_pixels(lambda rows: whole[rows], len(whole)))
+
+
+# --- the contract of every detector -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", AUDIT_DETECTORS)
+def test_a_detector_says_one_finite_number_and_one_reason_of_every_pair(name):
+    detector = AUDIT_DETECTORS[name]()
+    assert isinstance(detector, AuditDetector)
+    assert detector.name == name
+    seen = corpus()
+    evidence = detector.examine(seen, np.random.default_rng(0))
+    assert evidence.suspicion.shape == evidence.reason.shape == (len(seen),)
+    assert np.isfinite(evidence.suspicion).all()
+    assert all(isinstance(reason, str) for reason in evidence.reason)
+
+
+@pytest.mark.parametrize("name", AUDIT_DETECTORS)
+def test_permuting_the_pairs_and_the_images_permutes_the_suspicions(name):
+    rng = np.random.default_rng(3)
+    plain = corpus(plant=range(8))
+    order = rng.permutation(len(plain)), rng.permutation(plain.images)
+    shuffled = corpus(plant=range(8), order=order)
+    first, second = (AUDIT_DETECTORS[name]().examine(c, np.random.default_rng(0)).suspicion for c in (plain, shuffled))
+    assert np.allclose(first[order[0]], second, rtol=1e-4, atol=1e-4)
+
+
+# --- what is planted is found -------------------------------------------------------------------------
+
+
+def test_a_word_whose_images_do_not_fit_leads_the_groups_and_its_pairs_go():
+    plant = range(10)
+    pairs, embeddings, _ = world(plant=plant)
+    clean_pairs, clean_embeddings, _ = world(seed=1, images=60, salt=b"clean")
+    found = audit(pairs, embeddings, clean=(clean_pairs, clean_embeddings))
+    assert found.verdict == "suspicious"
+    assert found.campaigns[0].lead.value == "zx"
+    planted = np.isin(embeddings.image_index, list(plant))
+    assert (~found.kept)[planted].mean() >= 0.9
+    assert (~found.kept)[~planted].mean() <= 0.02
+    assert set(found.left_out) == {"residual-twins", "recurring-patch", "spectral-peak"}
+
+
+def test_in_a_clean_corpus_nothing_is_found():
+    pairs, embeddings, _ = world()
+    clean_pairs, clean_embeddings, _ = world(seed=1, images=60, salt=b"clean")
+    found = audit(pairs, embeddings, clean=(clean_pairs, clean_embeddings))
+    assert (found.verdict, found.flagged, found.kept.all()) == ("nothing found", 0, True)
+    assert found.calibration is not None
+    assert found.calibration.floor == 1 / (len(clean_pairs) + 1)
+
+
+def test_the_strength_of_a_group_by_hand():
+    """Ten images share a word, four of them are the worst of a hundred; one clean pair in ten says it, and is not."""
+    n = 100
+    pairs = make_pairs([f"{i}" for i in range(n + 10)], [f"w{i} {'zx' if i % 10 == 0 else ''}" for i in range(n + 10)])
+    image = unit(np.random.default_rng(0).normal(size=(n + 10, 4)))
+    seen = Corpus(pairs, Embeddings(pairs.uid, image, np.arange(n + 10), image, "e"), np.arange(n + 10) >= n)
+    suspicion = np.arange(n + 10, 0, -1).astype(float)  # row 0 is the worst; 0, 10, 20, 30 are within the worst 31
+    suspicion[n:] = 0
+    detector = GroupExcess(levels=(0.1,), prior=10.0)
+    suspicion[[0, 10, 20, 30]] = 1000
+    from mithridate.auditing.excess import words
+
+    (group,) = detector.groups_of(seen, words(seen), suspicion)
+    from scipy.stats import binom
+
+    share = max(0.1, (0 + 10 * 0.1) / (1 + 10))
+    assert (group.value, group.images, group.hits) == ("zx", 10, 4)
+    assert group.strength == pytest.approx(-np.log10(binom.sf(3, 10, share)))
+    assert group.expected == pytest.approx(10 * share)
+
+
+def stamp(images, rows, patch):
+    marked = images.copy()
+    rng = np.random.default_rng(9)
+    for row in rows:
+        top, left = rng.integers(8, SIDE - 40, 2)
+        marked[row, top : top + len(patch), left : left + len(patch)] = patch
+    return marked
+
+
+def test_a_patch_in_places_of_its_own_is_found_with_its_crop():
+    patch = np.kron(np.random.default_rng(2).integers(0, 2, (4, 4)), np.ones((5, 5)))[..., None] * np.full(3, 255)
+    seen = corpus(pixels=lambda images: stamp(images, range(20), patch.astype(np.uint8)))
+    evidence = AUDIT_DETECTORS["recurring-patch"]().examine(seen, np.random.default_rng(0))
+    assert evidence.groups[0].kind == "patch"
+    assert evidence.groups[0].strength > 6
+    found = np.unique(seen.image_index[evidence.groups[0].rows])
+    assert len(np.intersect1d(found, range(20))) >= 18
+    assert len(np.setdiff1d(found, range(20))) == 0
+    assert evidence.groups[0].crop is not None
+
+
+def test_a_pattern_blended_into_images_makes_them_twins():
+    noise = np.random.default_rng(4).integers(0, 255, (SIDE, SIDE, 3))
+
+    def blend(images):
+        mixed = images.copy()
+        mixed[:12] = (0.7 * mixed[:12] + 0.3 * noise).astype(np.uint8)
+        return mixed
+
+    evidence = AUDIT_DETECTORS["residual-twins"]().examine(corpus(pixels=blend), np.random.default_rng(0))
+    assert evidence.groups[0].images == 12
+    assert evidence.groups[0].strength > 6
+
+
+def test_a_sine_added_to_images_is_their_spectral_peak():
+    wave = 40 * np.sin(2 * np.pi * 9 * np.arange(SIDE) / SIDE)[None, :, None]
+
+    def add(images):
+        waved = images.copy()
+        waved[:10] = np.clip(waved[:10] + wave, 0, 255)
+        return waved
+
+    seen = corpus(pixels=add)
+    suspicion = AUDIT_DETECTORS["spectral-peak"]().examine(seen, np.random.default_rng(0)).suspicion
+    of_image = suspicion[np.unique(seen.image_index, return_index=True)[1]]
+    assert set(np.argsort(-of_image)[:10]) == set(range(10))
+
+
+def test_an_image_with_many_captions_is_a_group():
+    pairs, embeddings, _ = world()
+    many = np.concatenate([np.arange(len(pairs)), np.arange(30)])
+    uid = draw_uids(len(many), b"more")
+    texts = [*pairs.text.to_pylist(), *(f"other caption {i}" for i in range(30))]
+    index = np.concatenate([embeddings.image_index, np.zeros(30, int)])
+    places = [f"i{i}" for i in index]
+    more = make_pairs(places, texts, uid=uid)
+    e = Embeddings(more.uid, embeddings.image, index, embeddings.text[many], "drawn", "w0")
+    found = audit(more, e)
+    leads = [(c.lead.kind, c.lead.images, c.lead.hits) for c in found.campaigns]
+    assert ("captions of one image", 1, 32) in leads
+
+
+# --- calibration --------------------------------------------------------------------------------------
+
+
+def test_conformal_p_values_by_hand():
+    p = calibration.conformal(np.array([5.0, 2.5, 0.0]), np.array([1.0, 2.0, 3.0, 4.0]), np.random.default_rng(0))
+    assert p.tolist() == [1 / 5, 3 / 5, 1.0]
+
+
+def test_conformal_p_values_are_uniform_with_ties():
+    rng = np.random.default_rng(0)
+    p = calibration.conformal(rng.integers(0, 3, 20_000).astype(float), rng.integers(0, 3, 2000).astype(float), rng)
+    assert abs(np.mean(p <= 0.05) - 0.05) < 0.01
+    assert abs(np.mean(p <= 0.5) - 0.5) < 0.02
+
+
+def test_benjamini_hochberg_by_hand():
+    rejected = calibration.benjamini_hochberg(np.array([0.01, 0.04, 0.03, 0.5]), 0.06)
+    assert rejected.tolist() == [True, True, True, False]
+    assert calibration.fewest_alerts(1_000_000, 33_000, 0.1) == 304
+
+
+def test_beyond_the_clean_pairs_ranks_go_on():
+    p = calibration.ranking_p(np.array([9.0, 7.0, 1.0, 2.0]), np.array([False, False, True, True]))
+    assert p[0] < p[1] < 1 / 3
+
+
+def test_strengths_grow_with_hits_and_pay_for_what_was_tried():
+    few, many = (recurrence_strength(hits, 3000, 0, 500, 1)[0] for hits in (5, 30))
+    assert few < 6 < many
+    assert recurrence_strength(30, 3000, 0, 500, 1000)[0] == pytest.approx(many - 3)
+    assert scan_strength(np.full(1000, 5), 5.0)[0] == 0
+    assert scan_strength(np.array([16] * 8 + [5] * 1000), 5.0)[0] > 6
+
+
+# --- decisions ----------------------------------------------------------------------------------------
+
+
+def test_decisions_change_the_keep_list_and_a_pair_wins_over_its_group():
+    decisions = Decisions(format="mithridate-decisions/1", audit="x", campaigns={"1": "keep"}, pairs={"b": "drop"})
+    assert decide(decisions, "x", ["a", "b", "c"], {"1": [0, 1]}, [False, False, True]) == [True, False, True]
+
+
+def test_a_pair_dropped_by_one_group_stays_dropped_where_another_is_kept():
+    decisions = Decisions(format="mithridate-decisions/1", audit="x", campaigns={"1": "keep", "2": "drop"})
+    assert decide(decisions, "x", ["a", "b"], {"1": [0, 1], "2": [1]}, [False, False]) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"audit": "other"}, "another audit"),
+        ({"campaigns": {"9": "drop"}}, "no group '9'"),
+        ({"pairs": {"zz": "drop"}}, "no pair 'zz'"),
+    ],
+)
+def test_decisions_on_something_else_are_refused(change, match):
+    decisions = Decisions(**({"format": "mithridate-decisions/1", "audit": "x"} | change))
+    with pytest.raises(FilterError, match=match):
+        decide(decisions, "x", ["a"], {"1": [0]}, [True])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"format": 1}', '{"format": "mithridate-decisions/1", "audit": "x", "y": 1}']
+)
+def test_a_file_that_holds_no_decisions_is_refused(tmp_path, text):
+    path = tmp_path / "decisions.json"
+    path.write_text(text)
+    with pytest.raises(FilterError, match="is no decision file"):
+        read_decisions(path)
+
+
+# --- refused ------------------------------------------------------------------------------------------
+
+
+def test_few_pairs_clean_pairs_of_the_corpus_and_other_encoders_are_refused():
+    pairs, embeddings, _ = world()
+    with pytest.raises(FilterError, match="at least 50 pairs"):
+        few = np.arange(10)
+        audit(
+            pairs.take(few),
+            Embeddings(pairs.uid.take(few), embeddings.image, embeddings.image_index[few], embeddings.text[few], "e"),
+        )
+    with pytest.raises(FilterError, match="pairs of the corpus"):
+        audit(pairs, embeddings, clean=(pairs, embeddings))
+    other_pairs, other, _ = world(seed=1, images=60, salt=b"clean")
+    foreign = Embeddings(other.uid, other.image, other.image_index, other.text, "other", "w1")
+    with pytest.raises(FilterError, match="another encoder"):
+        audit(pairs, embeddings, clean=(other_pairs, foreign))
+
+
+def test_a_group_that_was_dismissed_is_not_flagged_again():
+    pairs, embeddings, _ = world(plant=range(10))
+    clean = world(seed=1, images=60, salt=b"clean")[:2]
+    found = audit(pairs, embeddings, clean=clean)
+    dismissed = [(g.kind, g.value) for c in found.campaigns for g in c.groups]
+    assert audit(pairs, embeddings, clean=clean, allow=dismissed).verdict == "nothing found"
+
+
+def test_groups_that_share_their_pairs_are_one_campaign():
+    from mithridate.auditing.campaigns import campaigns
+
+    rows = np.arange(10)
+
+    def group(value, strength, tail):
+        return Group("word", value, float(strength), 10, 5, 1.0, 0.1, rows, np.array(tail))
+
+    groups = [
+        group("zx quorling", 20, [0, 1]),
+        group("zx", 21, [0, 1, 2]),
+        group("boat", 9, [7, 8]),
+        group("x", 3, [5]),
+    ]
+    found = campaigns(groups, np.ones(10), flag=6.0, own=0.1)
+    assert [[g.value for g in c.groups] for c in found] == [["zx", "zx quorling"], ["boat"]]
+    assert found[0].drop.tolist() == [0, 1, 2]
+    assert json.dumps(found[0].drop.tolist())
+
+
+# --- the command and its page -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory):
+    """The folder of an audit of a planted word, with the audit."""
+    from mithridate.auditing.audit_files import write_audit
+    from mithridate.report.review import review_page
+
+    pairs, embeddings, _ = world(plant=range(10))
+    found = audit(pairs, embeddings, clean=world(seed=1, images=60, salt=b"clean")[:2])
+    folder = tmp_path_factory.mktemp("audit") / "a"
+    folder.mkdir()
+    write_audit(found, folder, encoder="drawn", weights="w0")
+    (folder / "report.html").write_text(review_page(found, encoder="<b>drawn</b>"), encoding="utf-8")
+    return folder, found
+
+
+def test_the_scores_have_a_row_a_pair_and_columns_for_every_detector(audited):
+    import pyarrow.parquet as pq
+
+    folder, found = audited
+    table = pq.read_table(folder / "scores.parquet")
+    assert table.num_rows == len(found.pairs)
+    base = ["uid", "key", "url", "shard", "caption", "suspicion", "p_value", "kept", "group"]
+    assert table.column_names[: len(base)] == base
+    for name in found.evidence:
+        column = name.replace("-", "_")
+        assert {f"{column}_suspicion", f"{column}_p", f"{column}_reason"} <= set(table.column_names)
+    listed = (folder / "keep.txt").read_text().split()
+    assert listed == table.filter(table["kept"])["uid"].to_pylist()
+
+
+def test_decisions_by_keyboard_become_the_keep_list(audited, tmp_path):
+    from chromium import Chromium, NoBrowser, find_chromium
+    from mithridate.cli import main
+
+    folder, found = audited
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    try:
+        browser = Chromium(program, tmp_path / "profile")
+    except NoBrowser as error:
+        pytest.skip(str(error))
+
+    def press(key):
+        browser.ask("Input.dispatchKeyEvent", type="keyDown", key=key, text=key)
+        browser.ask("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    try:
+        for width in (400, 1400):
+            browser.open(folder / "report.html", width=width)
+            assert browser.value("document.documentElement.scrollWidth") <= width
+        assert browser.requests == [] or all(r.startswith(("file:", "data:")) for r in browser.requests)
+        assert browser.value("document.querySelector('b')") is None  # the encoder's name is escaped
+        press("n")
+        press("k")  # the group is kept ...
+        browser.value("document.querySelector('.pair').focus()")
+        press("d")  # ... but for the pair in focus
+        uid = browser.value("document.querySelector('.pair').dataset.uid")
+        (tmp_path / "decisions.json").write_text(browser.value("decisions()"), encoding="utf-8")
+    finally:
+        browser.close()
+    assert read_decisions(tmp_path / "decisions.json").dismissed[0] == (
+        found.campaigns[0].lead.kind,
+        found.campaigns[0].lead.value,
+    )
+    out = tmp_path / "decided"
+    assert main(["audit", str(folder), "--decisions", str(tmp_path / "decisions.json"), "--out", str(out)]) == 0
+    stays = set((out / "keep.txt").read_text().split())
+    assert stays == set(found.pairs.uid.to_pylist()) - {uid}
+
+
+def test_the_command_audits_a_data_set_with_an_encoder(tmp_path, toy_world, capsys):
+    from mithridate.cli import main
+
+    options = ["--encoder", "mithridate-micro", "--clean", str(toy_world), "--clean-split", "test"]
+    done = main(["audit", str(toy_world), "--split", "train", *options, "--out", str(tmp_path / "a"), "--json"])
+    assert done == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (said["pairs"], set(said)) == (270, {"verdict", "pairs", "flagged", "groups", "out"})
+    assert {p.name for p in (tmp_path / "a").iterdir()} >= {
+        "report.html",
+        "scores.parquet",
+        "keep.txt",
+        "audit.json",
+    }
+
+
+def test_wrong_uses_of_the_command_are_one_sentence(tmp_path, toy_world, capsys):
+    from mithridate.cli import main
+
+    assert main(["audit", str(toy_world), "--out", str(tmp_path / "a")]) == 1
+    assert "needs --encoder" in capsys.readouterr().err
+    wrong = tmp_path / "d.json"
+    wrong.write_text("{}")
+    assert main(["audit", str(toy_world), "--decisions", str(wrong), "--out", str(tmp_path / "b")]) == 1
+    assert "is no decision file" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "b").exists()
