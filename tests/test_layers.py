@@ -68,7 +68,7 @@ MAY_IMPORT = {
         "studies",
         "testing",
     },
-    **{name: set() for name in BASE},
+    **{name: set() for name in sorted(BASE)},  # in one order for every process
     "testing": {"data", "encoder", "poisoning", "training", "auditing", "studies"},
     "__main__": {"cli"},
     "__init__": {
