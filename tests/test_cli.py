@@ -313,14 +313,14 @@ OUT_OF_RANGE = {
     "demo-share": (["demo", "--class-share", "2"], "class_share must lie in (0, 1], got 2"),
     "goal-and-manifest": (
         ["evaluate", "mithridate-tiny", "DATA", "--manifest", "m", "--goal", "a:b"],
-        "the goals are those of the manifest; leave out --goal, or --manifest",
+        "the goals are those of the manifest; leave out --goal and --trigger, or --manifest",
     ),
     "no-batch": ([*BACKDOOR, "--batch-size", "0"], "batch_size must be at least 1, got 0"),
     "clean-without-test": (
         [*BACKDOOR, "--clean", "mithridate-tiny"],
-        "--clean is measured on test pairs: give them too (--test DATA)",
+        "--clean requires --test",
     ),
-    "split-without-test": ([*BACKDOOR, "--test-split", "test"], "--test-split is the split of --test"),
+    "split-without-test": ([*BACKDOOR, "--test-split", "test"], "--test-split requires --test"),
     "no-test": ([*BACKDOOR, "--test", "nowhere"], "nowhere does not exist"),
     "no-model": ([*BACKDOOR, "--model", "nowhere"], "no open_clip model is called 'nowhere'"),
 }

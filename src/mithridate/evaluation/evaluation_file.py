@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from mithridate.errors import DataError, OutputError
+from mithridate.disk import output_error
+from mithridate.errors import DataError
 from mithridate.evaluation.measurement import Evaluation
 from mithridate.folders import write_atomically
 
@@ -23,7 +24,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
         # a path that is not UTF-8 comes as half a surrogate pair
         write_atomically(Path(folder) / FILE, text.encode(errors="replace"))
     except OSError as error:
-        raise OutputError(f"cannot write {FILE} into {folder}: {error.strerror or error}") from error
+        raise output_error(Path(folder) / FILE, error) from error
 
 
 def read_evaluation(path: Path) -> Evaluation:
