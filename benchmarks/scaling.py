@@ -70,11 +70,12 @@ def craft_job(folder: Path, n: int) -> Callable[[], Any]:
 def _cached(folder: Path, n: int) -> tuple[Any, Any]:
     """The tiny encoder, and n pixels in memory that count as cached images."""
     import mithridate as mt
-    from mithridate.data.cache import CachedImages
+    from mithridate.data.cache import CachedImages, Part
 
     block = np.random.default_rng(0).integers(0, 256, (min(n, 256), 64, 64, 3), dtype=np.uint8)
     rows = np.arange(n) % len(block)
-    return mt.load_encoder("mithridate-tiny"), CachedImages([block], np.zeros(n, np.int64), rows, None)
+    part = Part(block, np.array([zlib.crc32(image.data) for image in block], np.uint32))
+    return mt.load_encoder("mithridate-tiny"), CachedImages([part], np.zeros(n, np.int64), rows, None)
 
 
 def embed_job(folder: Path, n: int) -> Callable[[], Any]:

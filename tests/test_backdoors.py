@@ -1,5 +1,8 @@
 """Backdoors, targeted poisoning and phrases, each by hand, and what each refuses."""
 
+# pyright: reportAttributeAccessIssue=false
+# (a goal is of the kind that the attack beside it has)
+
 import hashlib
 import json
 import re

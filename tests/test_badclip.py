@@ -1,5 +1,8 @@
 """The optimised patch: its loss by hand, that it does what it is for, and that its pixels travel with the manifest."""
 
+# pyright: reportAttributeAccessIssue=false
+# (a goal is of the kind that the attack beside it has)
+
 from dataclasses import replace
 
 import numpy as np

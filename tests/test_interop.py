@@ -1,5 +1,8 @@
 """What others' programs read and write: loaders of written sets, triggered test sets, foreign manifests."""
 
+# pyright: reportAttributeAccessIssue=false
+# (a goal is of the kind that the attack beside it has)
+
 import csv
 import gc
 import importlib.util

@@ -121,7 +121,7 @@ def running(node):
     yield node
     for child in ast.iter_child_nodes(node):
         typed = isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")
-        for each in child.orelse if typed else (child,):
+        for each in child.orelse if isinstance(child, ast.If) and typed else (child,):
             yield from running(each)
 
 

@@ -23,7 +23,7 @@ def test_no_two_keys_share_a_stream():
 
 
 def test_a_stream_is_the_same_each_time_and_takes_numpy_integers():
-    assert stream(7, "x", 3).random() == stream(np.int64(7), "x", np.int64(3)).random()
+    assert stream(7, "x", 3).random() == stream(np.int64(7), "x", np.int64(3)).random()  # type: ignore[arg-type]
     assert stream(2**70, "x").random() != stream(2**70 + 1, "x").random()
 
 

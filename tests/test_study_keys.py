@@ -80,7 +80,9 @@ def edited(monkeypatch, tmp_path):
 
     def edit(name):
         moved[name] = tmp_path / f"{name}.py"
-        shutil.copy(plain(name), moved[name])
+        source = plain(name)
+        assert source is not None
+        shutil.copy(source, moved[name])
         moved[name].write_text(moved[name].read_text() + "\n# edited\n")
 
     return edit
@@ -167,6 +169,7 @@ def test_the_source_of_a_module_is_that_of_all_it_imports(tmp_path, monkeypatch)
 def load(path):
     """A plugin's file as a module, anew."""
     spec = importlib.util.spec_from_file_location("plugin_of_a_test", path)
+    assert spec is not None and spec.loader is not None
     module = sys.modules["plugin_of_a_test"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.Mine

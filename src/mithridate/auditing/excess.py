@@ -7,7 +7,7 @@ from typing import ClassVar
 import faiss
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import csr_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 from scipy.stats import binom
 from sklearn.feature_extraction.text import CountVectorizer
 
@@ -153,7 +153,7 @@ def words(corpus: Corpus) -> Attribute:
     """1- and 2-grams of the captions, lower case; letters and digits of any script."""
     counter = CountVectorizer(binary=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", min_df=1)
     try:
-        found = counter.fit_transform(corpus.pairs.text.fill_null("").to_pylist()).tocoo()
+        found = coo_matrix(counter.fit_transform(corpus.pairs.text.fill_null("").to_pylist()))
     except ValueError:  # no caption has a word
         return Attribute(kind="word", names=[], pair=np.empty(0, np.int64), value=np.empty(0, np.int64))
     names = counter.get_feature_names_out().tolist()

@@ -70,8 +70,16 @@ class Classification:
             row = Measurement(model=_MODEL, metric=task, value=method.accuracy(), chance=self.chance())
             measurements.append(row)
             by_model = {_MODEL: tuple(method.ranks.tolist())}
-            size = {"targets": 1, "gallery": len(self.classes)}
-            ranks.append(UnitRanks(task=task, uid=self.uid, image=self.image, ranks=by_model, **size))
+            ranks.append(
+                UnitRanks(
+                    task=task,
+                    uid=self.uid,
+                    image=self.image,
+                    ranks=by_model,
+                    targets=1,
+                    gallery=len(self.classes),
+                )
+            )
         data = self.provenance["test data"]
         return Evaluation(
             models=(_MODEL,),
