@@ -31,4 +31,5 @@ def test_the_owner_gets_a_page(toy_world, tmp_path):
 @pytest.mark.slow
 def test_the_researcher_compares_two_attacks(tmp_path, capsys):
     example("researcher").main(tmp_path, train_images=270, epochs=1)
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["single-label", "one-image-many"]
+    said = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert said == [[a, m] for a in ("single-label", "one-image-many") for m in ("poisoned", "clean")]
