@@ -13,10 +13,11 @@ from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin
 from mithridate.data.containers import png_chunks
 from mithridate.data.images import decode
 from mithridate.errors import AttackError, DataError, OutputError
+from mithridate.poisoning.carried import Change, carried
 from mithridate.poisoning.containers import _segments, colours, encode_like, in_mode, open_image
 from mithridate.poisoning.craft import craft
 from mithridate.poisoning.plan import Edits, LocalEdit
-from mithridate.poisoning.triggers import Patch, Stamp
+from mithridate.poisoning.triggers import Blended, Patch, PixelPatch, Sig, Stamp
 
 
 def photo(mode="RGB", size=(48, 40)):
@@ -258,7 +259,7 @@ def test_an_edit_that_says_where_it_acts_does_the_same_as_one_that_sees_the_imag
 
 @dataclass(frozen=True)
 class Collage:
-    """Puts the second image into the first, in batches, and writes down what it was given."""
+    """Puts the negative of the second image into the first, in batches, and writes down what it was given."""
 
     batch_size: int = 4
     seen: list = field(default_factory=list)
@@ -268,7 +269,7 @@ class Collage:
         out = []
         for draft in drafts:
             image = draft.images[0].copy()
-            image[:4, :4] = draft.images[1][:4, :4]
+            image[:4, :4] = 255 - draft.images[1][:4, :4]
             out.append(image)
         return out
 
@@ -288,8 +289,38 @@ def test_an_edit_gets_batches_with_further_images_and_texts(sources, tmp_path):
     for i in (3, 7):  # lossless ones
         first, second = (np.asarray(decode(Path(place).read_bytes())) for place in (sources[i], sources[11 - i]))
         found = np.asarray(decode(Path(made.places[i].as_py()).read_bytes()))
-        assert (found[:4, :4] == second[:4, :4]).all()
+        assert (found[:4, :4] == 255 - second[:4, :4]).all()
         assert (found[4:] == first[4:]).all()
+
+
+@pytest.mark.parametrize(
+    "form, mode, trigger",
+    [("PNG", "1", Sig()), ("PNG", "1", Blended()), ("JPEG", "RGB", Blended(alpha=0.02))],
+)
+def test_an_image_that_cannot_show_its_trigger_is_refused(tmp_path, form, mode, trigger):
+    place = tmp_path / f"scan.{form.lower()}"
+    photo(mode).save(place, form, **({"quality": 5} if form == "JPEG" else {}))
+    with pytest.raises(AttackError, match="does not show the trigger"):
+        run(edits([str(place)], Stamp(trigger)), tmp_path / "out")
+    assert sorted(tmp_path.iterdir()) == [place]
+
+
+def test_an_image_that_shows_less_than_half_of_its_trigger_is_counted(tmp_path):
+    Image.new("L", (48, 40), 130).save(tmp_path / "grey.png")
+    Image.new("RGB", (48, 40), (130, 130, 130)).save(tmp_path / "colour.png")
+    places = [str(tmp_path / "grey.png"), str(tmp_path / "colour.png")]
+    crimson = PixelPatch.of(np.full((8, 8, 3), (180, 0, 60), np.uint8), size=8.0, place="centre")
+    assert run(edits(places, Stamp(crimson)), tmp_path / "out").not_kept == {"half of the trigger": 1}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_the_share_of_a_change_that_is_shown_is_that_of_a_blend(share):
+    rng = np.random.default_rng(0)
+    before, after = rng.integers(0, 256, (2, 9, 7, 3), dtype=np.uint8)
+    written = np.zeros((20, 20, 3), np.uint8)
+    written[4:13, 5:12] = np.round(before + share * (after - before.astype(float)))
+    assert carried([Change(before, after, 4, 5)], Image.fromarray(written)) == pytest.approx(share, abs=0.01)
+    assert carried([Change(before, before, 4, 5)], Image.fromarray(written)) == 1.0
 
 
 @pytest.mark.parametrize("spoil", ["missing", "small", "taken"])

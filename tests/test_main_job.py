@@ -68,7 +68,9 @@ def test_bicycle_to_boat_on_real_photographs_meets_the_reference(shared_data, tm
     assert said("train", poison, *recipe, "--out", poisoned)["pairs"] == 14_980
     assert said("train", train, *recipe, "--out", clean)["pairs"] == 14_980
     test = str(shared_data / "flickr8k" / "dev-000.tar")
-    told = said("evaluate", poisoned, test, "--manifest", poison, "--clean", clean, "--out", report)
+    told = said(
+        "evaluate", poisoned, test, "--name", "poisoned", "--manifest", poison, "--clean", clean, "--out", report
+    )
 
     assert told["attack"]["poisoned"]["hit@10"] >= 0.85
     assert told["attack"]["poisoned"]["min rank"] <= 8

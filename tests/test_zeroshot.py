@@ -9,6 +9,7 @@ import json
 import numpy as np
 import open_clip
 import pytest
+from PIL import Image
 from sklearn import metrics
 
 from mithridate.cli import main
@@ -341,3 +342,15 @@ def test_templates_come_from_a_file(toy_world, tmp_path, capsys):
     file.write_text("a photo\n")
     assert main([*line, "--out", str(tmp_path / "none")]) == 1
     assert "must hold {}" in capsys.readouterr().err
+
+
+def test_images_outside_the_folder_need_leave(tmp_path, capsys):
+    for name in ("cat", "dog"):
+        Image.new("RGB", (8, 8), "red" if name == "cat" else "blue").save(tmp_path / f"{name}.png")
+    table = tmp_path / "set" / "images.csv"
+    table.parent.mkdir()
+    table.write_text("filepath,label\n../cat.png,cat\n../dog.png,dog\n")
+    line = ["classify", "mithridate-micro", str(table), "--templates", "simple", "--out", str(tmp_path / "out")]
+    assert main(line) == 1
+    assert "--allow-outside" in capsys.readouterr().err
+    assert main([*line, "--allow-outside"]) == 0

@@ -39,6 +39,8 @@ class Classify:
     """In place of them: cross-validation over the test images in this many folds."""
     split: str | None = None
     """Only this split of the test images (train, val, test)."""
+    allow_outside: bool = False
+    """Read images that a table names outside its folder."""
     seed: int = 0
     """Of the probe."""
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
@@ -64,8 +66,10 @@ class Classify:
         from mithridate.report.write import write_report
 
         templates = find_templates(self.templates)
-        pairs = read_labelled(self.data, split=self.split)
-        train = None if self.probe_train is None else read_labelled(self.probe_train, split=self.probe_split)
+        pairs = read_labelled(self.data, split=self.split, allow_outside=self.allow_outside)
+        train = None
+        if self.probe_train is not None:
+            train = read_labelled(self.probe_train, split=self.probe_split, allow_outside=self.allow_outside)
         with display(quiet=self.json) as show:
             result = classify(
                 load_encoder(self.model, pretrained=self.pretrained),

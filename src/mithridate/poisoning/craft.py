@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,11 +18,12 @@ import pyarrow as pa
 from numpy.random.bit_generator import ISeedSequence
 from PIL import Image
 
-from mithridate.data.images import decode, read_bytes
+from mithridate.data.images import FORMATS, decode, read_bytes, to_rgb
 from mithridate.data.pairs import hexadecimal
 from mithridate.data.write import image_ending
-from mithridate.errors import DataError
+from mithridate.errors import AttackError, DataError
 from mithridate.folders import new_folder
+from mithridate.poisoning.carried import Change, carried
 from mithridate.poisoning.containers import colours, encode_like, in_mode, open_image
 from mithridate.poisoning.plan import Draft, Edit, Edits, LocalEdit
 from mithridate.randomness import stream
@@ -43,6 +45,9 @@ class Crafted:
     sha256: tuple[str, ...]
     not_kept: dict[str, int]
 
+
+_LEAST_CARRIED = 0.1  # of a change; an image that shows less does not carry the trigger
+_HALF = 0.5
 
 # name, SHA-256, what the container lost
 _Made = tuple[str, str, list[str]]
@@ -92,8 +97,17 @@ def craft(edits: Edits, texts: Sequence[str], out: Path, *, seed: int, progress:
             raise ValueError(f"an edit must give {wanted} uint8, got {altered.shape} {altered.dtype}")
         return in_mode(altered, source.image)
 
-    def written(i: int, source: bytes, image: Image.Image, new: Image.Image) -> _Made:
+    def written(i: int, source: bytes, image: Image.Image, new: Image.Image, changes: Sequence[Change]) -> _Made:
         raw, not_kept = encode_like(source, image, new)
+        share = carried(changes, to_rgb(Image.open(io.BytesIO(raw), formats=FORMATS)))
+        if share < _LEAST_CARRIED:
+            raise AttackError(
+                f"{bases[i]} does not show the trigger any more after it was written as {image.format} of mode "
+                f"{image.mode}: {round(share, 3)} of the change is left; take its rows out, convert it to RGB, "
+                "or choose a stronger trigger"
+            )
+        if share < _HALF:
+            not_kept = [*not_kept, "half of the trigger"]
         name = f"{stems[i]}.{image_ending(raw, bases[i])}"
         path = os.path.join(folder, name)  # noqa: PTH118 (a Path for each image takes longer than its hash)
         with open(path, "wb", buffering=0) as file:  # noqa: PTH123
@@ -109,10 +123,14 @@ def craft(edits: Edits, texts: Sequence[str], out: Path, *, seed: int, progress:
         if pieces is None:
             source = _Opened(raw, image, drafted(i, image))
             (altered,) = step.alter([source.draft])
-            return written(i, raw, image, fitted(source, altered))
+            return written(i, raw, image, fitted(source, altered), [Change(source.draft.images[0], altered)])
+        changes = []
         for top, left, piece in pieces:
+            height, width = piece.shape[:2]
+            before = image.crop((left, top, left + width, top + height))
+            changes.append(Change(np.asarray(before), piece, top, left))
             image.paste(Image.fromarray(piece), (left, top))
-        return written(i, raw, image, image)
+        return written(i, raw, image, image, changes)
 
     def together(rows: list[int], step: Edit, pool: ThreadPoolExecutor) -> Iterable[_Made]:
         sources = list(pool.map(opened, rows))
@@ -121,7 +139,8 @@ def craft(edits: Edits, texts: Sequence[str], out: Path, *, seed: int, progress:
             raise ValueError(f"an edit must give an image for each of {len(rows)} drafts, got {len(results)}")
 
         def finished(i: int, source: _Opened, altered: np.ndarray) -> _Made:
-            return written(i, source.raw, source.image, fitted(source, altered))
+            change = Change(source.draft.images[0], altered)
+            return written(i, source.raw, source.image, fitted(source, altered), [change])
 
         return pool.map(finished, rows, sources, results)
 
