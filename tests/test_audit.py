@@ -1,23 +1,25 @@
 """The auditor: a contract over its detectors, planted groups found, clean ones left alone, decisions carried out."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from mithridate.auditing import calibration
-from mithridate.auditing.audit import AUDIT_DETECTORS
 from mithridate.auditing.audit import audit_embeddings as audit
 from mithridate.auditing.corpus import Corpus
 from mithridate.auditing.decisions import Decisions, decide, read_decisions
-from mithridate.auditing.evidence import AuditDetector
+from mithridate.auditing.density import faithful_scores, local_dimension, reference_scores
 from mithridate.auditing.excess import GroupExcess
 from mithridate.auditing.groups import Group, recurrence_strength, scan_strength
 from mithridate.auditing.pixels import read_pixels
+from mithridate.auditing.registry import DETECTORS
 from mithridate.data.pairs import Pairs, draw_uids, make_pairs
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import FilterError
+from mithridate.testing import check_detector
 
 WORDS = ("red", "boat", "field", "near", "man", "dog", "runs", "blue", "old", "street", "two", "child", "plays", "tree")
 IMAGES, CAPTIONS, SIDE, WIDTH = 120, 2, 96, 16
@@ -54,7 +56,7 @@ def world(seed=0, images=IMAGES, plant=(), salt=b"audit"):
     return pairs, embeddings, pictures(images, rng)
 
 
-def corpus(*, plant=(), pixels=None, order=None):
+def corpus(*, plant=(), pixels=None, lengths=False):
     pairs, embeddings, drawn = world(plant=plant)
     clean_pairs, clean_embeddings, clean_drawn = world(seed=1, images=60, salt=b"clean")
     drawn = drawn if pixels is None else pixels(drawn)
@@ -64,38 +66,19 @@ def corpus(*, plant=(), pixels=None, order=None):
     text = np.concatenate([embeddings.text, clean_embeddings.text])
     clean = np.arange(len(index)) >= len(pairs)
     whole = np.concatenate([drawn, clean_drawn])
-    if order is not None:
-        pair_order, image_order = order
-        table, text, clean = table.take(pa.array(pair_order)), text[pair_order], clean[pair_order]
-        place = np.argsort(image_order)
-        image, index, whole = image[image_order], place[index[pair_order]], whole[image_order]
-    joined = Embeddings(table["uid"], image, index, text, "drawn", "w0")
-    return Corpus(Pairs(table), joined, clean, read_pixels(lambda rows: whole[rows], len(whole)))
+    length = np.ones(len(image), np.float32) if lengths else None
+    joined = Embeddings(table["uid"], image, index, text, "drawn", "w0", length)
+    return Corpus(joined, clean, Pairs(table), read_pixels(lambda rows: whole[rows], len(whole)))
 
 
 # --- the contract of every detector -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", AUDIT_DETECTORS)
-def test_a_detector_says_one_finite_number_and_one_reason_of_every_pair(name):
-    detector = AUDIT_DETECTORS[name]()
-    assert isinstance(detector, AuditDetector)
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_detector_keeps_the_contract_of_detectors(name):
+    detector = DETECTORS[name]()
     assert detector.name == name
-    seen = corpus()
-    evidence = detector.examine(seen, np.random.default_rng(0))
-    assert evidence.suspicion.shape == evidence.reason.shape == (len(seen),)
-    assert np.isfinite(evidence.suspicion).all()
-    assert all(isinstance(reason, str) for reason in evidence.reason)
-
-
-@pytest.mark.parametrize("name", AUDIT_DETECTORS)
-def test_permuting_the_pairs_and_the_images_permutes_the_suspicions(name):
-    rng = np.random.default_rng(3)
-    plain = corpus(plant=range(8))
-    order = rng.permutation(len(plain)), rng.permutation(plain.images)
-    shuffled = corpus(plant=range(8), order=order)
-    first, second = (AUDIT_DETECTORS[name]().examine(c, np.random.default_rng(0)).suspicion for c in (plain, shuffled))
-    assert np.allclose(first[order[0]], second, rtol=1e-4, atol=1e-4)
+    check_detector(detector)
 
 
 # --- what is planted is found -------------------------------------------------------------------------
@@ -111,7 +94,7 @@ def test_a_word_whose_images_do_not_fit_leads_the_groups_and_its_pairs_go():
     planted = np.isin(embeddings.image_index, list(plant))
     assert (~found.kept)[planted].mean() >= 0.9
     assert (~found.kept)[~planted].mean() <= 0.02
-    assert set(found.left_out) == {"residual-twins", "recurring-patch", "spectral-peak"}
+    assert set(found.left_out) == {"residual-twins", "recurring-patch", "spectral-peak", "raw-length", "k-distance"}
 
 
 def test_in_a_clean_corpus_nothing_is_found():
@@ -128,7 +111,8 @@ def test_the_strength_of_a_group_by_hand():
     n = 100
     pairs = make_pairs([f"{i}" for i in range(n + 10)], [f"w{i} {'zx' if i % 10 == 0 else ''}" for i in range(n + 10)])
     image = unit(np.random.default_rng(0).normal(size=(n + 10, 4)))
-    seen = Corpus(pairs, Embeddings(pairs.uid, image, np.arange(n + 10), image, "e"), np.arange(n + 10) >= n)
+    embeddings = Embeddings(pairs.uid, image, np.arange(n + 10), image, "e")
+    seen = Corpus(embeddings, np.arange(n + 10) >= n, pairs)
     suspicion = np.arange(n + 10, 0, -1).astype(float)  # row 0 is the worst; 0, 10, 20, 30 are within the worst 31
     suspicion[n:] = 0
     detector = GroupExcess(levels=(0.1,), prior=10.0)
@@ -156,7 +140,7 @@ def stamp(images, rows, patch):
 def test_a_patch_in_places_of_its_own_is_found_with_its_crop():
     patch = np.kron(np.random.default_rng(2).integers(0, 2, (4, 4)), np.ones((5, 5)))[..., None] * np.full(3, 255)
     seen = corpus(pixels=lambda images: stamp(images, range(20), patch.astype(np.uint8)))
-    evidence = AUDIT_DETECTORS["recurring-patch"]().examine(seen, np.random.default_rng(0))
+    evidence = DETECTORS["recurring-patch"]().examine(seen, np.random.default_rng(0))
     assert evidence.groups[0].kind == "patch"
     assert evidence.groups[0].strength > 6
     found = np.unique(seen.image_index[evidence.groups[0].rows])
@@ -173,7 +157,7 @@ def test_a_pattern_blended_into_images_makes_them_twins():
         mixed[:12] = (0.7 * mixed[:12] + 0.3 * noise).astype(np.uint8)
         return mixed
 
-    evidence = AUDIT_DETECTORS["residual-twins"]().examine(corpus(pixels=blend), np.random.default_rng(0))
+    evidence = DETECTORS["residual-twins"]().examine(corpus(pixels=blend), np.random.default_rng(0))
     assert evidence.groups[0].images == 12
     assert evidence.groups[0].strength > 6
 
@@ -187,7 +171,7 @@ def test_a_sine_added_to_images_is_their_spectral_peak():
         return waved
 
     seen = corpus(pixels=add)
-    suspicion = AUDIT_DETECTORS["spectral-peak"]().examine(seen, np.random.default_rng(0)).suspicion
+    suspicion = DETECTORS["spectral-peak"]().examine(seen, np.random.default_rng(0)).suspicion
     of_image = suspicion[np.unique(seen.image_index, return_index=True)[1]]
     assert set(np.argsort(-of_image)[:10]) == set(range(10))
 
@@ -204,6 +188,97 @@ def test_an_image_with_many_captions_is_a_group():
     found = audit(more, e)
     leads = [(c.lead.kind, c.lead.images, c.lead.hits) for c in found.campaigns]
     assert ("captions of one image", 1, 32) in leads
+
+
+# --- densities ----------------------------------------------------------------------------------------
+
+
+def slow_density(rows, reference, measure, k):
+    """k-distance, SLOF or DAO of each row among those at `reference`, by loops from their definitions."""
+
+    def near(i):
+        apart = sorted((float(np.linalg.norm(rows[i] - rows[j])), j) for j in reference if j != i)
+        return apart[:k]
+
+    def lid(i):
+        d = [x for x, _ in near(i)]
+        return -1 / np.mean([np.log(x / d[-1]) for x in d[:-1]])
+
+    found = []
+    for i in range(len(rows)):
+        own, neighbours = near(i)[-1][0], [j for _, j in near(i)]
+        ratio = [own / near(j)[-1][0] for j in neighbours]
+        found.append(
+            own
+            if measure == "k-distance"
+            else np.mean(ratio)
+            if measure == "slof"
+            else np.mean([lid(j) * np.log(r) for j, r in zip(neighbours, ratio)])
+        )
+    return np.array(found)
+
+
+@pytest.mark.parametrize("measure", ["k-distance", "slof", "dao"])
+def test_densities_are_those_of_their_definitions(measure):
+    rng = np.random.default_rng(0)
+    rows, reference = rng.normal(size=(30, 5)), np.arange(3, 28)
+    length = np.linalg.norm(rows, axis=1)
+    found = reference_scores(
+        (rows / length[:, None]).astype(np.float32), length.astype(np.float32), reference, measure, k=4
+    )
+    np.testing.assert_allclose(found, slow_density(rows, reference, measure, 4), rtol=1e-4, atol=1e-5)
+
+
+def test_what_the_published_code_computes_is_the_definition_plus_its_defects():
+    """By hand on a line: images at 0, 1, 3, 7 and captions far away; k = 2."""
+    image, text = np.array([[0.0], [1], [3], [7]]), np.array([[100.0], [200], [400], [800]])
+    # the third nearest in place of the second
+    assert faithful_scores(image, text, "k-distance", k=2, batch=4).tolist() == [7, 6, 4, 7]
+    # the two nearest of 7 are 3 and 1, in columns 2 and 1 both with and without its own (the last): no shift there;
+    # those of 0 are 1 and 3, columns 0 and 1 without its own, where 0 and 1 are looked up instead
+    kth = np.array([3.0, 2, 3, 6])  # distance to the second nearest of each image: of 0, 1, 3, 7
+    slof = faithful_scores(image, text, "slof", k=2, batch=4)
+    assert slof[3] == pytest.approx(np.mean(7 / kth[[2, 1]]))
+    assert slof[0] == pytest.approx(np.mean(7 / kth[[0, 1]]))
+    assert slof[0] != pytest.approx(np.mean(3 / kth[[1, 2]]))  # SLOF of 0 among these
+    # local dimensions with the distance to itself: of the image at 1 over distances 0 and 1, with the second nearest 2
+    lid = -2 / (np.log(1e-4) + np.log(1 / 2 + 1e-4))
+    lid_of_3 = -2 / (np.log(1e-4) + np.log(2 / 3 + 1e-4))
+    dao = faithful_scores(image, text, "dao", k=2, batch=4)
+    assert dao[3] == pytest.approx(np.mean([lid_of_3 * np.log(7 / 3), lid * np.log(7 / 2)]))
+    assert 0.2 < lid < 0.3  # of points on a line it is 1.4 by its definition
+    assert local_dimension(np.array([[1.0, 2.0]])) == pytest.approx(1 / np.log(2))
+
+
+def test_a_campaign_of_k_in_each_reference_is_its_own_neighbourhood():
+    """The region of validity: where share times references is k and more, what is alone no longer looks so."""
+    rng = np.random.default_rng(0)
+    clean, bunch = rng.normal(size=(400, 8)), 6 + 0.1 * rng.normal(size=(40, 8))
+    rows = np.concatenate([clean, bunch]).astype(np.float32)
+    length = np.ones(len(rows), np.float32)
+    few, many = np.r_[0:100, 400:408], np.r_[0:100, 400:440]
+    seen, blind = (reference_scores(rows, length, r, "k-distance", k=16)[400:].min() for r in (few, many))
+    usual = np.median(reference_scores(rows, length, few, "k-distance", k=16)[:400])
+    assert seen > 2 * usual
+    assert blind < usual / 2
+    evidence = DETECTORS["k-distance"](k=16, references=1024).examine(corpus(lengths=True), rng)  # type: ignore[call-arg]
+    assert evidence.notes == (
+        "density-share: k-distance is blind to a campaign of 1.56 % of the images and more (k / references)",
+    )
+
+
+def test_under_a_trained_encoder_long_vectors_are_ranked_and_the_reader_is_warned():
+    pairs, embeddings, _ = world()
+    length = np.ones(IMAGES, np.float32)
+    length[:6] = 3
+    marked = replace(embeddings, image_length=length)
+    assert set(audit(pairs, marked).evidence) & {"raw-length", "k-distance"} == set()
+    found = audit(pairs, marked, trained=True)
+    ranked = np.argsort(-found.evidence["raw-length"].suspicion, kind="stable")
+    assert set(embeddings.image_index[ranked[:12]]) == set(range(6))
+    assert [note.split(":")[0] for note in found.notes] == ["trained-encoder", "density-share"]
+    without = audit(pairs, embeddings, trained=True)
+    assert "have no lengths" in without.left_out["raw-length"]
 
 
 # --- calibration --------------------------------------------------------------------------------------
@@ -418,7 +493,7 @@ def test_wrong_uses_of_the_command_are_one_sentence(tmp_path, toy_world, capsys)
     from mithridate.cli import main
 
     assert main(["audit", str(toy_world), "--out", str(tmp_path / "a")]) == 1
-    assert "needs --encoder" in capsys.readouterr().err
+    assert "needs DATA and --encoder" in capsys.readouterr().err
     wrong = tmp_path / "d.json"
     wrong.write_text("{}")
     assert main(["audit", str(toy_world), "--decisions", str(wrong), "--out", str(tmp_path / "b")]) == 1

@@ -505,7 +505,7 @@ def test_embeddings_are_those_of_each_pair_by_itself(tiny, test_pairs, cache):
 
 def test_each_distinct_image_and_caption_is_computed_once(tiny, test_pairs, monkeypatch):
     seen = {"images": 0, "captions": 0}
-    encode_image, encode_tokens = Encoder.encode_image, Encoder.encode_tokens
+    image_embedding, token_embedding = Encoder.image_embedding, Encoder.token_embedding
 
     def count(what, method):
         def counted(self, batch):
@@ -514,8 +514,8 @@ def test_each_distinct_image_and_caption_is_computed_once(tiny, test_pairs, monk
 
         return counted
 
-    monkeypatch.setattr(Encoder, "encode_image", count("images", encode_image))
-    monkeypatch.setattr(Encoder, "encode_tokens", count("captions", encode_tokens))
+    monkeypatch.setattr(Encoder, "image_embedding", count("images", image_embedding))
+    monkeypatch.setattr(Encoder, "token_embedding", count("captions", token_embedding))
     embed(tiny, test_pairs.take([0, 1, 0, 5, 1, 0]))
     distinct = len({test_pairs.text[row].as_py() for row in (0, 1, 5)})
     assert seen == {"images": 2, "captions": distinct}

@@ -286,7 +286,7 @@ def test_an_image_of_both_classes_is_neither_query_nor_target(tiny, test_pairs, 
 def test_a_class_that_the_test_pairs_lack_is_refused_before_anything_is_embedded(
     tiny, test_pairs, goal, message, monkeypatch
 ):
-    monkeypatch.setattr(Encoder, "encode_image", lambda *_: pytest.fail("embedded"))
+    monkeypatch.setattr(Encoder, "image_embedding", lambda *_: pytest.fail("embedded"))
     with pytest.raises(EvaluationError, match=message):
         evaluate({"model": tiny}, test_pairs, goals=(goal,), cache=None)
 
@@ -345,7 +345,7 @@ def test_a_model_that_embeds_every_image_alike_retrieves_nothing(tiny, test_pair
     point = np.random.default_rng(0).normal(size=128).astype(np.float32)
     import torch
 
-    monkeypatch.setattr(Encoder, "encode_image", lambda self, pixels: torch.from_numpy(point).repeat(len(pixels), 1))
+    monkeypatch.setattr(Encoder, "image_embedding", lambda self, pixels: torch.from_numpy(point).repeat(len(pixels), 1))
     found = evaluate({"model": tiny}, test_pairs, goals=(GOAL,))
     assert (found.value("Hit@10", goal=KEY).value, found.value("MinRank", goal=KEY).value) == (0.0, 24.0)
     assert found.value("IR@10").value == 0.0

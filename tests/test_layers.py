@@ -214,7 +214,7 @@ HEAVY = {"torch", "torchvision", "open_clip", "timm", "transformers", "faiss", "
 HELPS = [
     *([name] for name in COMMANDS),
     *(["data", name] for name in DATA_COMMANDS),
-    *(["filter", name] for name in mithridate.DETECTORS),
+    *(["filter", name] for name in ("cosine-distance", "gmm", "neg-clip-loss", "recurring-patch")),
     *(["poison", name] for name in mithridate.ATTACKS),
     *(["train", "--objective", name] for name in mithridate.OBJECTIVES),
     ["study", "status"],

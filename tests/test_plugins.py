@@ -101,9 +101,11 @@ class Lengths:
     name: ClassVar[str] = "first"
     measures: ClassVar[str] = "first coordinate"
     own_level: ClassVar[float | None] = None
+    needs: ClassVar[tuple[str, ...]] = ()
 
-    def suspicion(self, embeddings, rng):
-        return embeddings.image[embeddings.image_index, 0].astype(np.float64)
+    def examine(self, corpus, rng):
+        e = corpus.embeddings
+        return mt.Evidence(e.image[e.image_index, 0].astype(np.float64))
 
 
 OBJECTIVES = {"louder": Louder}
@@ -290,7 +292,7 @@ BROKEN = {
         "goes? on",
     ),
     "shape": (".astype(np.float64)", "[:5]", "expected 300 suspicions"),
-    "position": (".astype(np.float64)", " + np.arange(len(embeddings))", "permuting the pairs should permute"),
+    "position": (".astype(np.float64)", " + np.arange(len(e))", "permuting the pairs or images should permute"),
     "fresh draws": (".astype(np.float64)", " + np.random.rand()", "differ between two calls"),
 }
 

@@ -19,6 +19,7 @@ from mithridate.version import __version__
 if TYPE_CHECKING:
     from mithridate.auditing.cosine import CosineDistance
     from mithridate.auditing.data import audit
+    from mithridate.auditing.evidence import Evidence
     from mithridate.auditing.filter import Filtered, filter
     from mithridate.auditing.keep import KeepList, read_keep_list
     from mithridate.auditing.mixture import GaussianMixture
@@ -116,6 +117,7 @@ _WHERE = {
     "Encoder": "encoder.encoder",
     "FilterOutcome": "evaluation.filter_outcome",
     "Evaluation": "evaluation.measurement",
+    "Evidence": "auditing.evidence",
     "Filtered": "auditing.filter",
     "GaussianMixture": "auditing.mixture",
     "ImageToClass": "poisoning.goals",
@@ -226,6 +228,7 @@ __all__ = [
     "EncoderError",
     "Evaluation",
     "EvaluationError",
+    "Evidence",
     "FilterError",
     "FilterOutcome",
     "Filtered",

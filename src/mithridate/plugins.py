@@ -39,7 +39,9 @@ KINDS = {
         "attack", "mithridate.poisoning.registry", ("name", "needs_gallery", "needs_surrogate", "plan")
     ),
     "OBJECTIVES": PluginKind("objective", "mithridate.training.registry", ("build",), defaults=True),
-    "DETECTORS": PluginKind("detector", "mithridate.auditing.registry", ("name", "measures", "own_level", "suspicion")),
+    "DETECTORS": PluginKind(
+        "detector", "mithridate.auditing.registry", ("name", "measures", "own_level", "needs", "examine")
+    ),
 }
 """By the name of the dict. The registries are imported when something is added to them, and no earlier."""
 

@@ -2,47 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
 from mithridate.auditing import calibration
 from mithridate.auditing.campaigns import Campaign, campaigns
-from mithridate.auditing.contradictions import Contradictions
-from mithridate.auditing.corpus import Corpus
-from mithridate.auditing.echo import Echo
-from mithridate.auditing.evidence import AuditDetector, Evidence
+from mithridate.auditing.corpus import Corpus, corpus_of
+from mithridate.auditing.evidence import Detector, Evidence
 from mithridate.auditing.excess import GroupExcess
-from mithridate.auditing.filter import joined
 from mithridate.auditing.groups import Group
-from mithridate.auditing.mismatch import Mismatch
-from mithridate.auditing.patch import RecurringPatch
 from mithridate.auditing.pixels import PixelFeatures
-from mithridate.auditing.spectral import SpectralPeak
-from mithridate.auditing.twins import ResidualTwins
+from mithridate.auditing.registry import audit_detectors
+from mithridate.auditing.scores import Progress, silent
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import FilterError
 from mithridate.randomness import stream
 
-AUDIT_DETECTORS: dict[str, type[AuditDetector]] = {
-    "mismatch": Mismatch,
-    "echo": Echo,
-    "group-excess": GroupExcess,
-    "contradictions": Contradictions,
-    "residual-twins": ResidualTwins,
-    "recurring-patch": RecurringPatch,
-    "spectral-peak": SpectralPeak,
-}
-"""The detectors of an audit by name. To add one: write a file, add a line."""
-
-Progress = Callable[[str, int, int], None]
-
 LEAST_PAIRS = 50
 _BH = 0.1
+TRAINED = (
+    "trained-encoder: the encoder was trained on these pairs, so it agrees with what is planted in them; mismatch, "
+    "echo and group excess see little"
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +48,7 @@ class Audit:
     `suspicion` (n,) the combined ranking, `p_value` (n,) of it (NaN without clean pairs), `p` and `evidence` by
     detector, `campaigns` strongest first, `kept` (n,) which pairs stay. `null`: the strongest group where suspicions
     are dealt out at random. `left_out`: detectors that were not run, and why. `rejected`: pairs that the mismatch alone
-    rejects at a false discovery rate of 0.1.
+    rejects at a false discovery rate of 0.1. `notes`: what a reader must know, each `code: sentence`.
     """
 
     pairs: Pairs
@@ -77,6 +62,7 @@ class Audit:
     calibration: Calibration | None
     left_out: Mapping[str, str] = field(default_factory=dict)
     rejected: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Literal["suspicious", "nothing found"]:
@@ -93,25 +79,30 @@ def audit_embeddings(
     *,
     clean: tuple[Pairs, Embeddings] | None = None,
     pixels: PixelFeatures | None = None,
-    detectors: Mapping[str, AuditDetector] | None = None,
+    detectors: Mapping[str, Detector] | None = None,
     flag: float = 6.0,
     own: float = 0.1,
     allow: Iterable[tuple[str, str]] = (),
+    trained: bool = False,
     seed: int = 0,
-    progress: Progress = lambda what, done, of: None,
+    progress: Progress = silent,
 ) -> Audit:
     """Run every detector that the inputs allow, calibrate, join groups to campaigns and say which pairs may stay.
 
     `embeddings` are those of `pairs`, by an encoder that was not trained on them. `clean`: pairs known to be clean,
     with embeddings by the same encoder; their images come after those of `pairs` in `pixels`. `flag`: the strength
     (-log10 of a tail probability) from which a group is flagged. `own`: of a flagged group pairs whose mismatch has at
-    most this p-value go. `allow`: kind and value of groups that a person dismissed before. Never sees a manifest.
+    most this p-value go. `trained`: the encoder was trained on `pairs`.
+    `allow`: kind and value of groups that a person dismissed before. Never sees a manifest.
     Raises `FilterError` for fewer than 50 pairs, for clean pairs that are corpus pairs, and for embeddings of another
     encoder.
     """
-    corpus = _corpus(pairs, embeddings, clean, pixels)
-    chosen = {name: kind() for name, kind in AUDIT_DETECTORS.items()} if detectors is None else dict(detectors)
-    left_out = {n: "the images are not at hand" for n, d in chosen.items() if d.needs_pixels and pixels is None}
+    _refuse(pairs, embeddings, clean)
+    beside, beside_pairs = (None, None) if clean is None else (clean[1], clean[0])
+    corpus = corpus_of(embeddings, beside, pairs=pairs, clean_pairs=beside_pairs, pixels=pixels, trained=trained)
+    chosen = audit_detectors() if detectors is None else dict(detectors)
+    lacking = {name: corpus.lacks(detector.needs) for name, detector in chosen.items()}
+    left_out = {name: why for name, why in lacking.items() if why is not None}
     running = {name: d for name, d in chosen.items() if name not in left_out}
     n, evidence = len(pairs), {}
     for done, (name, detector) in enumerate(running.items()):
@@ -145,6 +136,7 @@ def audit_embeddings(
         calibrated,
         left_out,
         rejected,
+        (*((TRAINED,) if trained else ()), *(note for e in evidence.values() for note in e.notes)),
     )
 
 
@@ -157,13 +149,14 @@ def _combine(
     other half, which no rank was taken from. Without: mean rank, and no p-value.
     """
     n = len(corpus)
+    own = {name: e.p for name, e in evidence.items() if e.p is not None}
     if not corpus.clean.any():
         ranks = np.stack([_share(e.suspicion) for e in evidence.values()])
-        return calibration.cauchy(ranks), np.full(n, np.nan), {}
+        return calibration.cauchy(ranks), np.full(n, np.nan), own
     p = {
         name: calibration.conformal(e.suspicion, e.suspicion[corpus.clean], stream(seed, f"ties {name}"))
         for name, e in evidence.items()
-    }
+    } | own
     first = calibration.halves(corpus.image_index, corpus.clean, stream(seed, "calibration halves"))
     ranking = np.stack([calibration.ranking_p(e.suspicion, corpus.clean) for e in evidence.values()])
     held = calibration.cauchy(np.stack([calibration.ranking_p(e.suspicion, first) for e in evidence.values()]))
@@ -182,27 +175,20 @@ def _ours(group: Group, n: int) -> Group:
 
 
 def _first(evidence: Evidence, n: int) -> Evidence:
-    return Evidence(evidence.suspicion[:n], evidence.reason[:n], evidence.groups, evidence.notes)
+    p = None if evidence.p is None else evidence.p[:n]
+    return Evidence(evidence.suspicion[:n], evidence.reason[:n], p, evidence.groups, evidence.notes)
 
 
-def _corpus(
-    pairs: Pairs, embeddings: Embeddings, clean: tuple[Pairs, Embeddings] | None, pixels: PixelFeatures | None
-) -> Corpus:
+def _refuse(pairs: Pairs, embeddings: Embeddings, clean: tuple[Pairs, Embeddings] | None) -> None:
     if len(pairs) < LEAST_PAIRS:
         raise FilterError(f"an audit needs at least {LEAST_PAIRS} pairs to compare, got {len(pairs)}")
     if not pairs.uid.equals(embeddings.uid):
         raise FilterError("the embeddings are of other pairs than the data; embed the data again")
     if clean is None:
-        return Corpus(pairs, embeddings, np.zeros(len(pairs), bool), pixels)
-    both = joined(embeddings, clean[1])
+        return
     shared = np.isin(clean[0].uid.to_pylist(), pairs.uid.to_pylist())
     if shared.any():
         raise FilterError(
             f"{int(shared.sum())} of the {len(shared)} clean pairs are pairs of the corpus, so they cannot say what "
             "clean pairs look like; give clean pairs from elsewhere"
         )
-    columns = [name for name in pairs.table.column_names if name in clean[0].table.column_names]
-    table = pa.concat_tables([pairs.table.select(columns), clean[0].table.select(columns)], promote_options="default")
-    mask = np.zeros(len(both), bool)
-    mask[len(pairs) :] = True
-    return Corpus(Pairs(table), both, mask, pixels)

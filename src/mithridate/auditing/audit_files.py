@@ -47,6 +47,8 @@ def write_audit(audit: Audit, folder: Path, *, encoder: str, weights: str | None
         "encoder": encoder,
         "weights": weights,
         "detectors": list(audit.evidence),
+        "left out": dict(audit.left_out),
+        "notes": list(audit.notes),
         "drop": {str(i + 1): campaign.drop.tolist() for i, campaign in enumerate(audit.campaigns)},
     }
     (folder / AUDIT).write_text(json.dumps({**record, **summary(audit)}, indent=1), encoding="utf-8")

@@ -4,13 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import faiss
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from mithridate.auditing.corpus import Corpus
-from mithridate.auditing.evidence import Evidence, Family
+from mithridate.auditing.evidence import Evidence, Need
 from mithridate.auditing.groups import Group, scan_strength
 from mithridate.errors import FilterError
 
@@ -35,8 +32,9 @@ class Contradictions:
     """Least similarity of two embeddings of one image."""
 
     name: ClassVar[str] = "contradictions"
-    family: ClassVar[Family] = "image"
-    needs_pixels: ClassVar[bool] = False
+    measures: ClassVar[str] = "captions of its image or images of its caption, of the median"
+    own_level: ClassVar[float | None] = None
+    needs: ClassVar[tuple[Need, ...]] = ("pairs",)
 
     def __post_init__(self) -> None:
         if not 0 <= self.bits <= 256 or not 0 < self.cosine <= 1:
@@ -75,18 +73,20 @@ def _most(corpus: Corpus, of: np.ndarray, count: np.ndarray, kind: str) -> Itera
     most = np.argsort(-counts, kind="stable")[:many]
     rows = ours[np.isin(of[ours], things[most])]
     tail = rows[corpus.mismatch[rows] > np.median(corpus.mismatch)]
-    value = corpus.pairs.text[int(rows[0])].as_py() or ""
+    value = corpus.known_pairs.text[int(rows[0])].as_py() or ""
     yield Group(kind, value, strength, many, int(counts[most].min()), float(usual.mean()), 0.0, rows, tail)
 
 
 def caption_codes(corpus: Corpus) -> np.ndarray:
     """A number for each distinct caption, case and spaces folded: (n,)."""
-    texts = [" ".join(text.lower().split()) for text in corpus.pairs.text.fill_null("").to_pylist()]
+    texts = [" ".join(text.lower().split()) for text in corpus.known_pairs.text.fill_null("").to_pylist()]
     return np.unique(np.array(texts, object).astype(str), return_inverse=True)[1].astype(np.int64)
 
 
 def near_duplicates(corpus: Corpus, *, bits: int, least_quality: int, cosine: float) -> np.ndarray:
     """For each image the number of the group of near-duplicates that it is in: (m,)."""
+    import faiss
+
     if corpus.pixels is None:
         return similar_images(corpus.embeddings.image, cosine)
     hashed = np.flatnonzero(corpus.pixels.quality >= least_quality)
@@ -102,6 +102,8 @@ def near_duplicates(corpus: Corpus, *, bits: int, least_quality: int, cosine: fl
 
 def similar_images(image: np.ndarray, cosine: float) -> np.ndarray:
     """Groups of images whose embeddings (m, d) are at least so similar, joined transitively: (m,)."""
+    import faiss
+
     rows = np.ascontiguousarray(image, np.float32)
     if len(rows) <= _WHOLE:
         index = faiss.IndexFlatIP(rows.shape[1])
@@ -118,6 +120,9 @@ def similar_images(image: np.ndarray, cosine: float) -> np.ndarray:
 
 
 def _components(edges: list[np.ndarray], count: int) -> np.ndarray:
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     first, second = np.concatenate(edges, axis=1) if edges else np.empty((2, 0), np.int64)
     graph = coo_matrix((np.ones(len(first), bool), (first, second)), shape=(count, count))
     return connected_components(graph, directed=False)[1].astype(np.int64)

@@ -5,7 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from mithridate.encoder.embeddings import Embeddings
+from mithridate.auditing.corpus import Corpus
+from mithridate.auditing.evidence import Evidence, Need
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,7 @@ class CosineDistance:
     name: ClassVar[str] = "cosine-distance"
     measures: ClassVar[str] = "cosine distance of image and caption"
     own_level: ClassVar[float | None] = 0.8
+    needs: ClassVar[tuple[Need, ...]] = ()
 
-    def suspicion(self, embeddings: Embeddings, rng: np.random.Generator) -> np.ndarray:
-        return 1 - embeddings.similarity().astype(np.float64)
+    def examine(self, corpus: Corpus, rng: np.random.Generator) -> Evidence:
+        return Evidence(1 - corpus.embeddings.similarity().astype(np.float64))

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mithridate.auditing.corpus import Corpus
-from mithridate.auditing.evidence import Evidence, Family, no_reason
+from mithridate.auditing.evidence import Evidence, Need
 from mithridate.errors import FilterError
 
 _BLOCK = 4096  # captions compared at once
@@ -31,8 +31,9 @@ class Echo:
     """Random captions to compare with."""
 
     name: ClassVar[str] = "echo"
-    family: ClassVar[Family] = "group"
-    needs_pixels: ClassVar[bool] = False
+    measures: ClassVar[str] = "mismatch and nearness to the captions of the worst, in standard deviations"
+    own_level: ClassVar[float | None] = None
+    needs: ClassVar[tuple[Need, ...]] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1 or self.neighbours < 1 or self.background < self.neighbours:
@@ -50,7 +51,7 @@ class Echo:
         drawn = rng.choice(len(corpus), size=min(self.background, len(corpus)), replace=False)
         others = corpus.order[np.sort(drawn)]
         nearness = self._nearest(corpus, reference) - self._nearest(corpus, others)
-        return Evidence(_standard(mismatch) + _standard(nearness), no_reason(len(corpus)))
+        return Evidence(_standard(mismatch) + _standard(nearness))
 
     def _nearest(self, corpus: Corpus, rows: Int[np.ndarray, " r"]) -> Float[np.ndarray, " n"]:
         """Mean similarity of each caption to its nearest captions at `rows`, those of its own image left out."""

@@ -4,15 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import faiss
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import coo_matrix, csr_matrix
-from scipy.stats import binom
-from sklearn.feature_extraction.text import CountVectorizer
 
 from mithridate.auditing.corpus import Corpus
-from mithridate.auditing.evidence import Evidence, Family
+from mithridate.auditing.evidence import Evidence, Need
 from mithridate.auditing.groups import STRONGEST, Group
 from mithridate.errors import FilterError
 
@@ -54,8 +50,9 @@ class GroupExcess:
     """A group of at least this strength is flagged."""
 
     name: ClassVar[str] = "group-excess"
-    family: ClassVar[Family] = "group"
-    needs_pixels: ClassVar[bool] = False
+    measures: ClassVar[str] = "strength of the strongest group it speaks for, and mismatch within"
+    own_level: ClassVar[float | None] = None
+    needs: ClassVar[tuple[Need, ...]] = ("pairs",)
 
     def __post_init__(self) -> None:
         if not self.levels or not all(0 < level < 1 for level in self.levels):
@@ -84,6 +81,9 @@ class GroupExcess:
 
     def groups_of(self, corpus: Corpus, attribute: Attribute, suspicion: Float[np.ndarray, " n"]) -> Iterator[Group]:
         """The groups of one attribute that are large enough, each at its strongest level."""
+        from scipy.sparse import csr_matrix
+        from scipy.stats import binom
+
         ours = ~corpus.clean
         keep = ours[attribute.pair]
         pair, value = attribute.pair[keep], attribute.value[keep]
@@ -151,9 +151,12 @@ def attributes(corpus: Corpus) -> Iterator[Attribute]:
 
 def words(corpus: Corpus) -> Attribute:
     """1- and 2-grams of the captions, lower case; letters and digits of any script."""
+    from scipy.sparse import coo_matrix
+    from sklearn.feature_extraction.text import CountVectorizer
+
     counter = CountVectorizer(binary=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", min_df=1)
     try:
-        found = coo_matrix(counter.fit_transform(corpus.pairs.text.fill_null("").to_pylist()))
+        found = coo_matrix(counter.fit_transform(corpus.known_pairs.text.fill_null("").to_pylist()))
     except ValueError:  # no caption has a word
         return Attribute(kind="word", names=[], pair=np.empty(0, np.int64), value=np.empty(0, np.int64))
     names = counter.get_feature_names_out().tolist()
@@ -162,6 +165,8 @@ def words(corpus: Corpus) -> Attribute:
 
 def clusters(corpus: Corpus) -> Iterator[Attribute]:
     """Image clusters of about 30 and of about 100 images (k-means)."""
+    import faiss
+
     rows = np.ascontiguousarray(corpus.embeddings.image[corpus.image_order], np.float32)
     for size in (30, 100):
         k = len(rows) // size
@@ -183,8 +188,8 @@ def clusters(corpus: Corpus) -> Iterator[Attribute]:
 def provenance(corpus: Corpus) -> Iterator[Attribute]:
     """Domain and shard, where the corpus says them."""
     for kind, column in (("domain", "domain"), ("shard", "shard")):
-        if column in corpus.pairs.table.column_names:
-            codes = corpus.pairs.table[column].dictionary_encode().unify_dictionaries().combine_chunks()
+        if column in corpus.known_pairs.table.column_names:
+            codes = corpus.known_pairs.table[column].dictionary_encode().unify_dictionaries().combine_chunks()
             index = codes.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
             there = np.flatnonzero(index >= 0)
             yield Attribute(kind=kind, names=codes.dictionary.to_pylist(), pair=there, value=index[there])

@@ -1,17 +1,23 @@
 """From embeddings to a verdict on each pair."""
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes its compute functions at import, where pyright does not see them)
+
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from mithridate.auditing.corpus import corpus_of
 from mithridate.auditing.cosine import CosineDistance
-from mithridate.auditing.scores import Detector, Progress, Scores, _silent
+from mithridate.auditing.evidence import Detector
+from mithridate.auditing.scores import Progress, Scores, silent
 from mithridate.auditing.threshold import Above, Threshold
 from mithridate.data.columns import refuse_duplicates
+from mithridate.data.pairs import Pairs
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import FilterError
 from mithridate.randomness import stream
@@ -51,13 +57,15 @@ def filter(
     *,
     threshold: Threshold | None = None,
     clean: Embeddings | None = None,
+    pairs: Pairs | None = None,
     seed: int = 0,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Filtered:
     """Score all pairs and say which stay. By default the filter of mmPoison: cosine distance above 0.8 goes.
 
     `clean`: embeddings of pairs known to be clean, by the same encoder; they are scored among the data, so that a
-    detector that is fitted or compares pairs sees one set. Raises `FilterError` where nothing would be left.
+    detector that is fitted or compares pairs sees one set. `pairs`: those that were embedded, for a detector that reads
+    captions. Raises `FilterError` where nothing would be left, and where the detector needs what is not given.
     """
     detector = CosineDistance() if detector is None else detector
     if threshold is None:
@@ -66,7 +74,7 @@ def filter(
                 f"{detector.name} has no threshold of its own; give an absolute level, a clean quantile or a budget"
             )
         threshold = Above(detector.own_level)
-    scores, reference = _score(embeddings, clean, detector, stream(seed, "detector"), progress)
+    scores, reference = _score(embeddings, clean, pairs, detector, stream(seed, "detector"), progress)
     cut = threshold.cut(scores, reference)
     if not cut.keep.any():
         low, high = (round(float(end), 4) for end in (scores.suspicion.min(), scores.suspicion.max()))
@@ -89,34 +97,24 @@ def filter(
 
 
 def _score(
-    embeddings: Embeddings, clean: Embeddings | None, detector: Detector, rng: np.random.Generator, progress: Progress
+    embeddings: Embeddings,
+    clean: Embeddings | None,
+    pairs: Pairs | None,
+    detector: Detector,
+    rng: np.random.Generator,
+    progress: Progress,
 ) -> tuple[Scores, Scores | None]:
     n = len(embeddings)
     if n < 2:
         raise FilterError(f"a filter needs at least two pairs, got {n}")
     refuse_duplicates(embeddings.uid, "the embeddings", "give every pair a uid of its own, and embed the data again")
-    shown = {"progress": progress} if "progress" in inspect.signature(detector.suspicion).parameters else {}
-    if clean is None:
-        return Scores(embeddings.uid, detector.suspicion(embeddings, rng, **shown)), None
-    together = detector.suspicion(joined(embeddings, clean), rng, **shown)
-    return Scores(embeddings.uid, together[:n]), Scores(clean.uid, together[n:])
-
-
-def joined(data: Embeddings, clean: Embeddings) -> Embeddings:
-    """Both sets as one. A clean pair that is also among the data counts twice."""
-    if not len(clean):
-        raise FilterError("the clean embeddings hold no pairs")
-    known = data.weights is not None and clean.weights is not None
-    if (data.weights != clean.weights) if known else (data.text.shape[1] != clean.text.shape[1]):
-        raise FilterError(
-            f"the clean pairs were embedded by another encoder ({clean.encoder}) than the data ({data.encoder}), so "
-            "their suspicions cannot be compared; embed both by one"
-        )
-    return Embeddings(
-        pa.chunked_array([*data.uid.chunks, *clean.uid.chunks], pa.string()),
-        np.concatenate([data.image, clean.image]),
-        np.concatenate([data.image_index.astype(np.int64), clean.image_index + np.int64(len(data.image))]),
-        np.concatenate([data.text, clean.text]),
-        data.encoder,
-        data.weights,
-    )
+    if pairs is not None and not pairs.uid.equals(embeddings.uid):
+        place = pc.index_in(embeddings.uid, value_set=pairs.uid.combine_chunks())
+        pairs = None if place.null_count else pairs.take(place.to_numpy())
+    # whoever names a detector says that the encoder is one for it
+    corpus = corpus_of(embeddings, clean, pairs=pairs, trained=True, progress=progress)
+    lacking = corpus.lacks(detector.needs)
+    if lacking is not None:
+        raise FilterError(f"{detector.name} cannot score these pairs: {lacking}")
+    found = detector.examine(corpus, rng).suspicion
+    return Scores(embeddings.uid, found[:n]), None if clean is None else Scores(clean.uid, found[n:])

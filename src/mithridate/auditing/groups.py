@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln
-from scipy.stats import binom, poisson
 
 _LN10 = float(np.log(10))
 STRONGEST = 300.0  # beyond it tails have no number
@@ -39,6 +37,8 @@ def recurrence_strength(hits: int, images: int, clean_hits: int, clean_images: i
     (-log10 of the binomial tail at the clean share, less log10 of how many things were tried, and the hits expected.)
     The clean share starts from half an image, so that a small clean set gives small strengths.
     """
+    from scipy.stats import binom
+
     share = (clean_hits + 0.5) / (clean_images + 1)
     strength = -float(binom.logsf(hits - 1, images, share)) / _LN10 - float(np.log10(max(tried, 1)))
     return min(max(0.0, strength), STRONGEST), share * images
@@ -49,6 +49,8 @@ def tree_strength(size: int, images: int, *, link: float) -> float:
 
     -log10 of the expected number of trees of that size in such a random graph, C(m, s) s^(s-2) link^(s-1) (Cayley).
     """
+    from scipy.special import gammaln
+
     choices = (gammaln(images + 1) - gammaln(size + 1) - gammaln(images - size + 1)) / _LN10
     expected = choices + (size - 2) * np.log10(size) + (size - 1) * np.log10(link)
     return float(np.clip(-expected, 0.0, STRONGEST))
@@ -59,6 +61,9 @@ def scan_strength(counts: np.ndarray, mean: float) -> tuple[float, int]:
 
     The largest j are taken together, for the j at which it is most surprising; all ways to choose j of m are paid for.
     """
+    from scipy.special import gammaln
+    from scipy.stats import poisson
+
     ordered = np.sort(counts)[::-1][: max(1, len(counts) // 5)]
     tails = np.cumsum(-poisson.logsf(ordered - 1, mean))
     j = np.arange(1, len(ordered) + 1)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from mithridate.auditing.corpus import Corpus
-from mithridate.auditing.evidence import Evidence, Family
+from mithridate.auditing.evidence import Evidence, Need
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +17,9 @@ class Mismatch:
     """
 
     name: ClassVar[str] = "mismatch"
-    family: ClassVar[Family] = "mismatch"
-    needs_pixels: ClassVar[bool] = False
+    measures: ClassVar[str] = "similarity to strangers less that of the pair"
+    own_level: ClassVar[float | None] = None
+    needs: ClassVar[tuple[Need, ...]] = ()
 
     def examine(self, corpus: Corpus, rng: np.random.Generator) -> Evidence:
         similarity = corpus.embeddings.similarity()

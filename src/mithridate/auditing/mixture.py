@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from mithridate.encoder.embeddings import Embeddings
+from mithridate.auditing.corpus import Corpus
+from mithridate.auditing.evidence import Evidence, Need
 from mithridate.errors import FilterError
 
 
@@ -30,10 +31,11 @@ class GaussianMixture:
     name: ClassVar[str] = "gmm"
     measures: ClassVar[str] = "log-odds of the less similar component"
     own_level: ClassVar[float | None] = -2.1972245773362196  # log(0.1 / 0.9)
+    needs: ClassVar[tuple[Need, ...]] = ()
 
-    def suspicion(self, embeddings: Embeddings, rng: np.random.Generator) -> np.ndarray:
-        similarity = embeddings.similarity().astype(np.float64)
-        return monotone_log_odds(similarity, *_fit(similarity, seed=int(rng.integers(2**31))))
+    def examine(self, corpus: Corpus, rng: np.random.Generator) -> Evidence:
+        similarity = corpus.embeddings.similarity().astype(np.float64)
+        return Evidence(monotone_log_odds(similarity, *_fit(similarity, seed=int(rng.integers(2**31)))))
 
 
 def monotone_log_odds(

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import pdqhash
 from jaxtyping import Float, UInt8
+from numpy.lib.stride_tricks import sliding_window_view
 
 SIDE = 64  # of the grey copy
-CORNERS, CROP, CELL = 80, 13, 7  # corners an image, pixels of a crop, and of the crop as it is compared
+CORNERS, CROP, CELL = 40, 13, 7  # corners an image, pixels of a crop, and of the crop as it is compared
 _CROP_SPREAD = 25.0  # a flatter crop is sky
 _QUALITY, _DISTANCE, _BLOCK = 0.05, 4, 3  # of Shi and Tomasi's corners
 _IMAGES = 64  # read at once
@@ -33,6 +34,22 @@ class PixelFeatures:
     crop_image: np.ndarray
     crop_at: np.ndarray
     gather: Callable[[np.ndarray], np.ndarray]
+
+    def take(self, images: np.ndarray) -> PixelFeatures:
+        """The features of the images at `images` (k,), in that order."""
+        order = np.argsort(self.crop_image, kind="stable")
+        counts = np.bincount(self.crop_image, minlength=len(self.hash))
+        start = np.cumsum(counts) - counts
+        rows = np.concatenate([order[start[i] : start[i] + counts[i]] for i in images])
+        return PixelFeatures(
+            self.hash[images],
+            self.quality[images],
+            self.grey[images],
+            self.crop[rows],
+            np.repeat(np.arange(len(images)), counts[images]),
+            self.crop_at[rows],
+            lambda few: self.gather(images[few]),
+        )
 
 
 def read_pixels(
@@ -73,21 +90,35 @@ def corner_crops(
 ) -> tuple[UInt8[np.ndarray, "c 147"], np.ndarray]:
     """Crops of 13 pixels around corners, as 7x7x3 numbers, with their top left corners (c, 2); flat ones left out."""
     found = cv2.goodFeaturesToTrack(grey, CORNERS, _QUALITY, _DISTANCE, blockSize=_BLOCK)
-    points = np.empty((0, 2)) if found is None else found.reshape(-1, 2)
-    at = np.round(points[:, ::-1]).astype(int) - CROP // 2
-    inside = (at >= 0).all(axis=1) & (at + CROP <= grey.shape).all(axis=1)
-    crops, kept = [], []
-    for top, left in at[inside]:
-        crop = image[top : top + CROP, left : left + CROP]
-        if crop.std() >= _CROP_SPREAD:
-            crops.append(describe_crop(crop))
-            kept.append((top, left))
-    return np.array(crops, np.uint8).reshape(-1, CELL * CELL * 3), np.array(kept, np.int32).reshape(-1, 2)
+    points = np.empty((0, 2), np.float32) if found is None else found.reshape(-1, 2)
+    at = np.round(points[:, ::-1]).astype(np.int32) - CROP // 2
+    at = at[(at >= 0).all(axis=1) & (at + CROP <= grey.shape).all(axis=1)]
+    if not len(at):
+        return np.empty((0, CELL * CELL * 3), np.uint8), at
+    crops = sliding_window_view(image, (CROP, CROP), axis=(0, 1))[at[:, 0], at[:, 1]]  # type: ignore[call-overload]
+    crops = crops.transpose(0, 2, 3, 1).astype(np.float32)
+    flat = crops.reshape(len(crops), -1)
+    kept = np.einsum("cx,cx->c", flat, flat) / flat.shape[1] - flat.mean(axis=1) ** 2 >= _CROP_SPREAD**2
+    return describe_crops(crops[kept]), at[kept]
 
 
-def describe_crop(crop: UInt8[np.ndarray, "13 13 3"]) -> UInt8[np.ndarray, " 147"]:
-    """A crop as the numbers that are compared: 7x7x3, areas averaged."""
-    return cv2.resize(crop, (CELL, CELL), interpolation=cv2.INTER_AREA).ravel()
+def describe_crops(crops: Float[np.ndarray, "c 13 13 3"]) -> UInt8[np.ndarray, "c 147"]:
+    """Crops as the numbers that are compared: 7x7x3, areas averaged."""
+    count = len(crops)
+    rows = np.ascontiguousarray((_AREAS @ crops.reshape(count, CROP, CROP * 3)).reshape(count, CELL, CROP, 3))
+    columns = _AREAS @ rows.reshape(count * CELL, CROP, 3)
+    return np.rint(columns).astype(np.uint8).reshape(count, -1)
+
+
+def _areas() -> Float[np.ndarray, "7 13"]:
+    """How much of each of 13 pixels lies in each of 7 equal cells: rows sum to 1."""
+    edges = np.arange(CELL + 1) * CROP / CELL
+    pixel = np.arange(CROP)
+    inside = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return (np.clip(inside, 0, None) * CELL / CROP).astype(np.float32)
+
+
+_AREAS = _areas()
 
 
 def amplitudes(grey: UInt8[np.ndarray, "m 64 64"]) -> Iterator[tuple[slice, Float[np.ndarray, "b 64 33"]]]:

@@ -1,4 +1,4 @@
-"""What a detector is, and what it says."""
+"""What a detector says of pairs, by uid."""
 
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow makes its compute functions at import, where pyright does not see them)
@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import FilterError
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 
-def _silent(_what: str, _done: int, _total: int) -> None: ...
+def silent(_what: str, _done: int, _total: int) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +46,3 @@ class Scores:
 def uid_order(uid: pa.ChunkedArray) -> np.ndarray:
     """Rows in the order of their uids, (n,): an order that does not depend on how the pairs lie."""
     return pc.sort_indices(uid).to_numpy().astype(np.int64)
-
-
-@runtime_checkable
-class Detector(Protocol):
-    """A small frozen dataclass: options in, suspicions out. It holds no data, and never sees a label or a manifest."""
-
-    name: ClassVar[str]
-    measures: ClassVar[str]  # what `suspicion` is, as the axis of a figure
-    own_level: ClassVar[float | None]  # above it a pair goes, where nobody names a threshold
-
-    def suspicion(self, embeddings: Embeddings, rng: np.random.Generator) -> np.ndarray:
-        """One finite number a pair, (n,), higher is more suspicious.
-
-        Permuting the pairs permutes the suspicions. Works in blocks: nothing is of size (n, n). Raises `FilterError`
-        where the embeddings do not allow it. One that takes long may have a parameter `progress: Progress`.
-        """
-        ...

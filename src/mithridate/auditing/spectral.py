@@ -6,9 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from mithridate.auditing.corpus import Corpus
-from mithridate.auditing.evidence import Evidence, Family
+from mithridate.auditing.evidence import Evidence, Need
 from mithridate.auditing.pixels import SIDE, amplitudes
-from mithridate.errors import FilterError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +22,12 @@ class SpectralPeak:
     """Least deviation of a frequency, in units of log amplitude: a frequency that hardly varies is not suspicious."""
 
     name: ClassVar[str] = "spectral-peak"
-    family: ClassVar[Family] = "image"
-    needs_pixels: ClassVar[bool] = True
+    measures: ClassVar[str] = "log amplitude of its strongest frequency, in deviations"
+    own_level: ClassVar[float | None] = None
+    needs: ClassVar[tuple[Need, ...]] = ("pixels",)
 
     def examine(self, corpus: Corpus, rng: np.random.Generator) -> Evidence:
-        if corpus.pixels is None:
-            raise FilterError("spectral-peak needs the images, got embeddings alone")
-        grey = corpus.pixels.grey
+        grey = corpus.known_pixels.grey
         found = np.concatenate([block.reshape(len(block), -1) for _, block in amplitudes(grey)])
         middle = np.median(found, axis=0)
         spread = np.maximum(1.4826 * np.median(np.abs(found - middle), axis=0), self.floor)

@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import faiss
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from mithridate.auditing.corpus import Corpus
-from mithridate.auditing.evidence import Evidence, Family
+from mithridate.auditing.evidence import Evidence, Need
 from mithridate.auditing.groups import Group, tree_strength
 from mithridate.auditing.pixels import SIDE
 from mithridate.errors import FilterError
@@ -36,25 +33,27 @@ class ResidualTwins:
     """Standard deviations at which a residual is cut."""
 
     name: ClassVar[str] = "residual-twins"
-    family: ClassVar[Family] = "image"
-    needs_pixels: ClassVar[bool] = True
+    measures: ClassVar[str] = "correlation of its residual with that of other images"
+    own_level: ClassVar[float | None] = None
+    needs: ClassVar[tuple[Need, ...]] = ("pixels",)
 
     def examine(self, corpus: Corpus, rng: np.random.Generator) -> Evidence:
-        if corpus.pixels is None:
-            raise FilterError("residual-twins needs the images, got embeddings alone")
-        rows = residuals(corpus.pixels.grey, clip=self.clip)
+        rows = residuals(corpus.known_pixels.grey, clip=self.clip)
         k = min(self.fellows, len(rows) - 1)
         if k < 1:
             raise FilterError(f"residual-twins needs at least two images, got {len(rows)}")
         similarity, found = nearest_residuals(rows, max(k, min(_LINKS, len(rows) - 1)), corpus.image_order)
         score, twin = similarity[:, k - 1], found[:, 0]
-        uid = corpus.pairs.uid.take(np.unique(corpus.image_index, return_index=True)[1]).to_pylist()
+        uid = corpus.embeddings.uid.take(np.unique(corpus.image_index, return_index=True)[1]).to_pylist()
         reason = np.array([f"shares its residual with {k} images, {uid[t]} among them" for t in twin], object)
         return Evidence(corpus.per_pair(score), corpus.per_pair(reason), groups=linked(corpus, similarity, found))
 
 
 def linked(corpus: Corpus, similarity: np.ndarray, found: np.ndarray) -> tuple[Group, ...]:
     """Groups of images that are more alike than any image of the corpus and any clean image are."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     image = np.repeat(np.arange(len(found)), found.shape[1])
     other, alike = found.ravel(), similarity.ravel()
     clean = corpus.clean_image
@@ -105,6 +104,8 @@ def nearest_residuals(rows: np.ndarray, k: int, order: np.ndarray) -> tuple[np.n
     Exact up to 50,000 images; beyond, among candidates that inverted lists of a projection find, which then are
     compared in full.
     """
+    import faiss
+
     if len(rows) <= _WHOLE:
         index = faiss.IndexFlatIP(rows.shape[1])
         index.add(rows)  # type: ignore[call-arg]

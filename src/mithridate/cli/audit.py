@@ -3,14 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from mithridate.cli.common import CacheOptions, ReadOptions, Threads, display, emit, parse
+from mithridate.cli.common import (
+    CacheOptions,
+    Plugins,
+    ReadOptions,
+    Threads,
+    display,
+    emit,
+    parse,
+    pick,
+    with_plugins,
+)
 from mithridate.errors import FilterError
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.text import say
+
+if TYPE_CHECKING:
+    from mithridate.auditing.data import DataAudit
 
 
 @dataclass(frozen=True)
@@ -20,18 +33,24 @@ class Audit:
     With --decisions, DATA is the folder of an earlier audit: what was decided on its page becomes the keep-list.
     """
 
-    data: Annotated[Positional[str], arg(metavar="DATA")]
-    """The pairs to be trained on: a table, tar shards, an annotation file, or a folder."""
     out: Path
     """Folder to write."""
+    data: Annotated[Positional[str | None], arg(metavar="DATA")] = None
+    """The pairs to be trained on: a table, tar shards, an annotation file, or a folder."""
+    embeddings: Path | None = None
+    """In place of DATA and an encoder: a folder that mithridate embed wrote, or clip-retrieval. Images are not read."""
     encoder: str | None = None
     """What looks at the pairs: an open_clip model, local-dir:FOLDER, a run's folder; one not trained on them."""
     pretrained: str | None = None
     """Its pretrained tag or checkpoint file."""
     clean: str | None = None
-    """Pairs known to be clean, from elsewhere: p-values are held against them."""
+    """Pairs known to be clean, from elsewhere (with --embeddings: their embeddings): p-values are held against them."""
     clean_split: str | None = None
     """Split of the clean pairs."""
+    trained: bool = False
+    """The encoder was trained on these pairs (the record of a run tells it): more detectors are run."""
+    detector: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME")] = ()
+    """Run this detector, and no others but those named; repeatable."""
     flag: float = 6.0
     """Strength (-log10 of a tail probability) from which a group of pairs is flagged."""
     allow: Path | None = None
@@ -43,6 +62,7 @@ class Audit:
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
     threads: Threads = None
+    plugin: Plugins = ()
     overwrite: bool = False
     """Replace what is in the output folder."""
     json: bool = False
@@ -53,33 +73,13 @@ class Audit:
         if self.decisions is not None:
             self._decide(self.decisions)
             return
-        if self.encoder is None:
-            raise FilterError("an audit needs --encoder: a model that was not trained on these pairs")
         from mithridate.auditing.audit_files import summary, write_audit
-        from mithridate.auditing.data import audit
-        from mithridate.auditing.decisions import read_decisions
-        from mithridate.encoder.encoder import load_encoder
         from mithridate.report.review import audit_lines, review_page
 
-        dismissed = () if self.allow is None else read_decisions(self.allow).dismissed
-        pairs = self.read.read(self.data)
-        clean = None if self.clean is None else self.read.read(self.clean, split=self.clean_split)
-        encoder = load_encoder(self.encoder, pretrained=self.pretrained)
-        with display(quiet=self.json) as show:
-            done = audit(
-                pairs,
-                encoder,
-                clean=clean,
-                flag=self.flag,
-                allow=dismissed,
-                seed=self.seed,
-                cache=self.cache.folder,
-                cache_limit=self.cache.limit,
-                progress=show.stage,
-            )
+        done = self._audit()
         with new_folder(self.out, overwrite=self.overwrite) as folder:
-            write_audit(done.audit, folder, encoder=encoder.name, weights=done.weights)
-            page = review_page(done.audit, encoder=encoder.name, crops=done.crop)
+            write_audit(done.audit, folder, encoder=done.encoder, weights=done.weights)
+            page = review_page(done.audit, encoder=done.encoder, crops=done.crop)
             (folder / "report.html").write_text(page, encoding="utf-8")
         if self.json:
             emit({**summary(done.audit), "out": str(self.out)}, as_json=True)
@@ -91,10 +91,51 @@ class Audit:
             f"mithridate audit {self.out} --decisions decisions.json --out {decided}"
         )
 
+    def _audit(self) -> "DataAudit":
+        from mithridate.auditing.data import audit, audit_folder, trained_on
+        from mithridate.auditing.decisions import read_decisions
+        from mithridate.auditing.registry import DETECTORS
+        from mithridate.encoder.encoder import load_encoder
+
+        if self.embeddings is not None and (self.data is not None or self.encoder is not None):
+            raise FilterError("an audit takes --embeddings or DATA with --encoder, not both")
+        if self.embeddings is None and (self.data is None or self.encoder is None):
+            raise FilterError(
+                "an audit needs DATA and --encoder, a model that was not trained on these pairs, or --embeddings"
+            )
+        chosen = {name: pick(DETECTORS, name, "detector")() for name in self.detector} or None
+        options: dict[str, Any] = {
+            "detectors": chosen,
+            "trained": self.trained,
+            "flag": self.flag,
+            "allow": () if self.allow is None else read_decisions(self.allow).dismissed,
+            "seed": self.seed,
+        }
+        if self.embeddings is not None:
+            clean = None if self.clean is None else Path(self.clean)
+            with display(quiet=self.json) as show:
+                return audit_folder(self.embeddings, clean=clean, progress=show.stage, **options)
+        pairs = self.read.read(str(self.data))
+        options["trained"] = self.trained or trained_on(str(self.encoder), pairs)
+        clean_pairs = None if self.clean is None else self.read.read(self.clean, split=self.clean_split)
+        encoder = load_encoder(str(self.encoder), pretrained=self.pretrained)
+        with display(quiet=self.json) as show:
+            return audit(
+                pairs,
+                encoder,
+                clean=clean_pairs,
+                cache=self.cache.folder,
+                cache_limit=self.cache.limit,
+                progress=show.stage,
+                **options,
+            )
+
     def _decide(self, path: Path) -> None:
         from mithridate.auditing.audit_files import apply_decisions, write_kept
         from mithridate.auditing.decisions import read_decisions
 
+        if self.data is None:
+            raise FilterError("--decisions needs DATA: the folder of the audit that they are about")
         uid, record = apply_decisions(Path(self.data), read_decisions(path))
         with new_folder(self.out, overwrite=self.overwrite) as folder:
             write_kept(uid, Path(self.data), record, folder)
@@ -102,4 +143,4 @@ class Audit:
 
 
 def run(argv: Sequence[str]) -> None:
-    parse(Audit, argv, prog="audit").run()
+    parse(Audit, with_plugins(argv), prog="audit").run()

@@ -75,6 +75,7 @@ class Filter(Generic[D]):
                 self.detector,  # type: ignore[arg-type]
                 threshold=threshold,
                 clean=clean,
+                pairs=pairs,
                 seed=self.seed,
                 progress=show.stage,
             )

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from mithridate.errors import DataError
 
+_IN_MEMORY = 2**28  # bytes; larger arrays lie in a file
 
-def read_matrix(path: Path, *, what: str = "a matrix of numbers") -> np.ndarray:
-    """The (n, d) array of numbers in a `.npy` file. Raises `DataError` for anything else."""
+
+def working_array(shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
+    """An array to be written block by block: in memory, or where it is large in a temporary file that is mapped."""
+    if np.dtype(dtype).itemsize * int(np.prod(shape)) <= _IN_MEMORY:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile(prefix="mithridate-") as file:  # has no name, and goes with the array
+        return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def read_matrix(path: Path, *, what: str = "a matrix of numbers", mapped: bool = False) -> np.ndarray:
+    """The (n, d) array of numbers in a `.npy` file, `mapped` or in memory. Raises `DataError` for anything else."""
     try:
         if not path.is_file():
             raise DataError(f"{path} is no regular file; expected {what}")
@@ -28,6 +39,6 @@ def read_matrix(path: Path, *, what: str = "a matrix of numbers") -> np.ndarray:
         promised, there = shape[0] * shape[1] * kind.itemsize, path.stat().st_size - start
         if promised > there:
             raise DataError(f"{path} promises {promised} bytes of numbers and holds {there}; it is cut, write it again")
-        return np.load(path, allow_pickle=False)
+        return np.load(path, mmap_mode="r" if mapped and promised else None, allow_pickle=False)
     except (ValueError, EOFError, OSError, OverflowError, SyntaxError, MemoryError) as error:
         raise DataError(f"{path} does not read as a .npy array: {str(error)[:200]}; write it again") from error

@@ -21,6 +21,7 @@ from mithridate.errors import DataError, EncoderError, OutputError
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
+_IMAGES, _CAPTIONS = 256, 512  # in a batch
 _BATCHES_KEPT = 16  # whose embeddings are kept in one file: a minute's work for a large model on a CPU
 
 
@@ -107,14 +108,19 @@ def embed_images(
     source: ImageSource,
     count: int,
     *,
-    batch_size: int = 256,
+    batch_size: int = _IMAGES,
     progress: Progress = _silent,
     kept: Path | None = None,
 ) -> np.ndarray:
     """Unit-length embeddings of the `count` images of `source`: (count, d) float32. `kept`: see `embed`."""
+    return _embed_images(encoder, source, count, batch_size, progress, kept)[0]
 
+
+def _embed_images(
+    encoder: Encoder, source: ImageSource, count: int, batch_size: int, progress: Progress, kept: Path | None
+) -> tuple[np.ndarray, np.ndarray]:
     def encode(rows: np.ndarray) -> Tensor:
-        return encoder.encode_image(torch.from_numpy(source.gather(rows)))
+        return encoder.image_embedding(torch.from_numpy(source.gather(rows)).to(encoder.device))
 
     return _in_batches(encoder, count, batch_size, encode, "embedding images", progress, kept)
 
@@ -123,21 +129,26 @@ def embed_tokens(
     encoder: Encoder,
     tokens: np.ndarray,
     *,
-    batch_size: int = 512,
+    batch_size: int = _CAPTIONS,
     progress: Progress = _silent,
     kept: Path | None = None,
 ) -> np.ndarray:
     """Unit-length embeddings of token ids (t, context_length): (t, d) float32. `kept`: see `embed`."""
+    return _embed_tokens(encoder, tokens, batch_size, progress, kept)[0]
+
+
+def _embed_tokens(
+    encoder: Encoder, tokens: np.ndarray, batch_size: int, progress: Progress, kept: Path | None
+) -> tuple[np.ndarray, np.ndarray]:
     # captions of one length in one batch: what a batch costs is decided by its longest
     order = np.argsort(tokens.argmax(axis=1), kind="stable")
 
     def encode(rows: np.ndarray) -> Tensor:
-        return encoder.encode_tokens(torch.from_numpy(tokens[order[rows]].astype(np.int64)))
+        return encoder.token_embedding(torch.from_numpy(tokens[order[rows]].astype(np.int64)).to(encoder.device))
 
-    out = _in_batches(encoder, len(tokens), batch_size, encode, "embedding captions", progress, kept)
-    back = np.empty_like(out)
-    back[order] = out
-    return back
+    out, length = _in_batches(encoder, len(tokens), batch_size, encode, "embedding captions", progress, kept)
+    back = np.argsort(order)
+    return out[back], length[back]
 
 
 @contextmanager
@@ -156,10 +167,11 @@ def _on_gpu(encoder: Encoder) -> Iterator[None]:
 
 def _in_batches(
     encoder: Encoder, count: int, batch_size: int, encode, what: str, progress: Progress, kept: Path | None = None
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
+    """Unit-length rows (count, d), and the lengths that the encoder gave them: (count,)."""
     if encoder.model.training:
         raise DataError("the encoder is in training mode; call encoder.model.eval() before embedding")
-    out: np.ndarray | None = None
+    out, length = np.empty((count, 1), np.float32), np.empty(count, np.float32)
     with torch.no_grad(), _on_gpu(encoder):
         for start in range(0, count, _BATCHES_KEPT * batch_size):
             stop = min(start + _BATCHES_KEPT * batch_size, count)
@@ -171,15 +183,18 @@ def _in_batches(
                 made = []
                 for low in range(start, stop, batch_size):
                     high = min(low + batch_size, stop)
-                    made.append(encode(np.arange(low, high)).float().cpu().numpy())
+                    raw = encode(np.arange(low, high)).float()
+                    unit = torch.nn.functional.normalize(raw, dim=-1)
+                    made.append(torch.cat([unit, raw.norm(dim=-1, keepdim=True)], dim=1).cpu().numpy())
                     progress(what, high, count)
                 block = np.concatenate(made)
                 if path is not None:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     save_array(path, block)
-            out = np.empty((count, block.shape[1]), np.float32) if out is None else out
-            out[start:stop] = block
-    return out if out is not None else np.empty((0, 1), np.float32)
+            if not start:
+                out = np.empty((count, block.shape[1] - 1), np.float32)
+            out[start:stop], length[start:stop] = block[:, :-1], block[:, -1]
+    return out, length
 
 
 def embed(
@@ -208,10 +223,14 @@ def embed(
         )
     weights, kept = weights_fingerprint(encoder.model), None
     if partial is not None:
-        decides = hashlib.blake2b(f"{weights} {pairs.fingerprint} {pixel_recipe(encoder)}".encode(), digest_size=10)
+        decides = hashlib.blake2b(
+            f"lengths {weights} {pairs.fingerprint} {pixel_recipe(encoder)}".encode(), digest_size=10
+        )
         decides.update(b"" if source.keys is None else source.keys.tobytes())
         kept = partial / decides.hexdigest()
-    image = embed_images(encoder, source, len(pairs.images), progress=progress, kept=kept)
+    image, image_length = _embed_images(encoder, source, len(pairs.images), _IMAGES, progress, kept)
     tokens, index = tokenise(encoder, pairs.text, cache=cache)
-    text = embed_tokens(encoder, tokens, progress=progress, kept=kept)
-    return Embeddings(pairs.uid, image, pairs.image_index, text[index], encoder.name, weights)
+    text, text_length = _embed_tokens(encoder, tokens, _CAPTIONS, progress, kept)
+    return Embeddings(
+        pairs.uid, image, pairs.image_index, text[index], encoder.name, weights, image_length, text_length[index]
+    )

@@ -96,7 +96,11 @@ class Encoder:
 
     def encode_tokens(self, tokens: Int[Tensor, "b length"]) -> Float[Tensor, "b d"]:
         """Unit-length embeddings of tokenised captions; padding is not computed where that is exact."""
-        return nn.functional.normalize(text_embedding(self.model, tokens.to(self.device)).float(), dim=-1)
+        return nn.functional.normalize(self.token_embedding(tokens.to(self.device)).float(), dim=-1)
+
+    def token_embedding(self, tokens: Int[Tensor, "b length"]) -> Float[Tensor, "b d"]:
+        """Embeddings of tokens that lie where the model does, at the length it gives them, with its gradients."""
+        return text_embedding(self.model, tokens)
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
         """Unit-length embeddings of captions; over-long ones are cut and keep their end token."""

@@ -82,6 +82,7 @@ def audit_lines(audit: Audit) -> list[str]:
     lines += [f"  {i + 1}. {title(c.lead)}: {sentence(c.lead)}" for i, c in enumerate(audit.campaigns[:5])]
     if len(audit.campaigns) > 5:
         lines.append(f"  and {len(audit.campaigns) - 5} more")
+    lines += list(audit.notes)
     lines += [f"left out: {name} ({reason})" for name, reason in audit.left_out.items()]
     return lines
 
@@ -100,6 +101,7 @@ def _facts(audit: Audit, encoder: str) -> list[str]:
             f"{show(c.floor)}, and a false discovery rate of 0.1 needs at least {show(c.fewest)} pairs there. "
             f"Rejected by it, on mismatch alone: {show(audit.rejected)}."
         )
+    facts += list(audit.notes)
     facts.append(
         f"A group is flagged from a strength of 6 (-log10 of the chance of seeing it). Dealt out at random, the "
         f"strongest group here has {show(float(audit.null))}."

@@ -9,7 +9,7 @@ from typing import Any
 
 from mithridate.testing.attacks import attack_checks, check_attack, example_pairs
 from mithridate.testing.contract import CLASSES, ContractError, example_of
-from mithridate.testing.detectors import check_detector, detector_checks, example_embeddings
+from mithridate.testing.detectors import check_detector, detector_checks, example_corpus
 from mithridate.testing.objectives import check_objective, objective_checks
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "check_attack",
     "check_detector",
     "check_objective",
-    "example_embeddings",
+    "example_corpus",
     "example_of",
     "example_pairs",
 ]

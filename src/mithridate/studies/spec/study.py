@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mithridate.auditing.scores import Detector
+from mithridate.auditing.evidence import Detector
 from mithridate.auditing.threshold import Threshold
 from mithridate.poisoning.plan import Attack
 from mithridate.studies.spec.data import DataSpec

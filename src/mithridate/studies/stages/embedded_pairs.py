@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from mithridate.studies.store import Store
 
 
+_ARRAYS = ("image", "index", "text", "image_length", "text_length")
+
+
+def _arrays(made: Embeddings) -> tuple[Any, ...]:
+    return made.image, made.image_index, made.text, made.image_length, made.text_length
+
+
 @dataclass(frozen=True)
 class EmbeddedPairs(Stage):
     """Embeddings of pairs by an encoder, for a filter."""
@@ -34,7 +41,7 @@ class EmbeddedPairs(Stage):
         """Embed images and captions."""
         with store.new(self) as folder:
             made = embed(self.encoder.load(store), self.pairs.read(store), cache=store.cache(self.pairs))
-            for name, array in (("image", made.image), ("index", made.image_index), ("text", made.text)):
+            for name, array in zip(_ARRAYS, _arrays(made)):
                 np.save(folder / f"{name}.npy", array, allow_pickle=False)
             record = {"encoder": made.encoder, "weights": made.weights}
             (folder / "encoder.json").write_text(json.dumps(record), encoding="utf-8")
@@ -43,8 +50,10 @@ class EmbeddedPairs(Stage):
         """The embeddings."""
         folder = store.folder(self)
         record = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
-        image, index, text = (np.load(folder / f"{n}.npy", allow_pickle=False) for n in ("image", "index", "text"))
-        return Embeddings(self.pairs.read(store).uid, image, index, text, record["encoder"], record["weights"])
+        image, index, text, *lengths = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS)
+        return Embeddings(
+            self.pairs.read(store).uid, image, index, text, record["encoder"], record["weights"], *lengths
+        )
 
     def reads(self) -> Iterator[Stage]:
         return below(self.pairs)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mithridate.auditing.evidence import Detector
 from mithridate.auditing.filter import filter
-from mithridate.auditing.scores import Detector
 from mithridate.auditing.threshold import Threshold
 from mithridate.data.pairs import Pairs
 from mithridate.evaluation.filter_outcome import poisoned_rows
@@ -39,7 +39,14 @@ class FilteredPairs(Stage):
         with store.new(self) as folder:
             reference = None if self.reference is None else self.reference.read(store)
             embeddings = self.embedded.read(store)
-            filtered = filter(embeddings, self.detector, threshold=self.threshold, clean=reference, seed=self.seed)
+            filtered = filter(
+                embeddings,
+                self.detector,
+                threshold=self.threshold,
+                clean=reference,
+                pairs=self.embedded.pairs.read(store),
+                seed=self.seed,
+            )
             np.save(folder / "keep.npy", filtered.keep, allow_pickle=False)
             estimates = {"clean pairs lost": rate(~filtered.keep)}
             manifest = self.embedded.pairs.manifest(store)
