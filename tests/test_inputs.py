@@ -3,7 +3,9 @@
 import io
 import json
 import os
+import shutil
 import tarfile
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -652,3 +654,67 @@ def test_an_overlay_is_trusted_by_whom_it_was_written(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="was not written by you on this machine"):
         read_pairs(out)
     assert len(read_pairs(out, allow_outside=True)) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("Image Path,Caption", "{},a {}"),
+        ("IMAGE-NAME;Comment", "{};a {}"),
+        ("image_name| comment_number| comment", "{}| 0| a {} "),
+    ],
+)
+def test_names_and_cells_are_compared_without_what_only_spaces_them(tmp_path, header, row):
+    for number in range(2):
+        put(tmp_path / f"{number}.png", picture())
+    rows = "".join(row.format(f"{number}.png", number) + "\r\n" for number in range(2))
+    pairs = read_pairs(put(tmp_path / "t.csv", header + "\r\n" + rows))
+    assert [Path(place).name for place in pairs.image.to_pylist()] == ["0.png", "1.png"]
+    assert pairs.text.to_pylist() == ["a 0", "a 1"]
+
+
+def test_names_that_differ_in_blanks_only_are_refused(tmp_path):
+    put(tmp_path / "0.png", picture())
+    with pytest.raises(DataError, match="rename one of them"):
+        read_pairs(put(tmp_path / "t.csv", "image path,image_path,caption\n0.png,0.png,x\n"))
+
+
+@pytest.mark.parametrize("ending", ["txt", "caption"])
+@pytest.mark.parametrize("folders", [("",), ("train", "dev"), ("00000", "00001")])
+def test_images_with_caption_files(tmp_path, ending, folders):
+    root = tmp_path / "set"
+    for at, folder in enumerate(folders):
+        put(root / folder / f"{at}.b.png", picture())
+        put(root / folder / f"{at}.b.{ending}", f"caption {at},\nin two lines\n")
+        if folder.isdigit():
+            put(root / folder / f"{at}.b.json", "{}")
+        put(root / folder / "alone.png", picture())
+        put(root / folder / f"missing.{ending}", "x")
+        put(root / folder / "other.gif", picture())
+        put(root / f"0000{at}.parquet", "not read")
+        put(root / f"0000{at}_stats.json", "{}")
+    pairs, n = read_pairs(root), len(folders)
+    assert pairs.text.to_pylist() == [
+        f"caption {at},\nin two lines" for at in ([1, 0] if "dev" in folders else range(n))
+    ]
+    assert pairs.split.to_pylist() == (["val", "train"] if "dev" in folders else [None] * n)
+    counts = {reason: entry.count for reason, entry in pairs.report.left_out.items()}
+    assert counts == {"no-caption": n, "no-image": n, "unread-ending": n}
+    shutil.move(root, tmp_path / "moved")
+    assert read_pairs(tmp_path / "moved").uid.to_pylist() == pairs.uid.to_pylist()
+
+
+def test_caption_files_that_cannot_be_read_are_one_sentence(tmp_path):
+    put(tmp_path / "a.png", picture())
+    put(tmp_path / "a.txt", "k\u00e4se".encode("cp1252"))
+    with pytest.raises(DataError, match="give --encoding"):
+        read_pairs(tmp_path)
+    assert read_pairs(tmp_path, encoding="cp1252").text.to_pylist() == ["k\u00e4se"]
+    (tmp_path / "a.txt").unlink()
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(DataError, match="no regular file"):
+        read_pairs(tmp_path)
+    (tmp_path / "a.txt").unlink()
+    put(tmp_path / "a.txt", "x" * (2**20 + 1))
+    with pytest.raises(DataError, match="at most"):
+        read_pairs(tmp_path)

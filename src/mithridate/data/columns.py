@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from mithridate.data.locations import INPUTS
 from mithridate.errors import DataError
 
-IMAGE_COLUMNS = ("filepath", "image", "image_path", "file_name", "filename", "img_name")
-CAPTION_COLUMNS = ("title", "caption", "captions", "text", "txt", "sentences")
+IMAGE_COLUMNS = ("filepath", "image", "image_path", "file_name", "filename", "img_name", "image_name")
+CAPTION_COLUMNS = ("title", "caption", "captions", "text", "txt", "sentences", "comment")
 LABEL_COLUMNS = ("label", "labels", "class", "cls")
 
 
@@ -27,28 +27,34 @@ LABEL_COLUMNS = ("label", "labels", "class", "cls")
 URL_COLUMNS = ("url", "image_url", "img_url", "urls")
 
 
+def plain_name(name: str) -> str:
+    """A name as it is compared: in lower case, without blanks around it, `Image Path` as `image_path`."""
+    return re.sub(r"[\s-]+", "_", name.strip()).lower()
+
+
 def find_column(names: Iterable[str], aliases: Sequence[str]) -> str | None:
-    """The name among `names` that comes first in `aliases`, whatever its case and blanks around it.
+    """The name among `names` that comes first in `aliases`, as `plain_name` compares them.
 
     Raises `DataError` where two names differ in nothing else: either may be meant.
     """
     known: dict[str, list[str]] = {}
     for name in names:
-        known.setdefault(name.strip().lower(), []).append(name)
+        known.setdefault(plain_name(name), []).append(name)
     alias = next((alias for alias in aliases if alias in known), None)
     if alias is None:
         return None
     if len(known[alias]) > 1:
-        raise DataError(f"columns {listed(known[alias])} differ in case or blanks only; rename one of them")
+        raise DataError(f"columns {listed(known[alias])} differ in case, blanks or hyphens only; rename one of them")
     return known[alias][0]
 
 
 def match_name(wanted: str, names: Iterable[str]) -> str | None:
-    """The one of `names` that a user means by `wanted`: the same, else the same without blanks, else in any case."""
+    """The one of `names` that a user means by `wanted`: the same, else the same without blanks around it, else its
+    `plain_name`."""
     names = list(dict.fromkeys(names))
     if wanted in names:
         return wanted
-    for form in (str.strip, lambda name: name.strip().lower()):
+    for form in (str.strip, plain_name):
         same = [name for name in names if form(name) == form(wanted)]
         if len(same) == 1:
             return same[0]

@@ -59,6 +59,9 @@ def load_csv(path: Path, tally: Tally, encoding: str | None = None) -> pa.Table:
                 "cells that hold the separator, a quote or a line break, and double the quotes inside them"
             ) from error
     _count_swallowed(table, separator, path, tally)
+    if separator == "|":  # Flickr30k's `NAME.jpg| 0| A caption .`
+        columns = [pc.utf8_trim_whitespace(column) for column in table.columns]
+        return pa.Table.from_arrays(columns, table.column_names)
     return table
 
 
@@ -94,7 +97,7 @@ def sniff_separator(head: str) -> tuple[str, list[str]]:
     """The separator under which the first record has the most known column names, and all its names."""
 
     def known(mark: str) -> tuple[int, int]:
-        names = {name.strip().lower() for name in headers[mark]}
+        names = {col.plain_name(name) for name in headers[mark]}
         return sum(not names.isdisjoint(aliases) for aliases in _KINDS), len(headers[mark])
 
     lines = head.splitlines(keepends=True)
@@ -130,7 +133,7 @@ _IMAGE_NAME = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?|avif)\s*$", re.IGNORE
 def _count_swallowed(table: pa.Table, separator: str, path: Path, tally: Tally) -> None:
     """Count the lines inside cells that would be rows of their own: as many separators, an image where one belongs."""
     names = table.column_names
-    image = next((at for at, name in enumerate(names) if name.strip().lower() in col.IMAGE_COLUMNS), None)
+    image = next((at for at, name in enumerate(names) if col.plain_name(name) in col.IMAGE_COLUMNS), None)
     if len(names) < 2 or image is None:
         return
     for column in table.columns:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mithridate.data.columns import IMAGE_COLUMNS, is_image_struct
+from mithridate.data.columns import IMAGE_COLUMNS, is_image_struct, plain_name
 from mithridate.data.locations import row_location
 
 ROW = "\0row of "  # no column of a file is taken for one of these
@@ -52,7 +52,7 @@ def load_parquet(path: Path) -> pa.Table:
 
 
 def _is_image_bytes(field: pa.Field) -> bool:
-    known = field.name.strip().lower() in (*IMAGE_COLUMNS, "jpg", "jpeg", "png", "webp")
+    known = plain_name(field.name) in (*IMAGE_COLUMNS, "jpg", "jpeg", "png", "webp")
     return known and (pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mithridate.data.columns import plain_name
 from mithridate.errors import DataError
 
 # of lists in lists and objects in objects; Arrow's own parsers and builders recurse without a limit and crash
@@ -58,7 +59,7 @@ def records_to_table(records: Sequence[Any], path: Path, *, captions: Sequence[s
         deep = next((at for at, cell in enumerate(cells) if depth_of(cell) >= MAX_DEPTH), None)
         if deep is not None:
             raise DataError(f"record {deep + 1} of {path} is nested more than {MAX_DEPTH} deep in {name[:60]!r}")
-        columns[text_of(name)] = _json_column(cells, text_of if name.strip().lower() in captions else name_of)
+        columns[text_of(name)] = _json_column(cells, text_of if plain_name(name) in captions else name_of)
     if len(columns) < len(names):
         raise DataError(f"{path} has two fields of one name that only differ in broken characters; rename one")
     return pa.table(columns)

@@ -16,6 +16,7 @@ REASONS = {
         "convert them to JPEG, PNG or WebP",
     ),
     "second-image": ("further images of samples that have one already", "name the one to take as --image-field"),
+    "no-caption": ("images without a caption file beside them", "write NAME.txt beside each, or leave them out"),
     "no-image": ("samples without an image", "fetch their images, or leave them out"),
     "no-ending": ("members without an ending or without a name before it", "give each member a name KEY.ENDING"),
     "link": ("links instead of files", "write the shard again with the files themselves (tar --hard-dereference -h)"),

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from mithridate.data import coco, flickr_pascal, visual_genome
+from mithridate.data.caption_files import has_caption_files, read_caption_files
 from mithridate.data.columns import CAPTION_COLUMNS, refuse_duplicates
 from mithridate.data.encodings import check_encoding
 from mithridate.data.formats import format_of, is_readable, suffix_of, table_suffix
@@ -50,9 +51,9 @@ def read_pairs(
     """The image-text pairs in a file, a folder or a list of them, whatever their layout (docs/inputs.md).
 
     Supported: tables (CSV, TSV, JSON, JSON Lines, Parquet, Arrow), tar shards (also as `{00000..00012}.tar`, `*.tar`
-    or `A::B`), folders with a metadata file, COCO, Karpathy splits, Visual Genome, PASCAL sentences, a folder with
-    Flickr30k and PASCAL, and what this package writes. Nothing is copied, and no image is opened. Captions that are
-    missing, or no strings, become "". What is left out is counted in the pairs' `report`.
+    or `A::B`), folders with a metadata file or with caption files, COCO, Karpathy splits, Visual Genome, PASCAL
+    sentences, a folder with Flickr30k and PASCAL, and what this package writes. Nothing is copied, and no image is
+    opened. Captions that are missing, or no strings, become "". What is left out is counted in the pairs' `report`.
 
     `caption_field`, `label_field`, `image_field`: columns or fields, which must exist. `encoding`: of texts that are
     not UTF-8. `allow_outside`: read images that a table names outside its folder and `image_root`. `label_rule` is
@@ -130,6 +131,7 @@ _CLASSES = ("image_root", "allow_outside", "label_rule", "seed", "encoding")
 
 SHARDS = Layout(_is_shard, read_shards, _FIELDS)
 TABLE = Layout(is_readable, read_table, _COLUMNS)
+CAPTION_FILES = Layout(has_caption_files, read_caption_files, ("encoding",))
 LINES = Layout(is_readable, lambda path, **options: read_table(path, form="json-lines", **options), _COLUMNS)
 
 
@@ -287,6 +289,9 @@ FOLDERS = {
 }
 
 
+_OF_DOWNLOAD = re.compile(r"\d+(\.parquet|_stats\.json)")  # img2dataset's, beside its folders of files
+
+
 def _read_folder(folder: Path, options: Mapping[str, Any]) -> Pairs:
     ours = (folder / "pairs.parquet").is_file()
     if not ours and (folder / "manifest.json").is_file() and (folder / "data").is_dir():
@@ -307,12 +312,15 @@ def _read_folder(folder: Path, options: Mapping[str, Any]) -> Pairs:
             if path != chosen and path.name != "image_data.json" and not path.name.startswith("instances_"):
                 tally.add("unread-file", str(path))
         return Pairs(pairs.table, pairs.report + tally.report())
+    if all(map(_OF_DOWNLOAD.fullmatch, (path.name for path in tables))) and has_caption_files(folder):
+        return _apply("images with caption files", CAPTION_FILES, options, folder)
     if tables:
         names = ", ".join(path.name for path in tables[:6])
         raise DataError(f"{folder} holds {len(tables)} tables ({names}); name the one to read")
     raise DataError(
-        f"{folder} holds no image-text pairs that are known: found {_contents(folder)}; expected tar shards, a "
-        f"table, metadata.jsonl, pairs.parquet, or the annotations of COCO, Karpathy or Visual Genome ({INPUTS})"
+        f"{folder} holds no image-text pairs that are known: found {_contents(folder)}; expected tar shards, a table, "
+        "metadata.jsonl, pairs.parquet, images with caption files, or the annotations of COCO, Karpathy or Visual "
+        f"Genome ({INPUTS})"
     )
 
 

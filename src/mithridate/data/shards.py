@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mithridate.data.columns import CAPTION_COLUMNS, LABEL_COLUMNS, listed, match_name, refuse_duplicates
+from mithridate.data.columns import CAPTION_COLUMNS, LABEL_COLUMNS, listed, match_name, plain_name, refuse_duplicates
 from mithridate.data.encodings import decode_text
 from mithridate.data.json_values import name_of, parse_json, text_of
 from mithridate.data.left_out import ReadReport, Tally
@@ -147,7 +147,7 @@ class _Sample:
 
     @property
     def lower(self) -> dict[str, Any]:
-        return {name.strip().lower(): value for name, value in self.record.items()}
+        return {plain_name(name): value for name, value in self.record.items()}
 
 
 def _samples(shard: Path, wanted: ShardFields, tally: Tally) -> list[_Sample]:
