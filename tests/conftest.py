@@ -47,6 +47,25 @@ def shared_data():
 
 
 @pytest.fixture(scope="session")
+def bases(tmp_path_factory):
+    """Small whole files of every kind, which the harnesses damage copies of; made once for all processes of a run."""
+    import fcntl
+
+    from fuzz_cases import write_bases
+
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    folder, whole = root / "bases", root / "bases.whole"
+    with (root / "bases.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not whole.exists():
+            folder.mkdir()
+            write_bases(folder)
+            whole.touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
 def toy_world(tmp_path_factory):
     """54 pictures to train on and 27 to test with, of nine classes in turn, each with five captions."""
     from mithridate.toy.world import write_toy_world

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import random
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -146,6 +147,17 @@ def as_json(value: Any, rng: random.Random) -> bytes:
     return text.encode(errors="surrogatepass")
 
 
+def sealed(value: Any, rng: random.Random) -> bytes:
+    """JSON with the checksum that this package writes, mostly: a stranger can write it too."""
+    from mithridate.sealed import CHECKSUM, json_digest
+
+    if isinstance(value, dict) and rng.random() < 0.8:
+        value = {name: each for name, each in value.items() if name != CHECKSUM}
+        value = {**value, CHECKSUM: json_digest(value)}
+        return json.dumps(value).encode(errors="surrogatepass")
+    return as_json(value, rng)
+
+
 def numpy_file(rng: random.Random, rows: int = 12, width: int = 8) -> bytes:
     """An array file that is not what it should be."""
     act = rng.randrange(9)
@@ -251,7 +263,15 @@ def write_bases(folder: Path) -> None:
     test = [folder / "run", world, "--split", "test", "--manifest", folder / "poisoned"]
     made("evaluate", *test, "--probe", "none", "--out", folder / "evaluated")
     made("classify", folder / "run", world, "--split", "test", "--templates", "simple", "--out", folder / "classified")
+    compare = [folder / "evaluated", folder / "evaluated", "--out", folder / "compared"]
+    made("compare", *compare)
+    audit = ["audit", world, "--split", "train", "--encoder", "mithridate-micro", "--flag", "0.3"]
+    made(*audit, "--out", folder / "audited")
     (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
+    made("study", folder / "study.yaml", "--out", folder / "studied", "--keep-models")
+    repair = ["repair-curve", folder / "table", "--encoder", folder / "run", "--test", world, "--test-split", "test"]
+    repair += ["--manifest", folder / "poisoned", "--strengths", "1e-3", "--epochs", "1", "--batch-size", "16"]
+    made(*repair, "--out", folder / "repaired")
 
 
 STUDY = """
@@ -278,12 +298,22 @@ experiments:
 
 
 def _copied(base: Path, name: str, here: Path) -> Path:
-    """A copy of a base folder, whose files may be changed."""
-    import shutil
-
+    """A copy of a base folder, whose files may be changed; weights are linked, and must be replaced."""
     target = here / "in"
-    shutil.copytree(base / name, target, symlinks=True)
+    shutil.copytree(base / name, target, symlinks=True, copy_function=_copy)
     return target
+
+
+def _copy(source: str, target: str) -> None:
+    if source.endswith(".safetensors"):
+        os.link(source, target)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.unlink()
+    path.write_bytes(content)
 
 
 def _reading(rng: random.Random, data: object) -> list[object]:
@@ -579,11 +609,9 @@ def encoder(rng: random.Random, base: Path, here: Path) -> list[object]:
         (size,) = struct.unpack("<Q", raw[:8])
         header = changed(json.loads(raw[8 : 8 + size]), rng, times=rng.randrange(1, 4))
         text = json.dumps(header).encode()
-        weights.write_bytes(
-            struct.pack("<Q", rng.choice((len(text), len(text), 2**63, 2**40))) + text + raw[8 + size :]
-        )
+        _replace(weights, struct.pack("<Q", rng.choice((len(text), len(text), 2**63, 2**40))) + text + raw[8 + size :])
     elif act == 4:
-        weights.write_bytes(damaged(weights.read_bytes()[:20_000] if rng.random() < 0.3 else weights.read_bytes(), rng))
+        _replace(weights, damaged(weights.read_bytes()[:20_000] if rng.random() < 0.3 else weights.read_bytes(), rng))
     else:
         weights.unlink()
         (folder / "open_clip_pytorch_model.bin").write_bytes(checkpoint(rng))
@@ -724,11 +752,13 @@ def keep_list(rng: random.Random, base: Path, here: Path) -> list[object]:
         (folder / "keep.npy").write_bytes(numpy_file(rng))
     elif act == 1:
         path = folder / "filter.json"
-        path.write_bytes(as_json(changed(json.loads(path.read_text()), rng, times=2), rng))
+        path.write_bytes(sealed(changed(json.loads(path.read_text()), rng, times=2), rng))
     else:
         path = folder / rng.choice(("keep.txt", "keep.npy", "scores.parquet", "filter.json"))
         if path.exists():
             path.write_bytes(damaged(path.read_bytes(), rng))
+        if rng.random() < 0.5:  # a list without its record
+            (folder / "filter.json").unlink()
     listed = rng.choice(("in", "in/keep.txt", "in/keep.npy", "in/filter.json"))
     # refused for its batch before the first step: only the list is looked at
     train = ["train", base / "world", "--split", "train", "--encoder", "mithridate-micro", "--batch-size", "9999"]
@@ -740,7 +770,7 @@ def run_folder(rng: random.Random, base: Path, here: Path) -> list[object]:
     act = rng.randrange(4)
     if act < 2:
         path = folder / "run.json"
-        path.write_bytes(as_json(rng.choice((hostile(rng), changed(json.loads(path.read_text()), rng, times=2))), rng))
+        path.write_bytes(sealed(rng.choice((hostile(rng), changed(json.loads(path.read_text()), rng, times=2))), rng))
     elif act == 2:
         (folder / "metrics.jsonl").write_bytes(damaged((folder / "metrics.jsonl").read_bytes(), rng))
     if rng.random() < 0.5:
@@ -810,10 +840,110 @@ def study(rng: random.Random, base: Path, here: Path) -> list[object]:
 
 
 def report(rng: random.Random, base: Path, here: Path) -> list[object]:
-    folder = _copied(base, rng.choice(("evaluated", "classified")), here)
+    folder = _copied(base, rng.choice(("evaluated", "classified", "compared")), here)
     path = folder / "report.json"
     path.write_bytes(as_json(changed(json.loads(path.read_text()), rng, times=rng.randrange(1, 4)), rng))
-    return rng.choice((["report", "in"], ["compare", "in", base / "evaluated", "--out", "out"]))
+    return ["report", "in"]
+
+
+def evaluation(rng: random.Random, base: Path, here: Path) -> list[object]:
+    folder = _copied(base, "evaluated", here)
+    path = folder / "evaluation.json"
+    if rng.random() < 0.8:
+        path.write_bytes(as_json(changed(json.loads(path.read_text()), rng, times=rng.randrange(1, 4)), rng))
+    else:
+        path.write_bytes(damaged(path.read_bytes(), rng))
+    sides = [base / "evaluated", "in"]
+    rng.shuffle(sides)
+    return ["compare", *sides, "--out", "out"]
+
+
+def audit(rng: random.Random, base: Path, here: Path) -> list[object]:
+    """What was decided on an audit, the audit's own files, and a list of what is not to be shown again."""
+    folder = _copied(base, "audited", here)
+    record = json.loads((folder / "audit.json").read_text())
+    uid = pq.read_table(folder / "scores.parquet", columns=["uid"])["uid"].to_pylist()
+    whole = {
+        "format": "mithridate-decisions/1",
+        "audit": record["id"],
+        "campaigns": dict.fromkeys(record["drop"], "drop"),
+        "pairs": {uid[0]: "keep", uid[1]: "unsure"},
+        "dismissed": [["word", "sheep"]],
+    }
+    decisions = here / "decisions.json"
+    decisions.write_bytes(as_json(changed(whole, rng, times=rng.randrange(1, 4)), rng))
+    act = rng.randrange(8)
+    if act < 4:
+        decisions.write_text(json.dumps(whole))
+        path = folder / rng.choice(("audit.json", "audit.json", "filter.json", "scores.parquet"))
+        if path.suffix == ".json" and rng.random() < 0.7:
+            path.write_bytes(sealed(changed(json.loads(path.read_text()), rng, times=rng.randrange(1, 4)), rng))
+        else:
+            path.write_bytes(damaged(path.read_bytes(), rng))
+    elif act == 4:
+        look = ["audit", base / "world", "--split", "train", "--encoder", "mithridate-micro"]
+        return [*look, "--allow", "decisions.json", "--out", "out"]
+    return ["audit", "in", "--decisions", "decisions.json", "--out", "out"]
+
+
+def plugin(rng: random.Random, base: Path, here: Path) -> list[object]:
+    """Files that are no plugins. (What is one may do whatever it likes: it is the user's own code.)"""
+    path = here / rng.choice(("mine.py", "mine.py", "mine.txt", "mine"))
+    act = rng.randrange(6)
+    if act == 0:
+        path.mkdir()
+    elif act == 1:
+        path.write_bytes(
+            rng.choice((b"", b"\xff\xfe\x00", b"\0", rng.randbytes(200), b"(" * 50_000, b"x = " + b"-" * 10**5))
+        )
+    elif act == 2:
+        path.write_text(
+            rng.choice(("raise SystemExit(3)", "raise KeyboardInterrupt", "import nowhere", "1 / 0", "def f("))
+        )
+    elif act < 5:
+        name = rng.choice(("ATTACKS", "OBJECTIVES", "DETECTORS"))
+        path.write_text(f"{name} = {hostile(rng)!r}\n", encoding="utf-8", errors="replace")
+    out = ["--plugin", path.name, "--out", "out"]
+    return rng.choice(
+        (
+            ["check-plugin", path.name],
+            ["study", base / "study.yaml", "--dry-run", *out],
+            ["filter", "cosine-distance", base / "embedded", "--budget", "3", *out],
+            ["poison", "single-label", base / "world", "--source", "sheep", "--target", "bird", *out],
+        )
+    )
+
+
+def state(rng: random.Random, base: Path, here: Path) -> list[object]:
+    """What studies and curves leave on disk, to be looked at or gone on with."""
+    if rng.random() < 0.25:
+        folder = _copied(base, "repaired", here)
+        path = folder / "curve.json"
+        whole = json.loads(path.read_text())
+        path.write_bytes(
+            sealed(changed(whole, rng, times=2), rng) if rng.random() < 0.6 else damaged(path.read_bytes(), rng)
+        )
+        repair = ["repair-curve", base / "table", "--encoder", base / "run", "--test", base / "world"]
+        repair += ["--test-split", "test", "--manifest", base / "poisoned", "--strengths", "1e-3", "--epochs", "1"]
+        return [*repair, "--batch-size", "16", "--out", "in"]
+    folder = _copied(base, "studied", here)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    told = [path for path in files if path.suffix in (".json", ".jsonl", ".npz", ".yaml")]
+    path = rng.choice((folder / "study.json", folder / "inputs.json", *([rng.choice(told)] * 4), rng.choice(files)))
+    if path.suffix == ".json" and path.exists() and rng.random() < 0.6:
+        path.write_bytes(sealed(changed(json.loads(path.read_text()), rng, times=rng.randrange(1, 3)), rng))
+    elif path.exists():
+        _replace(path, damaged(path.read_bytes(), rng))
+    if rng.random() < 0.3:
+        (folder / "locks").mkdir(exist_ok=True)
+        (folder / "locks" / "0123456789.0").write_bytes(as_json(hostile(rng), rng))
+    if rng.random() < 0.3:
+        (folder / "failed").mkdir(exist_ok=True)
+        key = rng.choice(sorted((folder / "stages" / "measured").iterdir())).name
+        (folder / "failed" / f"{key}.json").write_bytes(as_json(hostile(rng), rng))
+    if rng.random() < 0.7:
+        return ["study", "status", "in"]
+    return ["study", base / "study.yaml", "--out", "in"]
 
 
 def option(rng: random.Random, base: Path, _here: Path) -> list[object]:
@@ -841,7 +971,7 @@ def option(rng: random.Random, base: Path, _here: Path) -> list[object]:
                 embedded,
                 "--out",
                 "out",
-                f"--{rng.choice(('budget', 'above', 'batch', 'temperature', 'seed', 'budget-share'))}",
+                f"--{rng.choice(('budget', 'above', 'batch', 'draws', 'temperature', 'seed', 'budget-share'))}",
                 number,
             ],
             ["filter", "mixture", embedded, "--out", "out", "--seed", number],
@@ -869,6 +999,10 @@ KINDS: dict[str, Callable[[random.Random, Path, Path], list[object]]] = {
     "run-folder": run_folder,
     "study": study,
     "report": report,
+    "evaluation": evaluation,
+    "audit": audit,
+    "plugin": plugin,
+    "state": state,
     "option": option,
 }
 

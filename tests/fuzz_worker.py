@@ -71,8 +71,9 @@ def run_case(seed: int, number: int, base: Path, kind: str | None = None, *, sho
         wrong.append("ran out of memory")
     after = listing(place)
     names = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    # a training goes on in the folder that it is given, a report is written where it lies
-    may = ("here/out", "here/in") if argv[0] in ("train", "report") else ("here/out",)
+    # trainings, studies and curves go on in the folder that they are given, a report is written where it lies
+    goes_on = argv[0] in ("train", "report", "study", "repair-curve")
+    may = ("here/out", "here/in") if goes_on else ("here/out",)
     outside = sorted(name for name in names if not name.startswith(may))
     if outside:
         wrong.append(f"touched {outside[0]}")

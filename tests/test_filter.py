@@ -216,7 +216,8 @@ def test_random_batches_approach_the_whole():
     ("options", "message"),
     [
         ({"batch": 1}, "expected batch >= 2"),
-        ({"draws": 0}, "draws >= 1, got"),
+        ({"draws": 0}, "draws from 1 to 1000, got"),
+        ({"draws": 1001}, "draws from 1 to 1000, got"),
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"temperature": float("nan")}, "temperature must be positive"),
     ],

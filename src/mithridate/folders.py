@@ -106,7 +106,7 @@ def claim(out: Path, *, command: str = "") -> Iterator[Claim]:
         before = _before(descriptor)
         sweep(target.parent, short_name(target.name))
         if before:  # whoever had it was killed
-            _sweep_below(target)
+            sweep_below(target)
         if command and before.get("command") == mine._command:
             _refuse_done(before, out)
             mine.killed = True
@@ -176,8 +176,8 @@ def _before(descriptor: int | None) -> dict[str, Any]:
     return notes if isinstance(notes, dict) else {}
 
 
-def _sweep_below(folder: Path) -> None:
-    """Take away what ended processes left in `folder` and below, with the locks that nobody holds."""
+def sweep_below(folder: Path) -> None:
+    """Take away what ended processes left in `folder` and below, with the locks of output that nobody holds."""
     for parent, names, files in os.walk(folder):
         sweep(Path(parent))
         names[:] = [name for name in names if not name.startswith(".")]

@@ -5,7 +5,7 @@ Readers raise `DamagedFile`, a `ValueError`; the caller says in its own words wh
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 from mithridate.folders import replacing, write_atomically
 
 CHECKSUM = "checksum"
+MAX_DEPTH = 16  # of a record, which a report may hold
 _MARK = b"\nmithridate-seal/1 "
 _DIGITS = 32
 _TRAILER = len(_MARK) + _DIGITS + 1
@@ -42,10 +43,7 @@ def read_sealed_json(path: Path, *, required: bool = True) -> dict[str, Any]:
     """
     record = read_object(path)
     checksum = record.pop(CHECKSUM, None)
-    try:
-        fits = checksum == json_digest(record)
-    except RecursionError as error:
-        raise DamagedFile("it is nested too deeply") from error
+    fits = checksum == json_digest(record)
     if not fits and (required or checksum is not None):
         raise DamagedFile("its checksum does not fit its content")
     return record
@@ -59,12 +57,58 @@ def read_object(path: Path) -> dict[str, Any]:
         raise DamagedFile(f"it is not JSON ({error})") from error
     if not isinstance(record, dict):
         raise DamagedFile(f"it should hold a JSON object, got {type(record).__name__}")
+    if _deeper(record, MAX_DEPTH):
+        raise DamagedFile(f"it is nested more than {MAX_DEPTH} levels deep")
     return record
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects lie in each other more than so many levels deep."""
+    level = [value]
+    for _ in range(levels + 1):
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [item for items in inner for item in items]
+        if not level:
+            return False
+    return True
 
 
 def json_digest(record: dict[str, Any]) -> str:
     plain = json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
     return blake2b(plain, digest_size=_DIGITS // 2).hexdigest()
+
+
+# --- files that others wrote ------------------------------------------------------------------------------
+
+
+def content_digest(path: Path) -> str:
+    """A checksum of a file, or of all files below a folder and their names; of a link, of where it points."""
+    path = Path(path)
+    digest = blake2b(digest_size=_DIGITS // 2)
+    if path.is_symlink():
+        digest.update(os.fsencode(os.readlink(path)))  # noqa: PTH115 (as it was written)
+    elif path.is_dir():
+        for entry in sorted(path.iterdir()):
+            digest.update(os.fsencode(entry.name) + b"\0" + content_digest(entry).encode())
+    else:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def content_digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """The checksums of what is there of `names` in `folder`, by name."""
+    return {name: content_digest(folder / name) for name in names if os.path.lexists(folder / name)}
+
+
+def check_contents(folder: Path, digests: Any, names: Iterable[str]) -> None:
+    """Raise `DamagedFile` where one of `names` in `folder` is not as `digests` says; others are not looked at."""
+    if not isinstance(digests, dict):
+        raise DamagedFile("its checksums should be an object")
+    for name in names:
+        if name in digests and (not os.path.lexists(folder / name) or content_digest(folder / name) != digests[name]):
+            raise DamagedFile(f"{name} is not as it was written")
 
 
 # --- bytes ----------------------------------------------------------------------------------------------

@@ -21,6 +21,11 @@ def one_line(text: object, *, limit: int | None = None) -> str:
     return line if limit is None or len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
+def shortened(text: str, limit: int = 1500) -> str:
+    """`text`, cut in the middle where longer than `limit`: what is wrong stands first, what to do about it last."""
+    return text if len(text) <= limit else f"{text[: limit // 2]} … {text[-(limit // 2) :]}"
+
+
 def say(*lines: object, stderr: bool = False) -> None:
     """Print lines, each of them one: what would break it, or what a terminal would obey, is replaced."""
     for line in lines:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ import pyarrow.parquet as pq
 
 from mithridate.auditing.audit import Audit
 from mithridate.auditing.decisions import Decisions, decide
-from mithridate.auditing.keep import FORMAT, RECORD, SCORES, write_keep_list
+from mithridate.auditing.keep import SCORES, read_record, write_keep_list, write_record
 from mithridate.data.images import split_place
 from mithridate.errors import FilterError
+from mithridate.sealed import read_sealed_json, write_sealed_json
 from mithridate.version import __version__
 
 AUDIT = "audit.json"
@@ -38,8 +38,7 @@ def write_audit(audit: Audit, folder: Path, *, encoder: str, weights: str | None
     """Write into `folder` (it exists): scores.parquet, keep.txt, keep.npy, filter.json and audit.json."""
     pq.write_table(score_table(audit), folder / SCORES, compression="zstd")
     write_keep_list(audit.pairs.uid.filter(pa.array(audit.kept)), folder)
-    keep = {"format": FORMAT, "detector": {"name": "audit"}, "encoder": encoder, "weights": weights}
-    (folder / RECORD).write_text(json.dumps(keep, indent=1), encoding="utf-8")
+    write_record({"detector": {"name": "audit"}, "encoder": encoder, "weights": weights}, folder)
     record = {
         "format": AUDIT_FORMAT,
         "id": audit_id(audit),
@@ -51,7 +50,7 @@ def write_audit(audit: Audit, folder: Path, *, encoder: str, weights: str | None
         "notes": list(audit.notes),
         "drop": {str(i + 1): campaign.drop.tolist() for i, campaign in enumerate(audit.campaigns)},
     }
-    (folder / AUDIT).write_text(json.dumps({**record, **summary(audit)}, indent=1), encoding="utf-8")
+    write_sealed_json(folder / AUDIT, {**record, **summary(audit)})
 
 
 def write_kept(uid: pa.ChunkedArray, audit_folder: Path, record: dict[str, Any], folder: Path) -> None:
@@ -61,8 +60,8 @@ def write_kept(uid: pa.ChunkedArray, audit_folder: Path, record: dict[str, Any],
     kept = pc.is_in(scored["uid"], value_set=uid)
     scored = scored.set_column(scored.column_names.index("kept"), "kept", kept)
     pq.write_table(scored, folder / SCORES, compression="zstd")
-    keep = {"format": FORMAT, "detector": {"name": "audit"}, "encoder": record["encoder"], "weights": record["weights"]}
-    (folder / RECORD).write_text(json.dumps(keep, indent=1), encoding="utf-8")
+    own = {"detector": {"name": "audit"}, "encoder": record["encoder"], "weights": record["weights"]}
+    write_record(own, folder)
 
 
 def score_table(audit: Audit) -> pa.Table:
@@ -114,7 +113,8 @@ def summary(audit: Audit) -> dict[str, Any]:
 def apply_decisions(folder: Path, decisions: Decisions) -> tuple[pa.ChunkedArray, dict[str, Any]]:
     """The uids that stay after `decisions` on the audit in `folder`, and its record. Raises `FilterError`."""
     try:
-        record = json.loads((folder / AUDIT).read_text(encoding="utf-8"))
+        read_record(folder, [SCORES])
+        record = read_sealed_json(folder / AUDIT)
         if record["format"] != AUDIT_FORMAT:
             raise ValueError(f"format {record['format']!r}")
         table = pq.read_table(folder / SCORES, columns=["uid", "kept"])

@@ -1,11 +1,15 @@
-"""Keep-lists: the uids that a trainer may read, as text, in DataComp's form, or in a filter's folder."""
+"""Keep-lists: the uids that a trainer may read, as text, in DataComp's form, or in a filter's folder.
+
+A list of one's own is a file with one uid a line, and carries no checksum. The record beside a filter's lists carries
+theirs: one that a disk damaged, or that somebody edited in place, is refused.
+"""
 
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow makes its compute functions at import, where pyright does not see them)
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +20,22 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
+from mithridate.data.arrays import array_header
 from mithridate.data.pairs import Pairs, hexadecimal
 from mithridate.errors import FilterError
+from mithridate.sealed import (
+    DamagedFile,
+    check_contents,
+    content_digests,
+    read_object,
+    read_sealed_json,
+    write_sealed_json,
+)
 
 RECORD, SCORES, TEXT, DATACOMP = "filter.json", "scores.parquet", "keep.txt", "keep.npy"
-FORMAT = "mithridate-filter/1"
+CHECKSUMS = "checksums"
+FORMAT = "mithridate-filter/2"
+_UNSEALED = "mithridate-filter/1"  # of version 0.1, without checksums
 
 # A list comes from strangers: 2**32 bytes are 130 million uids of 32 digits.
 MAX_BYTES = 2**32
@@ -88,14 +103,39 @@ def read_keep_list(path: str | Path) -> KeepList:
 
 
 def _read_folder(folder: Path, file: Path) -> KeepList:
+    record = read_record(folder, (SCORES, file.name))
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        if record["format"] != FORMAT:
-            raise ValueError(f"format is {record['format']!r}, expected {FORMAT!r}")
         scored = pq.read_table(folder / SCORES, columns=["uid"])["uid"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise FilterError(f"{folder} holds no whole output of mithridate filter: {error}; filter again") from error
     return KeepList(_read_uids(file), scored, record, str(file))
+
+
+def write_record(record: dict[str, Any], folder: Path) -> None:
+    """Write `filter.json`: `record`, and the checksums of the scores and lists that are in `folder` already."""
+    sums = content_digests(folder, (SCORES, TEXT, DATACOMP))
+    write_sealed_json(folder / RECORD, {"format": FORMAT, **record, CHECKSUMS: sums})
+
+
+def read_record(folder: Path, used: Iterable[str]) -> dict[str, Any]:
+    """The record in a filter's folder. Raises `FilterError` where it is damaged, or one of the files `used` beside it.
+
+    Folders of version 0.1 have no checksums, and are read without.
+    """
+    try:
+        record = read_object(folder / RECORD)
+        if record.get("format") == _UNSEALED:
+            return record
+        record = read_sealed_json(folder / RECORD)
+        if record.get("format") != FORMAT:
+            raise DamagedFile(f"format is {str(record.get('format'))[:40]!r}, expected {FORMAT!r}")
+        check_contents(folder, record.pop(CHECKSUMS, None), used)
+    except (OSError, ValueError) as error:
+        raise FilterError(
+            f"{folder} holds no whole output of mithridate filter: {error}; filter again, or give a list that you "
+            "edited a folder of its own"
+        ) from error
+    return record
 
 
 def _read_uids(path: Path) -> pa.ChunkedArray:
@@ -126,10 +166,10 @@ def _read_text(path: Path) -> pa.ChunkedArray:
 
 
 def _read_datacomp(path: Path) -> pa.ChunkedArray:
-    # mapped: the header of a truncated file may promise any number of rows
+    shape, kind = array_header(path, "an array of u8,u8")
+    if kind != np.dtype("u8,u8") or len(shape) != 1:
+        raise FilterError(f"{path} holds {len(shape)} axes of {kind}, expected one of u8,u8 (DataComp's subsets)")
     raw = np.load(path, mmap_mode="r", allow_pickle=False)
-    if raw.dtype != np.dtype("u8,u8") or raw.ndim != 1:
-        raise FilterError(f"{path} holds {raw.ndim} axes of {raw.dtype}, expected one of u8,u8 (DataComp's subsets)")
     words = np.stack([raw["f0"], raw["f1"]], axis=1).astype(">u8")
     return pa.chunked_array([hexadecimal(words.view(np.uint8).reshape(-1, 16))], pa.string())
 

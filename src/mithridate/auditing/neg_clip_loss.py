@@ -10,6 +10,8 @@ from mithridate.auditing.evidence import Evidence, Need
 from mithridate.auditing.stranger_batches import neg_clip_loss
 from mithridate.errors import FilterError
 
+_MOST_DRAWS = 1000
+
 
 @dataclass(frozen=True, kw_only=True)
 class NegClipLoss:
@@ -38,8 +40,10 @@ class NegClipLoss:
     needs: ClassVar[tuple[Need, ...]] = ()
 
     def __post_init__(self) -> None:
-        if self.batch < 2 or self.draws < 1:
-            raise FilterError(f"expected batch >= 2 and draws >= 1, got {self.batch} and {self.draws}")
+        if self.batch < 2 or not 1 <= self.draws <= _MOST_DRAWS:
+            raise FilterError(
+                f"expected batch >= 2 and draws from 1 to {_MOST_DRAWS}, got {self.batch} and {self.draws}"
+            )
         if not 0 < self.temperature < float("inf"):
             raise FilterError(f"temperature must be positive, got {self.temperature}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mithridate.auditing.filter import Filtered
-from mithridate.auditing.keep import FORMAT, RECORD, SCORES, KeepList, write_keep_list
+from mithridate.auditing.keep import SCORES, KeepList, write_keep_list, write_record
 from mithridate.data.pairs import Pairs
 from mithridate.data.write import WRITERS, Form
 from mithridate.version import __version__
@@ -25,7 +24,7 @@ def write_filtered(filtered: Filtered, folder: Path) -> None:
     table = {"uid": scores.uid, "suspicion": pa.array(scores.suspicion), "kept": pa.array(filtered.keep)}
     pq.write_table(pa.table(table), folder / SCORES, compression="zstd")
     write_keep_list(filtered.kept_uids, folder)
-    (folder / RECORD).write_text(json.dumps({"format": FORMAT, **record(filtered)}, indent=1), encoding="utf-8")
+    write_record(record(filtered), folder)
 
 
 def record(filtered: Filtered) -> dict[str, Any]:

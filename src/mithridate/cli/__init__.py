@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from mithridate.text import one_line, say
+from mithridate.text import one_line, say, shortened
 
 # name -> (module with a function `run(argv)`, what it does)
 COMMANDS = {
@@ -108,7 +108,7 @@ class _Said(logging.Handler):
     """What the package logs, in the form of its other messages, on the standard error of the moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(f"mithridate: {record.levelname.lower()}: {record.getMessage()}", stderr=True)
+        say(f"mithridate: {record.levelname.lower()}: {shortened(record.getMessage())}", stderr=True)
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def _said_warnings() -> Iterator[None]:
 def _fail(message: str, code: int) -> int:
     if os.environ.get(DEBUG, "0") not in ("", "0") and sys.exc_info()[0] is not None:
         say(*traceback.format_exc().splitlines(), stderr=True)
-    say(f"mithridate: {message}", stderr=True)
+    say(f"mithridate: {shortened(message)}", stderr=True)
     return code
 
 

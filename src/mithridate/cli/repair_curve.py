@@ -23,8 +23,9 @@ from mithridate.cli.common import (
 )
 from mithridate.data.pairs import Pairs
 from mithridate.errors import MithridateError, OutputError
-from mithridate.folders import refuse_existing, write_atomically
+from mithridate.folders import refuse_existing
 from mithridate.poisoning.manifest import Manifest, read_manifest
+from mithridate.sealed import DamagedFile, read_sealed_json, write_sealed_json
 from mithridate.text import say
 from mithridate.training.config import TrainConfig
 from mithridate.training.registry import OBJECTIVES
@@ -118,8 +119,7 @@ class RepairCurve(Generic[Options]):
             max_loss=self.max_loss,
             clean=measured_point(evaluations[CLEAN]) if self.clean is not None else None,
         )
-        record = json.loads((self.out / CURVE).read_text(encoding="utf-8"))
-        write_report(replace(report, provenance={**report.provenance, **record}), self.out)
+        write_report(replace(report, provenance={**report.provenance, **read_curve(self.out)}), self.out)
         if self.json:
             emit(report.headline, as_json=True)
         else:
@@ -181,7 +181,7 @@ class RepairCurve(Generic[Options]):
         record = json.loads(json.dumps(record))
         path = self.out / CURVE
         if path.is_file() and not self.overwrite:
-            if json.loads(path.read_text(encoding="utf-8")) != record:
+            if read_curve(self.out) != record:
                 raise OutputError(f"{self.out} holds another curve; choose another --out, or give --overwrite")
             return
         refuse_existing(self.out, overwrite=self.overwrite)
@@ -190,7 +190,18 @@ class RepairCurve(Generic[Options]):
 
             shutil.rmtree(self.out)
         self.out.mkdir(parents=True)
-        write_atomically(path, json.dumps(record, indent=1))
+        write_sealed_json(path, record)
+
+
+def read_curve(out: Path) -> dict[str, Any]:
+    """What decides the curve in `out`. Raises `OutputError` where the disk has damaged it."""
+    path = Path(out) / CURVE
+    try:
+        return read_sealed_json(path)
+    except DamagedFile as error:
+        raise OutputError(
+            f"{path} is damaged: {error}; choose another --out, or give --overwrite to begin again"
+        ) from error
 
 
 def run(argv: Sequence[str]) -> None:

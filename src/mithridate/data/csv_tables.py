@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from pathlib import Path
@@ -24,6 +25,8 @@ SEPARATORS = (",", "\t", ";", "|")
 _BLOCK = 8 * 2**20
 _LARGEST_BLOCK = 2**30
 _LONGEST_HEADER = 64 * 2**20
+MAX_RATIO = 100  # of what a compressed file holds to its size; text has 3 to 20
+_SMALL_UNPACKED = 64 * 2**20  # bytes that may be unpacked whatever the ratio
 _KINDS = (col.IMAGE_COLUMNS, col.CAPTION_COLUMNS, col.LABEL_COLUMNS, col.URL_COLUMNS, ("uid",), ("split",))
 # `1000268201.jpg#0<TAB>A child`: Flickr8k's and Flickr30k's own files, which have no header
 _TOKEN_LINE = re.compile(r"(?P<image>[^\t\n#]+\.\w+)#\d+\t")
@@ -65,17 +68,43 @@ def load_csv(path: Path, tally: Tally, encoding: str | None = None) -> pa.Table:
     return table
 
 
+class _Unpacked(io.RawIOBase):
+    """What a compressed file holds, as far as it is in proportion to the file."""
+
+    def __init__(self, path: Path, stream: pa.NativeFile) -> None:
+        self._path, self._stream = path, stream
+        self._left = max(_SMALL_UNPACKED, MAX_RATIO * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._stream.read(self._left + 1 if size < 0 else size)
+        self._left -= len(block)
+        if self._left < 0:
+            raise DataError(
+                f"{self._path} unpacks to more than {MAX_RATIO} times its size; unpack it by hand where you trust it"
+            )
+        return block
+
+
 def open_stream(path: Path) -> pa.NativeFile:
-    """The bytes of a file, unpacked where its name ends in .gz. Raises `DataError` for what is no regular file."""
+    """The bytes of a file, unpacked where its name ends in .gz. Raises `DataError` for what is no regular file.
+
+    Reading raises `DataError` where a small file unpacks to a large one.
+    """
     if not path.is_file():
         raise DataError(f"{path} is no regular file; tables are read from files only")
-    return pa.input_stream(os.fspath(path), compression="detect")
+    stream = pa.input_stream(os.fspath(path), compression="detect")
+    if not isinstance(stream, pa.CompressedInputStream):
+        return stream
+    return pa.PythonFile(_Unpacked(path, stream), mode="r")
 
 
 def read_all(path: Path) -> bytes:
-    """All bytes of a file, unpacked where its name ends in .gz."""
+    """All bytes of a file, unpacked where its name ends in .gz. Raises what reading from `open_stream` raises."""
     with open_stream(path) as stream:
-        return stream.read()
+        return b"".join(iter(lambda: stream.read(_BLOCK), b""))
 
 
 def _first_record(stream: pa.NativeFile, path: Path) -> str:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from mithridate.data.arrays import read_values
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError
 from mithridate.folders import write_atomically
@@ -137,7 +138,7 @@ def read_poison_indicator(path: Path, pairs: Pairs) -> Manifest:
 
     BackdoorBench itself keeps it in a pickle with data sets and transforms, which would run code and is refused.
     """
-    found = np.asarray(_load_npy(path) if path.suffix == ".npy" else _load_pt(path)).reshape(-1)
+    found = read_values(path, what="a 0 or a 1 for each pair") if path.suffix == ".npy" else _load_pt(path)
     if len(found) != len(pairs) or not np.isin(found, (0, 1)).all():
         raise DataError(
             f"{path} should hold a 0 or a 1 for each of the {len(pairs)} pairs, got {len(found)} values; it is of "
@@ -148,21 +149,16 @@ def read_poison_indicator(path: Path, pairs: Pairs) -> Manifest:
     return _manifest("poison-indicator", {"form": path.name}, pairs, rows, text, text, [None] * len(rows), ())
 
 
-def _load_npy(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path} is not an array of numbers: {error}; pickles are not read") from error
-
-
 def _load_pt(path: Path) -> np.ndarray:
     import pickle
 
     import torch
 
     try:
-        found = torch.load(path, weights_only=True, map_location="cpu")
-        return found.numpy()
+        found = torch.load(path, weights_only=True, map_location="cpu").numpy().reshape(-1)
+        if found.dtype.kind not in "biuf":
+            raise TypeError(f"it holds {found.dtype}")
+        return found
     except (pickle.UnpicklingError, RuntimeError, AttributeError, OSError, EOFError, TypeError, ValueError) as error:
         raise DataError(
             f"{path} is not a tensor alone: what else BackdoorBench stores needs code that it brings, which is not "

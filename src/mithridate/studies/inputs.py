@@ -1,7 +1,7 @@
 """What lies outside a study and decides its results: fingerprints of data that are read and of encoders' weights."""
 
 import difflib
-import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from mithridate.data.jpeg import decoding
 from mithridate.encoder.encoder import load_encoder, weights_fingerprint
 from mithridate.errors import StudyError
 from mithridate.provenance import source_hash
+from mithridate.sealed import DamagedFile, read_sealed_json, write_sealed_json
 from mithridate.studies.plan import InputFingerprints, input_name, inputs_of
 from mithridate.studies.record import open_folder, refuse_other
 from mithridate.studies.spec.build import classes_of
@@ -16,20 +17,28 @@ from mithridate.studies.spec.data import DataSpec
 from mithridate.studies.spec.study import Cell, Study
 from mithridate.studies.stages.clean_pairs import read_data
 from mithridate.studies.stages.stage import options_in
-from mithridate.studies.store import write_json
 from mithridate.threads import thread_count
 from mithridate.training.loop import training_precision
 
 FINGERPRINTS = "inputs.json"
 
+_log = logging.getLogger(__name__)
+
 
 def begin_folder(
-    study: Study, out: Path, *, text: str | None, data: str | None, processes: int = 1
+    study: Study,
+    out: Path,
+    *,
+    text: str | None,
+    data: str | None,
+    processes: int = 1,
+    keep_models: bool = False,
 ) -> InputFingerprints:
     """Open `out` for `study` once all that it needs from outside has been read: else nothing is written."""
     refuse_other(study, Path(out))
     fingerprints = fingerprint_inputs(study)
-    open_folder(study, out, text=text, data=data, made_by=how_made(study, processes=processes))
+    made_by = how_made(study, processes=processes)
+    open_folder(study, out, text=text, data=data, made_by=made_by, keep_models=keep_models)
     _keep(fingerprints, out)
     return fingerprints
 
@@ -69,16 +78,29 @@ def fingerprint_inputs(study: Study) -> InputFingerprints:
 
 def _keep(fingerprints: InputFingerprints, out: Path) -> None:
     """Write down in the study's folder `out` what it goes by, beside what is there already."""
-    before = read_fingerprints(out).known
-    after = {**before, **fingerprints.known}
+    path = Path(out) / FINGERPRINTS
+    before: dict[str, str] | None = None
+    try:
+        before = dict(read_fingerprints(out).known) if path.is_file() else None
+    except StudyError:  # those of this study are known anew
+        _log.warning("%s is damaged; it is made again", path)
+    after = {**(before or {}), **fingerprints.known}
     if after != before:
-        write_json(Path(out) / FINGERPRINTS, after)
+        write_sealed_json(path, after)
 
 
 def read_fingerprints(out: Path) -> InputFingerprints:
-    """The fingerprints that a study in `out` went by."""
+    """The fingerprints that a study in `out` went by. Raises `StudyError` where the disk has damaged them."""
     path = Path(out) / FINGERPRINTS
-    return InputFingerprints(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
+    try:
+        known = read_sealed_json(path)
+        if not all(isinstance(value, str) for value in known.values()):
+            raise DamagedFile("every fingerprint should be text")
+    except FileNotFoundError:
+        return InputFingerprints({})
+    except DamagedFile as error:
+        raise StudyError(f"{path} is damaged: {error}; run the study again, which makes it again") from error
+    return InputFingerprints(known)
 
 
 def _refuse_unknown_classes(cell: Cell, classes: dict[tuple[DataSpec, str], list[str]]) -> None:

@@ -16,6 +16,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from mithridate.leftovers import beside, sweep
+
 BEAT = 5.0  # seconds between two touches
 STALE = 120.0  # seconds without one after which a holder on another machine counts as gone
 
@@ -60,11 +62,12 @@ class Locks:
             own.unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Take away what processes left that were killed while they made a claim."""
-        for path in self.folder.glob(".*"):
-            with suppress(OSError):
-                if self._now() - path.stat().st_mtime > STALE:
-                    path.unlink()
+        """Take away what processes left that were killed: claims, and what they made claims of."""
+        sweep(self.folder)
+        # one that another has just succeeded must not go: it is taken, as by who goes on with it, and let go
+        for key in {path.name.rpartition(".")[0] for path in self.folder.glob("[!.]*.*")}:
+            if self.take(key):
+                self.release(key)
 
     def others(self) -> dict[str, dict[str, Any]]:
         """What living processes have claimed: key -> who they are, `since` when."""
@@ -89,7 +92,7 @@ class Locks:
 
     def _now(self) -> float:
         """The time by the clock of the file system, which all machines share."""
-        probe = self.folder / f".now-{os.getpid()}-{threading.get_ident()}"
+        probe = beside(self.folder / "now")
         try:
             probe.touch()
             os.utime(probe)
@@ -113,7 +116,7 @@ class Locks:
 
 def _make(path: Path, content: str) -> bool:
     """Make `path` with its content at once, unless it is there."""
-    part = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+    part = beside(path)
     try:
         part.write_text(content, encoding="utf-8")
         try:
@@ -145,9 +148,11 @@ def _number(path: Path) -> int:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
-        return holder if isinstance(holder, dict) and isinstance(holder.get("pid"), int) else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
+    kinds = {"machine": str, "host": str, "pid": int}
+    whole = isinstance(holder, dict) and all(type(holder.get(name)) is kind for name, kind in kinds.items())
+    return holder if whole and 0 < holder["pid"] < 2**31 else None
 
 
 def _own() -> dict[str, Any]:

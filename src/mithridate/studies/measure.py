@@ -1,6 +1,5 @@
 """The measurements of a cell: one evaluation of its model beside the clean one, and what a study asks for besides."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from mithridate.evaluation.zeroshot import zero_shot
 from mithridate.metrics import names
 from mithridate.metrics.shift import cosine_distance
 from mithridate.poisoning.manifest import Manifest
-from mithridate.studies.stages.stage import RECORD
+from mithridate.studies.stages.stage import read_stage_record
 from mithridate.studies.store import Store, write_json
 from mithridate.training.run import read_run
 
@@ -81,7 +80,7 @@ def _repaired(stage: "MeasuredCell") -> bool:
 
 
 def _numbers(stage: "MeasuredCell", store: Store, manifest: Manifest | None) -> dict[str, float]:
-    records = [json.loads((store.folder(one) / RECORD).read_text(encoding="utf-8")) for one in stage.trainings()]
+    records = [read_stage_record(store.folder(one)) for one in stage.trainings()]
     seconds = sum(record["seconds"] for record in records)
     pairs = records[-1]["pairs"]  # of the training that may be poisoned, not of the repair after it
     strength: dict[str, Any] = {} if manifest is None else manifest.strength

@@ -10,18 +10,22 @@ from pydantic import TypeAdapter, ValidationError
 
 from mithridate.errors import StudyError
 from mithridate.folders import write_atomically
+from mithridate.sealed import DamagedFile, read_sealed_json, write_sealed_json
 from mithridate.studies.spec.load import study_of
 from mithridate.studies.spec.located import read_located
 from mithridate.studies.spec.study import Study
 from mithridate.studies.stages.stage import plain_of
-from mithridate.studies.store import write_json
 
 RECORD, FILE = "study.json", "study.yaml"
+_AGAIN = "put a copy of it back, or choose another --out"
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """`combinations`: a hash of what each combination of labels means, by its name. `made_by`: of the last run."""
+    """`combinations`: a hash of what each combination of labels means, by its name. `made_by`: of the last run.
+
+    `kept`: whether some run was to keep the models.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
@@ -31,6 +35,7 @@ class StudyRecord:
     combinations: dict[str, str] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     made_by: dict[str, str | int] = field(default_factory=dict)
+    kept: bool = False
 
 
 def open_folder(
@@ -40,6 +45,7 @@ def open_folder(
     text: str | None = None,
     data: str | None = None,
     made_by: dict[str, str | int] | None = None,
+    keep_models: bool = False,
 ) -> None:
     """Begin a study in `out`, or go on with it; `text` is its file, `data` what `--data` said.
 
@@ -53,10 +59,11 @@ def open_folder(
         combinations=before.combinations | _combinations(study),
         seeds=tuple(sorted({*before.seeds, *(cell.seed for cell in study.cells)})),
         made_by=made_by or before.made_by,
+        kept=before.kept or keep_models,
     )
     out.mkdir(parents=True, exist_ok=True)
     if record != read_record(out):
-        write_json(out / RECORD, asdict(record))
+        write_sealed_json(out / RECORD, asdict(record))
     if text is not None:
         _write_text(out / FILE, text)
 
@@ -84,21 +91,24 @@ def refuse_other(study: Study, out: Path) -> StudyRecord:
 
 
 def _of_another(entry: Path) -> bool:
-    """Whether a file is none of a process that begins the same study just now."""
-    return not entry.name.startswith(f".{RECORD}.")
+    """Whether a file is none of a process that begins the same study just now, or was killed when it did."""
+    return not entry.name.startswith(f".{RECORD}-")
 
 
 def read_record(out: Path) -> StudyRecord | None:
     """The record of the study in `out`; None where it holds none. Raises `StudyError` where that is damaged."""
     path = Path(out) / RECORD
     try:
-        return TypeAdapter(StudyRecord).validate_json(path.read_bytes())
+        # as JSON again: there a list is a tuple
+        return TypeAdapter(StudyRecord).validate_json(json.dumps(read_sealed_json(path)))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise StudyError(f"{path} is damaged: {where}{': ' if where else ''}{first['msg']}") from error
+        raise StudyError(f"{path} is damaged: {where}{': ' if where else ''}{first['msg']}; {_AGAIN}") from error
+    except DamagedFile as error:
+        raise StudyError(f"{path} is damaged: {error}; {_AGAIN}") from error
     except OSError as error:
         raise StudyError(f"{path} cannot be read: {error.strerror or error}") from error
 

@@ -59,7 +59,7 @@ def run_study(
         if jobs > 1:
             raise StudyError("under torchrun the processes train together; leave out --jobs")
         return run_together(study, chosen, out, keep_models=keep_models, text=text, data=data, on_cell=on_cell)
-    fingerprints = begin_folder(study, out, text=text, data=data, processes=jobs)
+    fingerprints = begin_folder(study, out, text=text, data=data, processes=jobs, keep_models=keep_models)
     run = StudyRun.begin(study, chosen, out, fingerprints, on_cell, jobs=jobs)
     if run.left():
         if jobs == 1:

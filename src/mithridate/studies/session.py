@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mithridate.folders import sweep_below
 from mithridate.studies.graph import Graph
 from mithridate.studies.locks import Locks
 from mithridate.studies.plan import InputFingerprints
+from mithridate.studies.record import read_record
 from mithridate.studies.spec.study import Cell, Study
+from mithridate.studies.store import Store
 from mithridate.studies.timing import seconds_left
-from mithridate.studies.worker import FAILED, LOCKS, failure
+from mithridate.studies.worker import FAILED, LOCKS, failure, give_up
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class StudyRun:
         run = cls(graph, wanted, out, on_cell, jobs=jobs)
         for path in (out / FAILED).glob("*.json"):  # tried again
             path.unlink(missing_ok=True)
+        sweep_below(out)
         if (out / LOCKS).is_dir():
             Locks(out / LOCKS).sweep()
         return run
@@ -83,7 +87,16 @@ class StudyRun:
         self.on_cell(CellProgress(self.graph.cells[key][0], key, message, done, len(self.wanted), seconds, left))
 
     def end(self, *, keep: bool = False) -> RunSummary:
-        """What came of it. Where all is done, the caches of toy worlds go unless they are to be kept."""
+        """What came of it. What no cell needs any more goes, and where all is done the caches of toy worlds too.
+
+        Unless it is to be kept, or was to be in an earlier run.
+        """
+        record = read_record(self.out)
+        keep = keep or (record is not None and record.kept)
+        store = Store(self.out, keys=self.graph.keys)
+        for key in () if keep else self.wanted:  # killed when a cell was done, what it had needed stayed
+            if self.graph.has(key):
+                give_up(self.graph, store, key)
         if not keep and not self.graph.left() and not Locks(self.out / LOCKS).others():
             for gone in (*(self.out / "cache").glob("[!r]*"), *self.out.glob("stages/models/*/.*-gone")):
                 shutil.rmtree(gone, ignore_errors=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.encoder import Encoder
 from mithridate.folders import new_folder, write_atomically
-from mithridate.studies.stages.stage import RECORD, Keys, Stage
+from mithridate.studies.stages.stage import Keys, Stage, write_record
 
 if TYPE_CHECKING:
     from mithridate.studies.stages.trained_model import TrainedModel
@@ -84,7 +84,7 @@ class Store:
         with new_folder(folder, overwrite=True) as part:
             yield part
             record = {**self.record(stage), "seconds": round(time.perf_counter() - begin, 3)}
-            (part / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+            write_record(part, record)
 
     def record(self, stage: Stage) -> dict[str, Any]:
         """What is written beside a stage's result: its kind, and how it was made."""

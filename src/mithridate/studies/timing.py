@@ -7,12 +7,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mithridate.data.read import read_pairs
 from mithridate.encoder.encoder import load_encoder
+from mithridate.sealed import read_object
 from mithridate.studies.graph import Graph
 from mithridate.studies.spec.data import ToySpec
 from mithridate.studies.stages.initial_model import InitialModel
@@ -23,7 +26,7 @@ from mithridate.studies.worker import LOG
 from mithridate.toy.world import write_toy_world
 from mithridate.training.loop import train
 
-_PICTURES, _STEPS = 128, 4  # of the trial
+_PICTURES = 128  # of a batch of the trial, at most
 _BESIDES = 1.2  # what worlds, poison and measuring add to training
 
 
@@ -31,13 +34,13 @@ def seconds_spent(out: Path) -> dict[str, float]:
     """What the stages done in `out` took, by kind, most first: seconds of one process, of several added up."""
     spent: dict[str, float] = {}
     try:
-        lines = (out / LOG).read_text(encoding="utf-8").splitlines()
+        lines = (out / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return {}
     for line in lines:
-        with suppress(ValueError, KeyError, TypeError):  # a line that is being written
+        with suppress(ValueError, KeyError, TypeError, RecursionError):  # a line that is being written
             record = json.loads(line)
-            spent[str(record["kind"])] = spent.get(str(record["kind"]), 0.0) + float(record["seconds"])
+            spent[str(record["kind"])] = spent.get(str(record["kind"]), 0.0) + _of_a_clock(record["seconds"])
     return dict(sorted(spent.items(), key=lambda entry: -entry[1]))
 
 
@@ -66,9 +69,17 @@ def seconds_left(graph: Graph, wanted: Iterable[str] | None = None) -> float | N
 
 def _seconds(folder: Path) -> float | None:
     try:
-        return float(json.loads((folder / RECORD).read_text(encoding="utf-8"))["seconds"])
+        return _of_a_clock(read_object(folder / RECORD)["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _of_a_clock(value: Any) -> float:
+    """`value` if it can be a number of seconds, else `ValueError`."""
+    seconds = float(value)
+    if not 0 <= seconds < inf:
+        raise ValueError(f"{seconds} seconds")
+    return seconds
 
 
 def seconds_by_trial(graph: Graph) -> float | None:
@@ -84,10 +95,11 @@ def seconds_by_trial(graph: Graph) -> float | None:
         folder = Path(name)
         toy = _toy_of(first)
         assert toy is not None  # chosen so
-        write_toy_world(folder / "world", train=_PICTURES, test=0, size=toy.size, classes=toy.classes)
-        start = load_encoder(first.start.encoder, pretrained=first.start.pretrained)
         size = min(first.config.batch_size, _PICTURES)
-        config = replace(first.config, epochs=_STEPS, batch_size=size, save_epochs=False, warmup=0)
+        # as many pictures as a batch has pairs: with the captions of each that makes five steps an epoch
+        write_toy_world(folder / "world", train=size, test=0, size=toy.size, classes=toy.classes)
+        start = load_encoder(first.start.encoder, pretrained=first.start.pretrained)
+        config = replace(first.config, epochs=1, batch_size=size, save_epochs=False, warmup=0)
         ends: list[float] = []
         with _one_thread():
             train(

@@ -53,7 +53,7 @@ def run_together(
         write_json(board, {"number": announced, "train": key})
 
     try:
-        fingerprints = begin_folder(study, out, text=text, data=data)
+        fingerprints = begin_folder(study, out, text=text, data=data, keep_models=keep_models)
         run = StudyRun.begin(study, chosen, out, fingerprints, on_cell)
         Worker(
             run.graph,

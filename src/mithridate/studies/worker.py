@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mithridate.errors import MithridateError
+from mithridate.sealed import DamagedFile, read_object
 from mithridate.studies.graph import Graph, Task
 from mithridate.studies.locks import Locks
 from mithridate.studies.stages.trained_model import TrainedModel
@@ -96,7 +97,8 @@ class Worker:
         finally:
             self.locks.release(task.key)
         if task.key in self.graph.cells and self.graph.has(task.key):
-            self._give_up(task.key)
+            if not self.keep_models:
+                give_up(self.graph, self.store, task.key)
             self.tell("cell", task.key, time.perf_counter() - clock)
 
     def _log(self, task: Task, seconds: float) -> None:
@@ -127,23 +129,23 @@ class Worker:
             _write_failure(self.out, cell, failure(self.out, key) or {})
             self.tell("failed", cell, 0.0)
 
-    def _give_up(self, key: str) -> None:
-        """Take away models and sets that only this measurement and finished ones needed."""
-        if self.keep_models:
-            return
-        for below in self.graph.below(key):
-            task = self.graph.tasks[below]
-            if task.stage.droppable and all(self.graph.has(user) for user in self.graph.users[below]):
-                self.store.drop(task.stage)
+
+def give_up(graph: Graph, store: Store, key: str) -> None:
+    """Take away models and sets that only this measurement and finished ones needed."""
+    for below in graph.below(key):
+        task = graph.tasks[below]
+        if task.stage.droppable and all(graph.has(user) for user in graph.users[below]):
+            store.drop(task.stage)
 
 
 def failure(out: Path, key: str) -> dict[str, Any] | None:
     """What went wrong with a stage, where something did."""
     try:
-        return json.loads((Path(out) / FAILED / f"{key}.json").read_text(encoding="utf-8"))
+        record = read_object(Path(out) / FAILED / f"{key}.json")
+        return {**record, "error": str(record.get("error", "it failed"))}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except (OSError, DamagedFile):
         return {"error": "the failure record is unreadable"}
 
 

@@ -8,6 +8,8 @@ from mithridate.errors import MithridateError
 
 _FREE = {"decides": False}  # the weights do not depend on it
 
+MAX_EPOCHS = 100_000  # more than anybody trains: what each asks for is known before the first
+
 TOWERS = ("image", "text", "image-trunk", "text-trunk")
 
 
@@ -53,6 +55,8 @@ class TrainConfig:
         for name, low in (("epochs", 1), ("batch_size", 2), ("warmup", 0), ("checkpoint_every", 1), ("seed", 0)):
             if getattr(self, name) < low:
                 raise MithridateError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        if self.epochs > MAX_EPOCHS:
+            raise MithridateError(f"epochs must be at most {MAX_EPOCHS}, got {self.epochs}")
         for name in ("lr", "min_lr", "weight_decay", "max_bad"):
             if not 0 <= getattr(self, name) < inf:
                 raise MithridateError(f"{name} must be 0 or more and finite, got {getattr(self, name)}")

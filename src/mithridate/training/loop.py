@@ -28,7 +28,7 @@ from mithridate.training.batches import TrainingSet, batches, crop, crop_windows
 from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
 from mithridate.training.distributed import Processes, WholeBatchNorm
-from mithridate.training.loss import Encoded, EncodedBatch, EpochPlan, Prepares, View, plan_of
+from mithridate.training.loss import Encoded, EncodedBatch, EpochPlan, Plans, Prepares, View, plan_of
 from mithridate.training.objective import Objective, Start
 from mithridate.training.run import Run
 from mithridate.training.towers import TwoTower, cosine_lr, parameter_groups
@@ -75,7 +75,8 @@ def train(
     low_precision = _low_precision(config, device)
     width = int(encoder.config["model_cfg"]["embed_dim"])
     loss = objective.build(Start(len(pairs), width, config.epochs, config.seed)).to(device)
-    views = {view for epoch in range(config.epochs) for view in plan_of(loss, epoch).views}
+    planned = range(config.epochs if isinstance(loss, Plans) else 1)
+    views = {view for epoch in planned for view in plan_of(loss, epoch).views}
     synonyms = None if all(view.text == "plain" for view in views) else find_synonyms()
     with claim(out) if out is not None and processes.first else nullcontext():
         with processes.first_before_others():

@@ -1,12 +1,16 @@
 """What finished cells measured, as numbers of every unit: what tables, figures and claims are made of."""
 
-import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
+from mithridate.errors import StudyError, reason
+from mithridate.sealed import read_object
 from mithridate.statistics.estimate import Estimate
 from mithridate.studies.inputs import read_fingerprints
 from mithridate.studies.measure import FOUND, VALUES
@@ -50,20 +54,39 @@ def read_outcomes(study: Study, out: Path) -> list[Outcome]:
     return found
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What stands in `found.json`."""
+
+    last: int
+    chance: dict[str, float]
+    estimates: dict[str, Estimate]
+    numbers: dict[str, float]
+
+
 def _outcome(cell: Cell, folder: Path) -> Outcome:
-    record = json.loads((folder / FOUND).read_text(encoding="utf-8"))
     values: dict[tuple[str, int, str], np.ndarray] = {}
-    with np.load(folder / VALUES, allow_pickle=False) as arrays:
-        for name in arrays.files:
-            model, epoch, measure = name.split("|", 2)
-            values[model, int(epoch), measure] = arrays[name]
+    try:
+        found = TypeAdapter(_Found).validate_python(read_object(folder / FOUND))
+        with np.load(folder / VALUES, allow_pickle=False) as arrays:
+            for name in arrays.files:
+                model, epoch, measure = name.split("|", 2)
+                values[model, int(epoch), measure] = _numbers(arrays[name])
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise StudyError(f"{folder} is damaged: {reason(error)}; delete it, and run the study again") from error
     return Outcome(
         cell,
-        record["last"],
+        found.last,
         values,
-        record["chance"],
-        {name: Estimate(**estimate) for name, estimate in record["estimates"].items()},
-        record["numbers"],
+        found.chance,
+        found.estimates,
+        found.numbers,
         folder,
         (cell.test or cell.data).toy is None,
     )
+
+
+def _numbers(array: np.ndarray) -> np.ndarray:
+    if array.ndim != 1 or array.dtype.kind not in "biuf":
+        raise ValueError(f"expected a row of numbers, got {array.ndim} axes of {array.dtype}")
+    return array

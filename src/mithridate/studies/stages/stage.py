@@ -4,19 +4,23 @@ Equal stages have equal keys, whichever cell asks for them, so that each is done
 """
 
 import json
+import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mithridate.provenance import source_hash
+from mithridate.sealed import DamagedFile, check_contents, content_digests, read_sealed_json, write_sealed_json
 
 if TYPE_CHECKING:
     from mithridate.studies.store import Store
 
-RECORD = "stage.json"
+_log = logging.getLogger(__name__)
+
+RECORD, CHECKSUMS = "stage.json", "checksums"
 """Written into a stage's folder when it is done: kind, seconds, and what its key was made from."""
 
 
@@ -51,8 +55,8 @@ class Stage:
         return iter(())
 
     def is_done(self, folder: Path, *, epochs: bool = False) -> bool:
-        """Whether `folder` holds the whole result; with `epochs` the model of every epoch too."""
-        return (folder / RECORD).is_file()
+        """Whether `folder` holds the whole result as it was written; with `epochs` the model of every epoch too."""
+        return is_whole(folder)
 
     def drop(self, folder: Path) -> None:
         """Delete what takes room; it is made again when it is needed again."""
@@ -149,6 +153,34 @@ def options_in(value: Any) -> Iterator[Any]:
             if is_dataclass(entry) and not isinstance(entry, type | Stage):
                 yield entry
                 yield from options_in(entry)
+
+
+def write_record(folder: Path, record: dict[str, Any], parts: Iterable[str] | None = None) -> None:
+    """Write down that a stage is done, with checksums of `parts` of its folder, by default of all that is in it."""
+    parts = sorted(entry.name for entry in folder.iterdir()) if parts is None else parts
+    sums = content_digests(folder, (part for part in parts if part != RECORD))
+    write_sealed_json(folder / RECORD, {**record, CHECKSUMS: sums})
+
+
+def read_stage_record(folder: Path) -> dict[str, Any]:
+    """What `write_record` wrote. Raises `DamagedFile`, and `OSError`."""
+    return read_sealed_json(folder / RECORD)
+
+
+def is_whole(folder: Path, parts: Sequence[str] | None = None) -> bool:
+    """Whether a stage is done, and `parts` of its folder, by default all that it left, are as they were written.
+
+    What the disk damaged is said in a warning, and made again.
+    """
+    try:
+        sums: Any = read_stage_record(folder).get(CHECKSUMS)
+        check_contents(folder, sums, sums if parts is None else parts)
+        return parts is None or set(parts) <= sums.keys()  # a training may have kept no epochs
+    except FileNotFoundError:
+        return False
+    except (OSError, DamagedFile) as error:
+        _log.warning("%s is damaged (%s); it is made again", folder, error)
+        return False
 
 
 def remove(folder: Path) -> None:

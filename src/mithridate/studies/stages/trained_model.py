@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from mithridate.data.jpeg import decoding
 from mithridate.encoder.encoder import CONFIG, Encoder, load_encoder
 from mithridate.errors import OutputError
-from mithridate.folders import write_atomically
-from mithridate.studies.stages.stage import RECORD, Stage, remove
+from mithridate.studies.stages.stage import RECORD, Stage, is_whole, remove, write_record
 from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
 from mithridate.training.loop import train, training_precision
@@ -40,23 +39,29 @@ class TrainedModel(Stage):
 
     def run(self, store: "Store") -> None:
         """Train, or go on where a killed training was; every process of a torchrun takes part."""
-        folder = store.folder(self)
+        folder, epochs = store.folder(self), store.keeps_epochs(self)
         if folder.is_dir() and (not (folder / RUN).is_file() or (folder / RECORD).is_file()):
-            shutil.rmtree(folder)  # killed before it began; or done, and its model deleted since
+            shutil.rmtree(folder)  # killed before it began; or done, and its model damaged or deleted since
         folder.parent.mkdir(parents=True, exist_ok=True)
+        if all((folder / part / CONFIG).is_file() for part in self._models(epochs)):
+            count = len(self.pairs.read(store))  # killed before it had written down that it was done
+        else:
+            count = self._train_anew_where_damaged(store, folder)
+        (folder / STATE).unlink(missing_ok=True)
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        seconds = _training_seconds(folder, self.config.batch_size)
+        record = {**store.record(self), "seconds": round(seconds, 3), "pairs": count}
+        write_record(folder, record, (METRICS, *self._models(epochs)))
+
+    def _train_anew_where_damaged(self, store: "Store", folder: Path) -> int:
         try:
-            count = self.train(store)
+            return self.train(store)
         except OutputError:
             if int(os.environ.get("WORLD_SIZE", "1")) > 1:
                 raise  # the others began already
             # what lies there is damaged; a full disk fails again
             shutil.rmtree(folder, ignore_errors=True)
-            count = self.train(store)
-        (folder / STATE).unlink(missing_ok=True)
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-        seconds = _training_seconds(folder, self.config.batch_size)
-        record = {**store.record(self), "seconds": round(seconds, 3), "pairs": count}
-        write_atomically(folder / RECORD, json.dumps(record, indent=1))
+            return self.train(store)
 
     def train(self, store: "Store") -> int:
         """The training alone; gives back the number of pairs."""
@@ -84,9 +89,13 @@ class TrainedModel(Stage):
         return self.start.initial
 
     def is_done(self, folder: Path, *, epochs: bool = False) -> bool:
-        if not (folder / MODEL / CONFIG).is_file():
-            return False
-        return not epochs or (folder / "epochs" / f"{self.config.epochs:03d}" / CONFIG).is_file()
+        parts = self._models(epochs)
+        return all((folder / part / CONFIG).is_file() for part in parts) and is_whole(folder, (METRICS, *parts))
+
+    def _models(self, epochs: bool) -> list[str]:
+        """Where in its folder the model lies, and with `epochs` that of each epoch."""
+        each = range(1, self.config.epochs + 1) if epochs else ()
+        return [MODEL, *(f"epochs/{epoch:03d}" for epoch in each)]
 
     def drop(self, folder: Path) -> None:
         """Delete the weights; what the training measured stays."""
