@@ -267,6 +267,13 @@ def write_bases(folder: Path) -> None:
     made("compare", *compare)
     audit = ["audit", world, "--split", "train", "--encoder", "mithridate-micro", "--flag", "0.3"]
     made(*audit, "--out", folder / "audited")
+    record = json.loads((folder / "audited" / "audit.json").read_text())
+    decided = {
+        "format": "mithridate-decisions/1",
+        "audit": record["id"],
+        "campaigns": dict.fromkeys(record["drop"], "drop"),
+    }
+    (folder / "decisions.json").write_text(json.dumps(decided))
     (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
     made("study", folder / "study.yaml", "--out", folder / "studied", "--keep-models")
     repair = ["repair-curve", folder / "table", "--encoder", folder / "run", "--test", world, "--test-split", "test"]

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from mithridate.data.arrays import array_header
 from mithridate.data.pairs import Pairs, hexadecimal
-from mithridate.errors import FilterError
+from mithridate.errors import DataError, FilterError
 from mithridate.sealed import (
     DamagedFile,
     check_contents,
@@ -144,7 +144,7 @@ def _read_uids(path: Path) -> pa.ChunkedArray:
         if size > MAX_BYTES:
             raise FilterError(f"{path} has {size} bytes; keep-lists of at most {MAX_BYTES} are read")
         uid = _read_datacomp(path) if path.suffix == ".npy" else _read_text(path)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, DataError) as error:
         reason = getattr(error, "strerror", None) or error
         raise FilterError(f"cannot read the keep-list {path}: {reason}; expected one uid a line") from error
     if not len(uid):
