@@ -231,4 +231,5 @@ def source_features(
     def encode(rows: np.ndarray) -> torch.Tensor:
         return encoder.image_embedding(torch.from_numpy(source.gather(rows)).to(encoder.device))
 
-    return _in_batches(encoder, count, batch_size, encode, "embedding images", progress)
+    unit, length = _in_batches(encoder, count, batch_size, encode, "embedding images", progress)
+    return unit * length[:, None]
