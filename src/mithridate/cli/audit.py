@@ -139,7 +139,11 @@ class Audit:
         uid, record = apply_decisions(Path(self.data), read_decisions(path))
         with new_folder(self.out, overwrite=self.overwrite) as folder:
             write_kept(uid, Path(self.data), record, folder)
-        emit({"out": str(self.out), "pairs": record["pairs"], "kept": len(uid)}, as_json=self.json)
+        emit(
+            {"out": str(self.out), "pairs": record["pairs"], "kept": len(uid)},
+            as_json=self.json,
+            then=("train", "DATA", "--keep", self.out, "--out", "run"),
+        )
 
 
 def run(argv: Sequence[str]) -> None:

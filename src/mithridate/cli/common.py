@@ -5,6 +5,7 @@ import io
 import math
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
@@ -205,13 +206,20 @@ def _paths(options: Any) -> Iterator[str]:
             yield str(value)
 
 
-def emit(value: dict[str, Any], *, as_json: bool) -> None:
-    """Print a result as `name: value` lines, or as one JSON object on the last line."""
+def emit(value: dict[str, Any], *, as_json: bool, then: Sequence[object] = ()) -> None:
+    """Print a result as `name: value` lines and the command to run next, or as one JSON object on the last line."""
     if as_json:
         say(visible_json(value))
         return
     for name, item in value.items():
         say(f"{name}: {item if not isinstance(item, dict) else visible_json(item)}")
+    suggest(*then)
+
+
+def suggest(*then: object) -> None:
+    """Print the arguments of the mithridate command that usually comes next, if there are any."""
+    if then:
+        say(f"next: mithridate {shlex.join(map(str, then))}")
 
 
 class Display:

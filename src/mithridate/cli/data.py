@@ -128,7 +128,12 @@ class Toy:
                 overwrite=self.overwrite,
                 progress=lambda done, total: show.stage("drawing", done, total),
             )
-        emit({"out": str(self.out), "train": self.train, "test": self.test}, as_json=self.json)
+        attack = ("--source", self.classes[0], "--target", self.classes[-1], "--out", f"{self.out}-poisoned")
+        emit(
+            {"out": str(self.out), "train": self.train, "test": self.test},
+            as_json=self.json,
+            then=("poison", "single-label", self.out, "--split", "train", *attack),
+        )
 
 
 COMMANDS = {

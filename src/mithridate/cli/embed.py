@@ -58,6 +58,7 @@ class Embed:
                 "width": embedded.text.shape[1],
             },
             as_json=self.json,
+            then=("audit", "--embeddings", self.out, "--out", f"{self.out}-audit"),
         )
 
 

@@ -11,7 +11,7 @@ from mithridate.auditing.filter import filter
 from mithridate.auditing.output import write_filtered, write_kept_pairs
 from mithridate.auditing.registry import DETECTORS
 from mithridate.auditing.threshold import Above, Budget, CleanQuantile, Threshold
-from mithridate.cli.common import Plugins, ReadOptions, Threads, display, emit, parse, pick, with_plugins
+from mithridate.cli.common import Plugins, ReadOptions, Threads, display, emit, parse, pick, suggest, with_plugins
 from mithridate.encoder.embeddings import read_embeddings
 from mithridate.errors import FilterError
 from mithridate.evaluation.filter_outcome import filter_outcome
@@ -93,6 +93,7 @@ class Filter(Generic[D]):
         else:
             print_report(report)
             say(self.out / "report.html")
+            suggest("train", "DATA", "--keep", self.out, "--out", "run")
 
     def _threshold(self) -> Threshold | None:
         if (self.clean_quantile is None) != (self.clean is None):

@@ -100,7 +100,7 @@ class Poison(Generic[A]):
         shown = strength if self.json else {name: show_tick(float(value)) for name, value in strength.items()}
         made = {"out": str(self.out), "attack": poisoned.manifest.attack, **shown, **_altered(poisoned.manifest)}
         made["warnings"] = found.codes
-        emit(made, as_json=self.json)
+        emit(made, as_json=self.json, then=("train", self.out, "--out", f"{self.out}-run"))
 
     def _surrogate(self, show: Display) -> Surrogate | None:
         if self.surrogate is None:

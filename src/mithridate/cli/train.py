@@ -89,7 +89,9 @@ class Train(Generic[Options]):
         parameters = sum(p.numel() for p in trained.model.parameters())
         seconds = round(time.perf_counter() - clock, 1)
         emit(
-            {"out": str(self.out), "pairs": len(pairs), "parameters": parameters, "seconds": seconds}, as_json=self.json
+            {"out": str(self.out), "pairs": len(pairs), "parameters": parameters, "seconds": seconds},
+            as_json=self.json,
+            then=("evaluate", self.out, "TEST-PAIRS", "--out", f"{self.out}-report"),
         )
 
 
