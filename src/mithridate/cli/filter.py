@@ -7,19 +7,11 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.auditing.filter import filter
-from mithridate.auditing.output import write_filtered, write_kept_pairs
 from mithridate.auditing.registry import DETECTORS
 from mithridate.auditing.threshold import Above, Budget, CleanQuantile, Threshold
 from mithridate.cli.common import Plugins, ReadOptions, Threads, display, emit, parse, pick, suggest, with_plugins
-from mithridate.encoder.embeddings import read_embeddings
 from mithridate.errors import FilterError
-from mithridate.evaluation.filter_outcome import filter_outcome
 from mithridate.folders import new_folder, refuse_existing
-from mithridate.poisoning.manifest import read_manifest
-from mithridate.report.console import print_report
-from mithridate.report.sections.filtering import filter_report
-from mithridate.report.write import write_report
 from mithridate.text import say
 
 D = TypeVar("D")
@@ -61,6 +53,15 @@ class Filter(Generic[D]):
     """One JSON object on the last line."""
 
     def run(self) -> None:
+        from mithridate.auditing.filter import filter
+        from mithridate.auditing.output import write_filtered, write_kept_pairs
+        from mithridate.encoder.embeddings import read_embeddings
+        from mithridate.evaluation.filter_outcome import filter_outcome
+        from mithridate.poisoning.manifest import read_manifest
+        from mithridate.report.console import print_report
+        from mithridate.report.sections.filtering import filter_report
+        from mithridate.report.write import write_report
+
         refuse_existing(self.out, overwrite=self.overwrite)
         threshold = self._threshold()
         if self.format is not None and self.pairs is None:
