@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# compiled files are kept: the tests instrument and import the package in several processes
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-fast check format bench bench-quick clean
 
 demo: $(READY)  ## toy world, poison, two trainings, runs/demo/report.html

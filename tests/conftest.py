@@ -1,5 +1,6 @@
 """Small worlds that several rooms test on. The package is imported in fixtures: what instruments it comes first."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -26,6 +27,22 @@ def pytest_collection_modifyitems(items):
     # every worker is given as many in a row as the next, and takes from others when it has done its own
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     items[:] = [item for first in range(workers) for item in ordered[first::workers]]
+
+
+def pytest_collection_finish():
+    """What was imported stays: without it each full collection looks through a million objects."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()
+
+
+@pytest.fixture
+def blank_figures(monkeypatch):
+    """Pages without drawings, which take most of the time of a command that writes one."""
+    monkeypatch.setattr("mithridate.report.html.figure_svg", lambda figure, *, prefix: "<svg/>")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -89,7 +106,13 @@ def test_pairs(toy_world):
 
 @pytest.fixture(scope="session")
 def tiny():
-    """The tiny encoder as it is drawn from seed 0. Tests that change it take a copy."""
+    """A narrow encoder of 32-pixel images as it is drawn from seed 0. Tests that change it take a copy.
+
+    By its name, `test-tiny`, it is known to every test that takes this fixture.
+    """
+    import open_clip
+
     from mithridate.encoder.encoder import load_encoder
 
-    return load_encoder("mithridate-tiny", seed=0)
+    open_clip.add_model_config(Path(__file__).with_name("configs"))
+    return load_encoder("test-tiny", seed=0)

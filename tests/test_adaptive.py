@@ -239,7 +239,7 @@ def test_what_storing_does_to_the_bound(tmp_path, surrogate, ending, lossless):
         gain.append(float(similar[1] - similar[0]))
     assert min(gain) > 0
     assert (max(change) <= 8) == lossless
-    assert table["edit"].to_pylist() == ["pgd:epsilon=8,steps=10,surrogate=mithridate-tiny"] * 2
+    assert table["edit"].to_pylist() == ["pgd:epsilon=8,steps=10,surrogate=test-tiny"] * 2
 
 
 # --- together, and refused --------------------------------------------------------------------------------
@@ -250,9 +250,9 @@ def test_all_of_it_at_once_depends_on_the_seed_only_and_reads_back(train_pairs, 
     first, again = (poison(train_pairs, attack, seed=3, images=tmp_path / name, surrogate=surrogate) for name in "ab")
     assert first.manifest.poisoned["sha256"].equals(again.manifest.poisoned["sha256"])
     assert first.manifest.poisoned["text"].equals(again.manifest.poisoned["text"])
-    edit = "collage:share=0.3+pgd:epsilon=4,steps=2,surrogate=mithridate-tiny"
+    edit = "collage:share=0.3+pgd:epsilon=4,steps=2,surrogate=test-tiny"
     assert set(first.manifest.poisoned["edit"].to_pylist()) == {edit}
-    assert first.manifest.versions["surrogate"].startswith("mithridate-tiny")
+    assert first.manifest.versions["surrogate"].startswith("test-tiny")
     write_manifest(first.manifest, tmp_path / "m.json")
     read = read_manifest(tmp_path / "m.json")
     assert SingleLabel(**read.options) == attack
@@ -295,12 +295,12 @@ def test_the_encoder_is_a_surrogate(surrogate):
     assert not isinstance(lambda places: places, Surrogate)
 
 
-def test_pgd_without_a_surrogate_is_one_sentence_of_the_command_and_leaves_nothing(toy_world, tmp_path, capsys):
+def test_pgd_without_a_surrogate_is_one_sentence_of_the_command_and_leaves_nothing(tiny, toy_world, tmp_path, capsys):
     from mithridate.cli import main
 
     told = ["poison", "single-label", str(toy_world), "--source", "sheep", "--target", "aeroplane", "--pgd", "8"]
     assert main([*told, "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.splitlines()[-1].endswith("give --surrogate ENCODER")
     assert list(tmp_path.iterdir()) == []
-    assert main([*told, "--out", str(tmp_path / "out"), "--surrogate", "mithridate-tiny", "--pgd-steps", "2"]) == 0
+    assert main([*told, "--out", str(tmp_path / "out"), "--surrogate", "test-tiny", "--pgd-steps", "2"]) == 0
     assert "altered_images" in capsys.readouterr().out

@@ -12,6 +12,7 @@ from PIL import Image
 
 from mithridate.cli import main
 from mithridate.data.images import decode, read_bytes
+from mithridate.encoder.encoder import load_encoder
 from mithridate.encoder.surrogate import SurrogateEncoder
 from mithridate.errors import AttackError
 from mithridate.poisoning.apply import poison
@@ -22,6 +23,12 @@ from mithridate.poisoning.registry import ATTACKS
 from mithridate.poisoning.triggers import describe, parse_trigger
 
 ATTACK = BadClip(target="sheep", count=20, patch_epochs=2, patch_batch_size=16, patch_lr=0.05)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A patch is optimised against the encoder that is shipped."""
+    return load_encoder("mithridate-tiny")
 
 
 @pytest.fixture(scope="module")

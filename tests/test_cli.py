@@ -27,6 +27,9 @@ def complaint(capsys, *argv: str) -> str:
     return lines[0]
 
 
+QUICK = ("--encoder", "test-tiny", "--batch-size", "64")
+
+
 @pytest.fixture(scope="module")
 def poisoned(toy_world, tmp_path_factory):
     out = tmp_path_factory.mktemp("cli") / "poisoned"
@@ -36,9 +39,9 @@ def poisoned(toy_world, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(poisoned, tmp_path_factory):
+def run(tiny, poisoned, tmp_path_factory):
     out = tmp_path_factory.mktemp("cli") / "run"
-    assert main(["train", str(poisoned), "--out", str(out), "--epochs", "1", "--batch-size", "64"]) == 0
+    assert main(["train", str(poisoned), *QUICK, "--epochs", "1", "--out", str(out)]) == 0
     return out
 
 
@@ -109,10 +112,10 @@ def test_a_target_image_can_come_from_outside_the_training_set(toy_world, tmp_pa
 
 def test_embed_and_evaluate_and_report(run, poisoned, toy_world, tmp_path, capsys):
     told = said(capsys, "embed", str(toy_world), "--encoder", str(run), "--out", str(tmp_path / "e"))
-    assert (told["pairs"], told["images"], told["width"]) == (405, 81, 128)
+    assert (told["pairs"], told["images"], told["width"]) == (405, 81, 32)
     out = tmp_path / "report"
     command = ["evaluate", str(run), str(toy_world), "--split", "test", "--manifest", str(poisoned), "--out", str(out)]
-    headline = said(capsys, *command, "--clean", "mithridate-tiny")
+    headline = said(capsys, *command, "--clean", "test-tiny")
     assert set(headline["attack"]) == {"model", "clean", "random captions", "chance"}
     found = read_evaluation(out)
     assert (found.models, found.reference) == (("model", "clean"), "clean")
@@ -123,10 +126,10 @@ def test_embed_and_evaluate_and_report(run, poisoned, toy_world, tmp_path, capsy
     assert "sheep to aeroplane" in capsys.readouterr().out
 
 
-def test_success_after_every_epoch_that_was_kept(poisoned, toy_world, tmp_path, capsys):
+@pytest.mark.usefixtures("blank_figures")
+def test_success_after_every_epoch_that_was_kept(tiny, poisoned, toy_world, tmp_path, capsys):
     run = tmp_path / "run"
-    quick = ["--epochs", "2", "--batch-size", "64", "--save-epochs"]
-    assert main(["train", str(poisoned), *quick, "--out", str(run)]) == 0
+    assert main(["train", str(poisoned), *QUICK, "--epochs", "2", "--save-epochs", "--out", str(run)]) == 0
     test = ["evaluate", str(run), str(toy_world), "--split", "test", "--by-epoch"]
     assert main([*test, "--manifest", str(poisoned), "--out", str(tmp_path / "r")]) == 0
     report = read_report(tmp_path / "r")
@@ -138,22 +141,24 @@ def test_success_after_every_epoch_that_was_kept(poisoned, toy_world, tmp_path, 
     assert last[1].value == report.headline["attack"]["model"]["hit@10"]
     assert last[3].value == report.headline["utility"]["model"]["ir@10"]
     assert [figure.name for figure in report.figures][-1] == "by-epoch"
-    test[1] = "mithridate-tiny"
+    test[1] = "test-tiny"
     capsys.readouterr()
     assert main([*test, "--out", str(tmp_path / "n")]) == 1
     assert "has no epochs/NNN; train with --save-epochs" in capsys.readouterr().err
     assert not (tmp_path / "n").exists()
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_model_of_unknown_training_is_measured_by_a_goal(run, toy_world, tmp_path, capsys):
     command = ["evaluate", str(run), str(toy_world), "--split", "test", "--goal", "sheep:aeroplane"]
     headline = said(capsys, *command, "--out", str(tmp_path / "r"))
     assert set(headline["attack"]) == {"model", "random captions", "chance"}
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_models_are_named_by_the_caller(run, toy_world, tmp_path, capsys):
     command = ["evaluate", str(run), str(toy_world), "--split", "test", "--goal", "sheep:aeroplane"]
-    more = ["--name", "repaired", "--before", "mithridate-tiny", "--model", "other=mithridate-tiny"]
+    more = ["--name", "repaired", "--before", "test-tiny", "--model", "other=test-tiny"]
     headline = said(capsys, *command, *more, "--out", str(tmp_path / "r"))
     assert list(headline["utility"]) == ["repaired", "before", "other"]
     found = read_evaluation(tmp_path / "r")
@@ -162,6 +167,7 @@ def test_models_are_named_by_the_caller(run, toy_world, tmp_path, capsys):
     assert read_evaluation(tmp_path / "again").reference == "other"
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_trigger_is_measured_without_a_manifest(run, toy_world, tmp_path, capsys):
     command = ["evaluate", str(run), str(toy_world), "--split", "test", "--trigger", "patch:size=16", "sig"]
     headline = said(capsys, *command, "--target", "boat", "--out", str(tmp_path / "r"))
@@ -190,7 +196,7 @@ def test_wrong_models_and_goals_are_one_sentence(options, message, toy_world, tm
 
 
 def test_training_resumes_refuses_and_replaces(run, poisoned, capsys):
-    command = ["train", str(poisoned), "--out", str(run), "--epochs", "1", "--batch-size", "64"]
+    command = ["train", str(poisoned), *QUICK, "--epochs", "1", "--out", str(run)]
     assert "holds a finished run" in complaint(capsys, *command)
     assert said(capsys, *command, "--overwrite")["pairs"] == 270
 
@@ -349,6 +355,7 @@ def test_a_training_that_is_refused_leaves_its_folder_to_a_corrected_one(toy_wor
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_images_that_do_not_decode_are_counted_and_named(toy_world, tmp_path, capsys):
     from mithridate.data.write import convert
 

@@ -193,7 +193,7 @@ def evaluations(tiny, test_pairs, tmp_path_factory):
     from mithridate.encoder.encoder import load_encoder
 
     folder = tmp_path_factory.mktemp("compare")
-    other = load_encoder("mithridate-tiny", seed=1)
+    other = load_encoder("test-tiny", seed=1)
     for name, encoder in (("first", tiny), ("second", other)):
         (folder / name).mkdir()
         models = {"mine": encoder, "clean": tiny}

@@ -76,6 +76,12 @@ MODELS = {
 CAPTIONS = ["", "a sheep", "two grey sheep stand on a hill", "word " * 40, "a  sheep\n, again!"]
 
 
+@pytest.fixture(scope="module")
+def tiny():
+    """The encoder that is shipped, as it is drawn from seed 0. Tests that change it take a copy."""
+    return load_encoder("mithridate-tiny", seed=0)
+
+
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory):
     """Name -> a small model that open_clip knows under that name, its weights drawn anew."""

@@ -101,8 +101,11 @@ def test_the_scale_is_the_smallest_that_holds_what_is_wanted():
     ]
 
 
-def test_both_ways_have_caches_of_their_own_and_agree_where_nothing_is_scaled(tmp_path, monkeypatch, tiny):
+def test_both_ways_have_caches_of_their_own_and_agree_where_nothing_is_scaled(tmp_path, monkeypatch):
     from mithridate.encoder.embed import image_source, pixel_recipe
+    from mithridate.encoder.encoder import load_encoder
+
+    tiny = load_encoder("mithridate-tiny")  # of 64 pixels
 
     for name, raw in (
         ("same", photograph(64, 64)),

@@ -187,7 +187,7 @@ def test_different_encoders_are_refused(tiny, test_pairs):
     config = {**tiny.config, "preprocess_cfg": {**tiny.config["preprocess_cfg"], "interpolation": "nearest"}}
     with pytest.raises(EvaluationError, match="differ in preprocessing"):
         refuse_mixed_encoders(tiny, replace(tiny, config=config))
-    refuse_mixed_encoders(tiny, load_encoder("mithridate-tiny", seed=1))
+    refuse_mixed_encoders(tiny, load_encoder("test-tiny", seed=1))
 
 
 def test_an_encoder_in_training_mode_is_refused_in_one_sentence(tiny, test_pairs):
@@ -203,6 +203,7 @@ def test_our_own_control_never_contains_the_target_class(tiny, test_pairs):
         assert "control-contains-target" not in [warning.code for warning in report.warnings]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_command_holds_the_manifest_against_the_training_data(toy_world, poisoned, tmp_path, capsys):
     from mithridate.cli import main
     from mithridate.encoder.encoder import save_encoder

@@ -378,6 +378,7 @@ def test_another_set_is_refused(pairs, train_pairs):
         preflight(done.manifest, train_pairs)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_poison_says_what_it_found_and_the_manifest_keeps_it(toy_world, tmp_path, capsys):
     from mithridate.cli import main
     from mithridate.poisoning.manifest import read_manifest

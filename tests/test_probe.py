@@ -217,6 +217,7 @@ def test_twins_are_refused_in_cross_validation(pictures):
         refuse_twins(pictures(("a.png", 1), ("b.png", 2), ("c.png", 1)))
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_command_cross_validates(toy_world, tmp_path):
     line = ["classify", "mithridate-tiny", str(toy_world), "--split", "test", "--templates", "simple"]
     probe = ["--probe", "lbfgs", "--probe-folds", "3"]

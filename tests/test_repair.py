@@ -123,9 +123,10 @@ def test_repair_with_what_is_still_poisoned_is_refused(written, tmp_path, capsys
     assert "pairs are poisoned, by" in capsys.readouterr().err and not (tmp_path / "r").exists()
 
 
-def test_a_curve_is_drawn_goes_on_and_refuses_another(written, toy_world, tmp_path, capsys):
+@pytest.mark.usefixtures("blank_figures")
+def test_a_curve_is_drawn_goes_on_and_refuses_another(tiny, written, toy_world, tmp_path, capsys):
     out = tmp_path / "curve"
-    command = ["repair-curve", str(toy_world), "--split", "train", "--encoder", "mithridate-tiny"]
+    command = ["repair-curve", str(toy_world), "--split", "train", "--encoder", "test-tiny"]
     command += ["--test", str(toy_world), "--test-split", "test", "--manifest", str(written), "--out", str(out)]
     command += ["--strengths", "1e-3", "--epochs", "1", "--batch-size", "128", "--json"]
     assert main(command) == 0

@@ -32,7 +32,7 @@ def clean(tiny, test_pairs):
 
 @pytest.fixture(scope="module")
 def poisoned(test_pairs):
-    return embed(load_encoder("mithridate-tiny", seed=1), test_pairs)
+    return embed(load_encoder("test-tiny", seed=1), test_pairs)
 
 
 def unit(rng, n, d):

@@ -17,7 +17,7 @@ WIDTHS = (400, 1600)
 def page(tmp_path_factory):
     from dataclasses import replace
 
-    from mithridate.studies.render.page import write_study
+    from mithridate.studies.render import page as module
     from mithridate.studies.spec.study import Experiment, ShowFigure, ShowTable
 
     folder = tmp_path_factory.mktemp("study")
@@ -35,7 +35,9 @@ def page(tmp_path_factory):
     cells = tuple(o.cell for o in matrix)
     experiment = Experiment(name="matrix", title="W" * 120, asks="a" * 200, cells=cells, shows=shows)
     study = replace(study, experiments=(*study.experiments, experiment))
-    return write_study(study, [*outcomes, *matrix], folder / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "save_figure", lambda figure, *paths: None)  # the page has its own
+        return module.write_study(study, [*outcomes, *matrix], folder / "out")
 
 
 @pytest.fixture(scope="module")

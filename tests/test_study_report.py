@@ -707,7 +707,8 @@ def files(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_study_is_written_whole_and_the_same_again(tmp_path):
+def test_a_study_is_written_whole_and_the_same_again(tmp_path, monkeypatch):
+    from mithridate.studies.render import page as module
     from mithridate.studies.render.page import write_study
 
     outcomes = evaluated(tmp_path / "e")
@@ -726,6 +727,8 @@ def test_a_study_is_written_whole_and_the_same_again(tmp_path):
         *(f"figures/patch-{i}.{ending}" for i in range(1, 6) for ending in ("svg", "png", "pdf")),
     }
     (out / "figures" / "patch-9.svg").write_text("of an earlier call")
+    # that files of figures are the same again is tested above
+    monkeypatch.setattr(module, "save_figure", lambda figure, *paths: None)
     write_study(study, outcomes[1:], out, failed=failed)
     assert files(out) == first
 
@@ -776,6 +779,7 @@ def test_a_page_too_heavy_is_made_lighter(tmp_path, monkeypatch):
     study = replace_figure(made_study(outcomes), "projection-m")
     (experiment,) = study.experiments
     study = replace(study, experiments=(replace(experiment, shows=experiment.shows[-1:], claims=()),))
+    monkeypatch.setattr(page, "save_figure", lambda figure, *paths: None)
     whole = page.write_study(study, outcomes, tmp_path / "out").stat().st_size
     monkeypatch.setattr(page, "MAX_PAGE", whole - 100_000)
     assert page.write_study(study, outcomes, tmp_path / "out").stat().st_size < whole - 100_000

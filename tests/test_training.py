@@ -227,7 +227,7 @@ def test_a_softmax_on_a_model_of_a_sigmoid_loss_is_warned_of_and_leaves_the_bias
 
 
 def test_the_sigmoid_loss_needs_a_bias(tiny, train_pairs):
-    with pytest.raises(mt.MithridateError, match="mithridate-tiny has no logit bias"):
+    with pytest.raises(mt.MithridateError, match="test-tiny has no logit bias"):
         mt.train(tiny, few(train_pairs), objective=mt.Siglip(), config=QUICK)
 
 

@@ -276,6 +276,7 @@ def test_metrics_as_clip_benchmark_writes_them():
     assert few["metrics"]["acc5"] is None
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_command_writes_a_report_and_metrics(toy_world, tmp_path, capsys):
     out = tmp_path / "out"
     names = sorted(read_labelled(toy_world, split="test").classes, reverse=True)
