@@ -35,10 +35,17 @@ MAY_IMPORT = {
     "training": {"data", "encoder"},
     "statistics": set(),
     "metrics": {"statistics"},
+    # of poisoning only the triggers, to stamp them: an inspector does not see the truth
+    "inspection": {"data", "encoder", "training", "poisoning"},
+    "repairing": {"data", "encoder", "training", "inspection"},
     "auditing": {"data", "encoder"},  # never poisoning: a detector does not see the truth
     # what a detector said, held against the truth
     "evaluation": {"data", "encoder", "poisoning", "statistics", "metrics", "auditing"},
-    "report": {"data", "statistics", "metrics", "auditing", "evaluation", "poisoning"},  # of poisoning only the goals
+    # of poisoning only the goals
+    "report": {
+        *("data", "statistics", "metrics", "auditing", "evaluation", "poisoning"),
+        *("inspection", "repairing"),
+    },
     "studies": {
         *(
             "data",
@@ -65,6 +72,8 @@ MAY_IMPORT = {
             "auditing",
             "evaluation",
             "report",
+            "inspection",
+            "repairing",
         ),
         "studies",
         "testing",
@@ -84,6 +93,8 @@ MAY_IMPORT = {
             "auditing",
             "evaluation",
             "report",
+            "inspection",
+            "repairing",
         ),
         "studies",
     },
@@ -155,6 +166,11 @@ def test_only_those_who_may_know_the_truth_import_the_manifest():
 def test_evaluation_sees_the_truth_and_never_how_it_was_made():
     seen = {name for path in modules() if room_of(path) == "evaluation" for name in imports(path)}
     assert {name for name in seen if name.startswith("mithridate.poisoning")} <= OF_POISONING
+
+
+def test_an_inspector_sees_triggers_and_nothing_else_of_poisoning():
+    seen = {name for path in modules() if room_of(path) in ("inspection", "repairing") for name in imports(path)}
+    assert {name for name in seen if name.startswith("mithridate.poisoning")} == {"mithridate.poisoning.triggers"}
 
 
 def test_no_draws_are_made_by_lists_of_numbers():

@@ -9,6 +9,7 @@ from mithridate.errors import (
     EncoderError,
     EvaluationError,
     FilterError,
+    InspectionError,
     MithridateError,
     OutputError,
     PluginError,
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from mithridate.evaluation.preflight import Preflight, preflight
     from mithridate.evaluation.probe import AdamWProbe, LbfgsProbe
     from mithridate.evaluation.zeroshot import zero_shot
+    from mithridate.inspection.findings_file import read_findings, write_findings
+    from mithridate.inspection.inspect import Inspection, inspect
+    from mithridate.inspection.registry import PROBES
     from mithridate.metrics.attack_success import attack_success_rate, poison_success_rate
     from mithridate.metrics.classification import ClassScores
     from mithridate.metrics.detection import Detection, detection
@@ -69,6 +73,8 @@ if TYPE_CHECKING:
     from mithridate.poisoning.text_trigger import TextTrigger
     from mithridate.poisoning.trigger_test import write_trigger_test
     from mithridate.poisoning.triggers import TRIGGERS, parse_trigger
+    from mithridate.repairing.registry import REPAIRS
+    from mithridate.repairing.repair import Repaired, repair
     from mithridate.report.document import Report, read_report
     from mithridate.report.sections.classify import classification_report
     from mithridate.report.sections.comparison import comparison_report
@@ -197,12 +203,22 @@ _WHERE = {
     "write_toy_world": "toy.world",
     "write_trigger_test": "poisoning.trigger_test",
     "zero_shot": "evaluation.zeroshot",
+    "Inspection": "inspection.inspect",
+    "inspect": "inspection.inspect",
+    "PROBES": "inspection.registry",
+    "read_findings": "inspection.findings_file",
+    "write_findings": "inspection.findings_file",
+    "REPAIRS": "repairing.registry",
+    "Repaired": "repairing.repair",
+    "repair": "repairing.repair",
 }
 
 __all__ = [
     "ATTACKS",
     "DETECTORS",
     "OBJECTIVES",
+    "PROBES",
+    "REPAIRS",
     "SCRATCH",
     "TRIGGERS",
     "Above",
@@ -234,6 +250,8 @@ __all__ = [
     "Filtered",
     "GaussianMixture",
     "ImageToClass",
+    "Inspection",
+    "InspectionError",
     "KeepList",
     "LbfgsProbe",
     "LeakTest",
@@ -250,6 +268,7 @@ __all__ = [
     "PoisonPlan",
     "Poisoned",
     "Preflight",
+    "Repaired",
     "Report",
     "RoClip",
     "SafeClip",
@@ -280,6 +299,7 @@ __all__ = [
     "filter",
     "filter_outcome",
     "filter_report",
+    "inspect",
     "leak_test",
     "load_encoder",
     "load_plugins",
@@ -291,6 +311,7 @@ __all__ = [
     "preflight_report",
     "read_embeddings",
     "read_evaluation",
+    "read_findings",
     "read_keep_list",
     "read_labelled",
     "read_manifest",
@@ -299,6 +320,7 @@ __all__ = [
     "read_report",
     "read_study",
     "read_truth",
+    "repair",
     "run_study",
     "save_encoder",
     "train",
@@ -306,6 +328,7 @@ __all__ = [
     "write_embeddings",
     "write_evaluation",
     "write_filtered",
+    "write_findings",
     "write_manifest",
     "write_report",
     "write_study",

@@ -25,6 +25,10 @@ class EvaluationError(MithridateError):
     """A measurement is not defined on this input."""
 
 
+class InspectionError(MithridateError):
+    """A model cannot be inspected or repaired with these inputs."""
+
+
 class StudyError(MithridateError):
     """A study file, or what a folder holds of a study, cannot be used as it is."""
 

@@ -19,6 +19,8 @@ COMMANDS = {
     "embed": ("mithridate.cli.embed", "embeddings of a data set, in clip-retrieval's layout"),
     "audit": ("mithridate.cli.audit", "which groups of pairs look planted, in pictures, and a keep-list"),
     "filter": ("mithridate.cli.filter", "suspicion of each pair, and a keep-list of those that may be trained on"),
+    "inspect": ("mithridate.cli.inspect", "a verdict on a model of unknown origin, with the triggers in pictures"),
+    "repair": ("mithridate.cli.repair", "take out of a model what inspect flagged, and inspect it again"),
     "evaluate": ("mithridate.cli.evaluate", "attack success and utility of a model, with intervals and baselines"),
     "classify": ("mithridate.cli.classify", "zero-shot classification and linear probe on labelled images"),
     "compare": ("mithridate.cli.compare", "the difference of evaluations, query by query, with p-values"),

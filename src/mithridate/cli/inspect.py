@@ -1,0 +1,97 @@
+"""`mithridate inspect MODEL --data CLEAN [--start START] --out DIR`: a verdict on a checkpoint of unknown origin."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from mithridate.cli.common import (
+    CacheOptions,
+    ReadOptions,
+    Threads,
+    display,
+    emit,
+    only_kept,
+    parse,
+    refuse_poison,
+)
+from mithridate.folders import new_folder, refuse_existing
+from mithridate.text import say
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Look for planted behaviour in a model: findings.json, triggers.npy and a page (report.html)."""
+
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
+    """The model: a run's folder, an open_clip model, local-dir:FOLDER."""
+    data: str
+    """Clean pairs of your own that the model was not trained on: a table, tar shards, an annotation file, a folder."""
+    out: Path
+    """Folder to write."""
+    pretrained: str | None = None
+    """Pretrained tag or checkpoint file of the model."""
+    start: str | None = None
+    """The model that it was fine-tuned from; without it nothing is said of recovered image triggers."""
+    start_pretrained: str | None = None
+    """Pretrained tag or checkpoint file of the start."""
+    labels: bool = False
+    """Refuse pairs without labels; otherwise frequent words of the captions stand in where there are none."""
+    nulls: int = 0
+    """Fine-tune the start so many times on your pairs: the model must exceed all of them."""
+    keep: Path | None = None
+    """Use only the pairs of this keep-list: what mithridate audit wrote."""
+    refuse_manifest: Path | None = None
+    """Refuse pairs that this manifest calls poisoned."""
+    seed: int = 0
+    """Of every draw."""
+    read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    threads: Threads = None
+    overwrite: bool = False
+    """Replace what is in the output folder."""
+    json: bool = False
+    """One JSON object on the last line."""
+
+    def run(self) -> None:
+        refuse_existing(self.out, overwrite=self.overwrite)
+        from mithridate.encoder.encoder import load_encoder
+        from mithridate.inspection.findings_file import summary, write_findings
+        from mithridate.inspection.inspect import inspect
+        from mithridate.report.verdict import inspection_lines, inspection_page
+
+        encoder = load_encoder(self.model, pretrained=self.pretrained)
+        start = None if self.start is None else load_encoder(self.start, pretrained=self.start_pretrained)
+        pairs = only_kept(self.read.read(self.data), self.keep, encoder)
+        refuse_poison(pairs, self.refuse_manifest)
+        with display(quiet=self.json) as show:
+            inspection = inspect(
+                encoder,
+                pairs,
+                start=start,
+                labels=self.labels,
+                nulls=self.nulls,
+                seed=self.seed,
+                cache=self.cache.folder,
+                cache_limit=self.cache.limit,
+                progress=show.stage,
+            )
+        with new_folder(self.out, overwrite=self.overwrite) as folder:
+            write_findings(inspection, folder)
+            (folder / "report.html").write_text(inspection_page(inspection), encoding="utf-8")
+        if self.json:
+            emit({**summary(inspection), "out": str(self.out)}, as_json=True)
+            return
+        say(*inspection_lines(inspection), self.out / "report.html")
+        if inspection.flagged:
+            start_option = "" if self.start is None else f" --start {self.start}"
+            say(
+                f"next: mithridate repair {self.model} --findings {self.out} --data {self.data}{start_option} "
+                f"--out {self.out}-repaired"
+            )
+
+
+def run(argv: Sequence[str]) -> None:
+    parse(Inspect, argv, prog="inspect").run()
