@@ -41,7 +41,7 @@ class _Retrain:
                 cache_limit=case.cache_limit,
                 progress=case.progress,
             )
-            yield Candidate(f"a rate of {rate:g}", made)
+            yield Candidate(f"a rate of {rate}", made)
 
 
 @dataclass(frozen=True, kw_only=True)

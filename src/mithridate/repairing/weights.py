@@ -38,7 +38,7 @@ class Interpolate:
                 name: torch.lerp(value, start[name], share) if value.is_floating_point() else value
                 for name, value in case.encoder.model.state_dict().items()
             }
-            yield Candidate(f"{share:g} of the start", _with_weights(case.encoder, mixed))
+            yield Candidate(f"{share} of the start", _with_weights(case.encoder, mixed))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class TaskVector:
                 name: value - factor * (after[name] - value) if value.is_floating_point() else value
                 for name, value in before.items()
             }
-            yield Candidate(f"{factor:g} of the task vector", _with_weights(case.encoder, less))
+            yield Candidate(f"{factor} of the task vector", _with_weights(case.encoder, less))
 
 
 def _with_weights(encoder: Encoder, weights: Mapping[str, Tensor]) -> Encoder:
