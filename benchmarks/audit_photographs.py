@@ -2,14 +2,16 @@
 
     OMP_NUM_THREADS=1 python benchmarks/audit_photographs.py --data ../shared/data --out runs/audit
 
-Flickr8k shards 003-005 are poisoned with the defaults of each attack, `dev-000` is clean, `mnv2-lit` looks. Every
-image and caption is embedded once, whatever sets it is in. `--only NAME ...`: some of the attacks. Prints a row an
-attack and writes them to OUT/audit.json.
+Flickr8k shards 003-005 are poisoned with the defaults of each attack, `dev-000` is clean, `mnv2-lit` looks. Rows
+"..., one caption" are of the same pictures with one caption each, and no caption or picture used twice by the attack:
+nothing can be counted. Every image and caption is embedded once, whatever sets it is in. `--only NAME ...`: some of the
+rows. Prints a row an attack and writes them to OUT/audit.json as it goes.
 """
 
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,31 +27,60 @@ from mithridate.encoder.embeddings import Embeddings
 from mithridate.encoder.surrogate import SurrogateEncoder
 
 CORNER = "patch:size=1/4,place=bottom-right"
+BACKDOOR = mt.Backdoor(target="boat", rate=0.01)
+LABEL = mt.SingleLabel(source="bicycle", target="boat")
 ATTACKS = {
     "clean": None,
-    "single-label": mt.SingleLabel(source="bicycle", target="boat"),
-    "best-match": mt.SingleLabel(source="bicycle", target="boat", pairing="best-match"),
+    "single-label": LABEL,
+    "best-match": replace(LABEL, pairing="best-match"),
     "single-image": mt.SingleImage(source="bicycle", target="boat"),
     "targeted": mt.Targeted(images=8, per_target=16, mode="replace"),
     "text-trigger": mt.TextTrigger(target="boat", trigger="zx quorling", count=150),
-    "patch 1 %": mt.Backdoor(target="boat", rate=0.01),
-    "patch, label-consistent": mt.Backdoor(target="boat", rate=0.01, captions="label-consistent"),
-    "corner 1 %": mt.Backdoor(target="boat", trigger=CORNER, rate=0.01),
-    "corner 0.3 %": mt.Backdoor(target="boat", trigger=CORNER, rate=0.003),
-    "blended 1 %": mt.Backdoor(target="boat", trigger="blended", rate=0.01),
-    "blended 0.3 %": mt.Backdoor(target="boat", trigger="blended", rate=0.003),
-    "sig 1 %": mt.Backdoor(target="boat", trigger="sig", rate=0.01),
-    "warp 1 %": mt.Backdoor(target="boat", trigger="warp", rate=0.01),
+    "patch 1 %": BACKDOOR,
+    "patch, label-consistent": replace(BACKDOOR, captions="label-consistent"),
+    "corner 1 %": replace(BACKDOOR, trigger=CORNER),
+    "corner 0.3 %": replace(BACKDOOR, trigger=CORNER, rate=0.003),
+    "blended 1 %": replace(BACKDOOR, trigger="blended"),
+    "blended 0.3 %": replace(BACKDOOR, trigger="blended", rate=0.003),
+    "sig 1 %": replace(BACKDOOR, trigger="sig"),
+    "warp 1 %": replace(BACKDOOR, trigger="warp"),
+    "clean, one caption": None,
+    "single-label, one caption": replace(LABEL, reuse=False),
+    "best-match, one caption": replace(LABEL, reuse=False, pairing="best-match"),
+    "text-trigger, one caption": mt.TextTrigger(target="boat", trigger="zx quorling", count=30),
+    "patch 1 %, one caption": replace(BACKDOOR, reuse=False),
+    "blended 1 %, one caption": replace(BACKDOOR, reuse=False, trigger="blended"),
+    "clean 000-002": None,
 }
+BARS = {
+    "single-label": {"combined": 0.80},
+    "best-match": {"combined": 0.65},
+    "text-trigger": {"combined": 0.80},
+    "patch 1 %": {"combined": 0.65, "recurring-patch": 0.55, "echo": 0.50},
+    "patch, label-consistent": {"recurring-patch": 0.55},
+    "corner 1 %": {"combined": 0.95, "residual-twins": 0.95},
+    "corner 0.3 %": {"residual-twins": 0.95},
+    "blended 1 %": {"residual-twins": 0.95},
+    "blended 0.3 %": {"residual-twins": 0.95},
+    "sig 1 %": {"spectral-peak": 0.50},
+    "warp 1 %": {"echo": 0.45},
+    "targeted": {"contradictions": 0.95},
+    "single-image": {"combined": 0.80, "contradictions": 0.95},
+}
+"""Average precision that each row must reach."""
 
 
 class Embedder:
-    """Embeds each distinct image and caption once."""
+    """Embeds each distinct image and caption once, and keeps what it has for the next call."""
 
-    def __init__(self, encoder: mt.Encoder, cache: Path) -> None:
-        self.encoder, self.cache = encoder, cache
+    def __init__(self, encoder: mt.Encoder, out: Path) -> None:
+        self.encoder, self.cache, self.file = encoder, out / "cache", out / "embedded.npz"
         self.image: dict[str, np.ndarray] = {}
         self.text: dict[str, np.ndarray] = {}
+        if self.file.is_file():
+            kept = np.load(self.file, allow_pickle=False)
+            self.image = dict(zip(kept["places"].tolist(), kept["image"]))
+            self.text = dict(zip(kept["texts"].tolist(), kept["text"]))
 
     def __call__(self, pairs: Pairs) -> Embeddings:
         places, texts = pairs.images.to_pylist(), pairs.text.to_pylist()
@@ -61,6 +92,8 @@ class Embedder:
             seen = embed(self.encoder, make_pairs(*padded), cache=self.cache)
             self.image |= dict(zip(padded[0], seen.image[seen.image_index]))
             self.text |= dict(zip(padded[1], seen.text))
+            kept = {"image": np.stack([*self.image.values()]), "text": np.stack([*self.text.values()])}
+            np.savez(self.file, places=np.array([*self.image]), texts=np.array([*self.text]), **kept)
         image, text = np.stack([self.image[p] for p in places]), np.stack([self.text[t] for t in texts])
         return Embeddings(pairs.uid, image, pairs.image_index, text, self.encoder.name)
 
@@ -73,11 +106,15 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     flickr = options.data / "flickr8k"
-    corpus, clean = mt.read_pairs(str(flickr / "train-{003..005}.tar")), mt.read_pairs(flickr / "dev-000.tar")
+    known = mt.read_pairs(flickr / "dev-000.tar")
     encoder = mt.load_encoder(str(options.data / "weights" / "mnv2-lit"))
-    see = Embedder(encoder, options.out / "cache")
+    see = Embedder(encoder, options.out)
     rows = {}
     for name in options.only:
+        shards = "000..002" if name == "clean 000-002" else "003..005"
+        corpus, clean = mt.read_pairs(str(flickr / f"train-{{{shards}}}.tar")), known
+        if name.endswith("one caption"):
+            corpus, clean = (p.take(np.unique(p.image_index, return_index=True)[1]) for p in (corpus, clean))
         pairs, bad = planted(corpus, clean, name, encoder, options.out)
         own, beside = see(pairs), see(clean)
         places = pa.concat_arrays([pairs.images, clean.images])
@@ -90,17 +127,25 @@ def main() -> None:
                 detector: average_precision_score(bad, evidence.suspicion) if bad.any() else None
                 for detector, evidence in found.evidence.items()
             },
+            "below its bar": sorted(
+                key
+                for key, bar in BARS.get(name, {}).items()
+                if average_precision_score(bad, found.suspicion if key == "combined" else found.evidence[key].suspicion)
+                < bar
+            ),
             "poisoned": int(bad.sum()),
             "flagged": found.flagged,
             "poisoned among them": int((bad & ~found.kept).sum()),
             "clean at p <= 0.05": float((found.p_value[~bad] <= 0.05).mean()),
             "clean at p <= 0.01": float((found.p_value[~bad] <= 0.01).mean()),
             "first group": f"{found.campaigns[0].lead.kind} {found.campaigns[0].lead.value}" if found.campaigns else "",
+            "BH at 0.1 on mismatch: rejected": found.rejected,
+            "strongest dealt out": round(found.null, 1),
             "CPU seconds": round(time.process_time() - begin, 1),
         }
         rows[name] = row
         print(name, json.dumps(row), flush=True)
-    (options.out / "audit.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        (options.out / "audit.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 def planted(corpus: Pairs, clean: Pairs, name: str, encoder: mt.Encoder, out: Path) -> tuple[Pairs, np.ndarray]:
@@ -113,7 +158,7 @@ def planted(corpus: Pairs, clean: Pairs, name: str, encoder: mt.Encoder, out: Pa
         corpus,
         attack,
         gallery=clean if name == "targeted" else None,
-        surrogate=SurrogateEncoder(encoder) if name == "best-match" else None,
+        surrogate=SurrogateEncoder(encoder) if name.startswith("best-match") else None,
         images=images if isinstance(attack, mt.Backdoor) else None,
     )
     bad = np.isin(poisoned.pairs.uid.to_pylist(), poisoned.manifest.poisoned["uid"].to_pylist())

@@ -14,6 +14,7 @@ from mithridate.auditing.decisions import Decisions, decide, read_decisions
 from mithridate.auditing.density import faithful_scores, local_dimension, reference_scores
 from mithridate.auditing.excess import GroupExcess
 from mithridate.auditing.groups import Group, recurrence_strength, scan_strength
+from mithridate.auditing.origins import capacity, registrable_domains
 from mithridate.auditing.pixels import read_pixels
 from mithridate.auditing.registry import DETECTORS
 from mithridate.data.pairs import Pairs, draw_uids, make_pairs
@@ -487,6 +488,54 @@ def test_the_command_audits_a_data_set_with_an_encoder(tmp_path, toy_world, caps
         "keep.txt",
         "audit.json",
     }
+
+
+def test_the_review_table_opens_in_datasets_with_pictures(audited, tmp_path, monkeypatch):
+    import datasets
+    from PIL import Image
+
+    from mithridate.report.review_pairs import write_review_pairs
+
+    _, found = audited
+    places = [str(tmp_path / f"{i}.png") for i in range(3)]
+    for place in places[:2]:
+        Image.fromarray(pictures(1, np.random.default_rng(0))[0]).save(place)
+    few = replace(
+        found, pairs=found.pairs.with_columns(image=pa.array([places[i % 3] for i in range(len(found.pairs))]))
+    )
+    write_review_pairs(few, tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+    rows = datasets.Dataset.from_parquet(str(tmp_path / "pairs.parquet"), cache_dir=str(tmp_path / "hf"))
+    assert isinstance(rows.features["image"], datasets.Image)
+    assert {"caption", "key", "url", "suspicion", "p_value", "group", "reasons", "echo_p"} <= set(rows.features)
+    assert len(rows) == len(found.pairs)
+    assert {None if row["image"] is None else row["image"].size for row in rows} == {None, (SIDE, SIDE)}
+    first = next(row for row in rows if row["group"])
+    assert any(reason.startswith("group-excess: word") for reason in first["reasons"])
+
+
+def test_registrable_domains_and_what_one_hand_holds():
+    n = 400
+    urls = [f"https://img{i}.big.co.uk/{i}.jpg" if i < 100 else f"http://user@a{i}.org:80/x" for i in range(n)]
+    urls[399], urls[398], urls[397] = "http://10.0.0.1/x", "no address", None
+    texts = [f"a kayak {i}" if i < 30 else f"a boat {i}" for i in range(n)]
+    places = [f"/data/shard-{i % 2}.tar#{512 * i}+100" for i in range(n)]
+    pairs = make_pairs(places, texts, url=pa.array(urls))
+    domains = registrable_domains(pairs).to_pylist()
+    assert (domains[0], domains[150], domains[399], domains[398], domains[397]) == (
+        "big.co.uk",
+        "a150.org",
+        "10.0.0.1",
+        None,
+        None,
+    )
+    held = capacity(pairs)
+    assert (held.domains, held.backdoor, held.could_backdoor, held.targeted, held.could_target) == (299, 75, 1, 3, 1)
+    holders = {(h.kind, h.value): (h.pairs, h.of) for h in held.holders}
+    assert holders["domain", "big.co.uk"] == (100, 400)
+    assert holders["shard", "/data/shard-0.tar"] == (200, 400)
+    assert holders["concept", "kayak at big.co.uk"] == (30, 30)
+    assert capacity(make_pairs(["a.jpg"], ["x"])).holders == ()
 
 
 def test_wrong_uses_of_the_command_are_one_sentence(tmp_path, toy_world, capsys):

@@ -12,8 +12,8 @@ from mithridate.auditing import calibration
 from mithridate.auditing.campaigns import Campaign, campaigns
 from mithridate.auditing.corpus import Corpus, corpus_of
 from mithridate.auditing.evidence import Detector, Evidence
-from mithridate.auditing.excess import GroupExcess
 from mithridate.auditing.groups import Group
+from mithridate.auditing.origins import Capacity, capacity
 from mithridate.auditing.pixels import PixelFeatures
 from mithridate.auditing.registry import audit_detectors
 from mithridate.auditing.scores import Progress, silent
@@ -49,6 +49,7 @@ class Audit:
     detector, `campaigns` strongest first, `kept` (n,) which pairs stay. `null`: the strongest group where suspicions
     are dealt out at random. `left_out`: detectors that were not run, and why. `rejected`: pairs that the mismatch alone
     rejects at a false discovery rate of 0.1. `notes`: what a reader must know, each `code: sentence`.
+    `capacity`: who holds how many pairs, whether they look planted or not.
     """
 
     pairs: Pairs
@@ -63,6 +64,7 @@ class Audit:
     left_out: Mapping[str, str] = field(default_factory=dict)
     rejected: int = 0
     notes: tuple[str, ...] = ()
+    capacity: Capacity | None = None
 
     @property
     def verdict(self) -> Literal["suspicious", "nothing found"]:
@@ -117,8 +119,7 @@ def audit_embeddings(
     kept = np.ones(n, bool)
     for campaign in found:
         kept[campaign.drop] = False
-    excess = running.get("group-excess")
-    null = excess.dealt_out(corpus, stream(seed, "audit null")) if isinstance(excess, GroupExcess) else 0.0
+    null = max((e.null for e in evidence.values()), default=0.0)
     calibrated, rejected = None, 0
     if clean is not None:
         images, count = int(corpus.clean_image.sum()), int(corpus.clean.sum())
@@ -136,7 +137,8 @@ def audit_embeddings(
         calibrated,
         left_out,
         rejected,
-        (*((TRAINED,) if trained else ()), *(note for e in evidence.values() for note in e.notes)),
+        notes=(*((TRAINED,) if trained else ()), *(note for e in evidence.values() for note in e.notes)),
+        capacity=capacity(pairs),
     )
 
 
@@ -176,7 +178,7 @@ def _ours(group: Group, n: int) -> Group:
 
 def _first(evidence: Evidence, n: int) -> Evidence:
     p = None if evidence.p is None else evidence.p[:n]
-    return Evidence(evidence.suspicion[:n], evidence.reason[:n], p, evidence.groups, evidence.notes)
+    return replace(evidence, suspicion=evidence.suspicion[:n], reason=evidence.reason[:n], p=p)
 
 
 def _refuse(pairs: Pairs, embeddings: Embeddings, clean: tuple[Pairs, Embeddings] | None) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from mithridate.auditing.audit import Audit
 from mithridate.auditing.decisions import Decisions, decide
 from mithridate.auditing.keep import SCORES, read_record, write_keep_list, write_record
-from mithridate.data.images import split_place
+from mithridate.auditing.origins import shards
 from mithridate.errors import FilterError
 from mithridate.sealed import read_sealed_json, write_sealed_json
 from mithridate.version import __version__
@@ -48,6 +49,7 @@ def write_audit(audit: Audit, folder: Path, *, encoder: str, weights: str | None
         "detectors": list(audit.evidence),
         "left out": dict(audit.left_out),
         "notes": list(audit.notes),
+        "capacity": None if audit.capacity is None else asdict(audit.capacity),
         "drop": {str(i + 1): campaign.drop.tolist() for i, campaign in enumerate(audit.campaigns)},
     }
     write_sealed_json(folder / AUDIT, {**record, **summary(audit)})
@@ -71,12 +73,11 @@ def score_table(audit: Audit) -> pa.Table:
     for number, campaign in reversed(list(enumerate(audit.campaigns))):
         group[campaign.rows] = str(number + 1)
     names = pairs.table.column_names
-    shard = [split_place(place)[0] if "#" in place else None for place in pairs.image.to_pylist()]
     columns: dict[str, Any] = {
         "uid": pairs.uid,
         "key": pairs.table["key"].cast(pa.string()) if "key" in names else pa.nulls(n, pa.string()),
         "url": pairs.table["url"].cast(pa.string()) if "url" in names else pa.nulls(n, pa.string()),
-        "shard": pa.array(shard, pa.string()),
+        "shard": shards(pairs),
         "caption": pairs.text,
         "suspicion": pa.array(audit.suspicion),
         "p_value": pa.array(audit.p_value, from_pandas=True),

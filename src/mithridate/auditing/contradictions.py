@@ -12,7 +12,8 @@ from mithridate.auditing.groups import Group, scan_strength
 from mithridate.errors import FilterError
 
 _QUERIES = 4096
-_WHOLE = 50_000
+_WHOLE, _PROBES = 20_000, 8  # images that are searched whole, and lists looked into where there are more
+_COMPARED = 50_000  # pairs of images compared in full at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,21 +45,14 @@ class Contradictions:
         same = near_duplicates(corpus, bits=self.bits, least_quality=self.least_quality, cosine=self.cosine)
         image, caption = same[corpus.image_index], caption_codes(corpus)
         captions, images = _distinct(image, caption), _distinct(caption, image)
-        score = np.maximum(captions / np.median(captions), images / np.median(images))
-        reason = np.array(
-            [
-                f"its image has {c} captions"
-                if c / np.median(captions) >= i / np.median(images)
-                else f"its caption has {i} images"
-                for c, i in zip(captions.tolist(), images.tolist())
-            ],
-            object,
-        )
+        by_image, by_caption = captions / np.median(captions), images / np.median(images)
+        said = zip(captions.tolist(), images.tolist(), (by_image >= by_caption).tolist())
+        reason = [f"its image has {c} captions" if more else f"its caption has {i} images" for c, i, more in said]
         groups = [
             *_most(corpus, image, captions, "captions of one image"),
             *_most(corpus, caption, images, "images of one caption"),
         ]
-        return Evidence(score, reason, groups=tuple(groups))
+        return Evidence(np.maximum(by_image, by_caption), np.array(reason, object), groups=tuple(groups))
 
 
 def _most(corpus: Corpus, of: np.ndarray, count: np.ndarray, kind: str) -> Iterator[Group]:
@@ -88,7 +82,7 @@ def near_duplicates(corpus: Corpus, *, bits: int, least_quality: int, cosine: fl
     import faiss
 
     if corpus.pixels is None:
-        return similar_images(corpus.embeddings.image, cosine)
+        return similar_images(corpus, cosine)
     hashed = np.flatnonzero(corpus.pixels.quality >= least_quality)
     index = faiss.IndexBinaryFlat(256)
     index.add(corpus.pixels.hash[hashed])  # type: ignore[call-arg]
@@ -100,23 +94,31 @@ def near_duplicates(corpus: Corpus, *, bits: int, least_quality: int, cosine: fl
     return _components(edges, corpus.images)
 
 
-def similar_images(image: np.ndarray, cosine: float) -> np.ndarray:
-    """Groups of images whose embeddings (m, d) are at least so similar, joined transitively: (m,)."""
+def similar_images(corpus: Corpus, cosine: float) -> np.ndarray:
+    """Groups of images whose embeddings are at least so similar, joined transitively: (m,).
+
+    Candidates are near in few directions, which embeddings so similar always are; beyond 20,000 images they are looked
+    for in the nearest of inverted lists, where some may be missed.
+    """
     import faiss
 
-    rows = np.ascontiguousarray(image, np.float32)
-    if len(rows) <= _WHOLE:
-        index = faiss.IndexFlatIP(rows.shape[1])
-    else:
-        index = faiss.index_factory(rows.shape[1], f"IVF{int(4 * len(rows) ** 0.5)},Flat", faiss.METRIC_INNER_PRODUCT)
-        index.train(rows[:: max(1, len(rows) // 100_000)])
-    index.add(rows)
+    small, rows = corpus.small_images, corpus.embeddings.image
+    index = faiss.IndexFlatL2(small.shape[1])
+    if len(small) > _WHOLE:
+        index = faiss.IndexIVFFlat(index, small.shape[1], min(int(4 * len(small) ** 0.5), len(small) // 64))
+        index.nprobe = _PROBES
+        index.train(small[corpus.image_order[:: max(1, len(small) // 100_000)]])
+    index.add(small)
     edges = []
-    for low in range(0, len(rows), _QUERIES):
-        limits, _, hit = index.range_search(rows[low : low + _QUERIES], cosine)
+    for low in range(0, len(small), _QUERIES):
+        limits, _, hit = index.range_search(small[low : low + _QUERIES], 2 * (1 - cosine) + 1e-5)
         query = np.repeat(np.arange(len(limits) - 1), np.diff(limits.astype(np.int64))) + low
-        edges.append(np.stack([query, hit]))
-    return _components(edges, len(rows))
+        query, hit = query[query != hit], hit[query != hit]
+        for start in range(0, len(hit), _COMPARED):
+            first, second = query[start : start + _COMPARED], hit[start : start + _COMPARED]
+            alike = np.einsum("pd,pd->p", rows[first], rows[second]) >= cosine
+            edges.append(np.stack([first[alike], second[alike]]))
+    return _components(edges, len(small))
 
 
 def _components(edges: list[np.ndarray], count: int) -> np.ndarray:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mithridate.auditing.pixels import PixelFeatures
 
 _BLOCK = 8192  # rows copied at once
+_SMALL, _SAMPLE = 64, 20_000  # directions that images are compared in at first, and images that these are found by
 
 Need = Literal["pairs", "pixels", "lengths", "trained encoder"]
 """What a detector may need besides embeddings: captions and provenance, images, the lengths of the vectors before they
@@ -120,6 +121,23 @@ class Corpus:
     def mismatch(self) -> np.ndarray:
         """negCLIPLoss of each pair, (n,): computed once for all detectors that start from it."""
         return neg_clip_loss(self.embeddings, stream(0, "audit mismatch"), batch=2048, draws=2, progress=self.progress)
+
+    @cached_property
+    def small_images(self) -> np.ndarray:
+        """The images' vectors in their 64 principal directions, or fewer: (m, up to 64) float32.
+
+        No two lie further apart than the vectors do, so what is near among these is a candidate.
+        """
+        import faiss
+
+        rows, width = self.embeddings.image, min(_SMALL, self.embeddings.image.shape[1])
+        sample = self.image_order[:: max(1, self.images // _SAMPLE)]
+        project = faiss.PCAMatrix(rows.shape[1], width)
+        project.train(np.ascontiguousarray(rows[sample], np.float32))
+        found = np.empty((self.images, width), np.float32)
+        for low in range(0, self.images, _BLOCK):
+            found[low : low + _BLOCK] = project.apply(np.ascontiguousarray(rows[low : low + _BLOCK], np.float32))
+        return found
 
     def per_pair(self, of_image: np.ndarray) -> np.ndarray:
         """A number of each image (m,) as one of each pair (n,)."""

@@ -17,7 +17,8 @@ class Evidence:
     """`suspicion` (n,), higher is more suspicious, always; `reason` (n,) why, "" where there is nothing to say.
 
     `p` (n,): p-values, of a detector that has its own; others get theirs from clean pairs. `groups`: sets of pairs that
-    a detector found together, strongest first. `notes`: what a reader must know, `code: sentence` (docs/warnings.md).
+    a detector found together, strongest first; `null` the strength of the strongest where chance alone deals. `notes`:
+    what a reader must know, each `code: sentence` (docs/warnings.md).
     """
 
     suspicion: np.ndarray
@@ -25,6 +26,7 @@ class Evidence:
     p: np.ndarray | None = None
     groups: tuple[Group, ...] = ()
     notes: tuple[str, ...] = ()
+    null: float = 0.0
 
     def __post_init__(self) -> None:
         wrong = int((~np.isfinite(self.suspicion)).sum())

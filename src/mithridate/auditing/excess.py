@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from mithridate.auditing.corpus import Corpus
 from mithridate.auditing.evidence import Evidence, Need
 from mithridate.auditing.groups import STRONGEST, Group
+from mithridate.auditing.origins import registrable_domains, shards
 from mithridate.errors import FilterError
 
 _LN10 = float(np.log(10))
@@ -59,25 +60,13 @@ class GroupExcess:
             raise FilterError(f"levels must lie in (0, 1), got {self.levels}")
 
     def examine(self, corpus: Corpus, rng: np.random.Generator) -> Evidence:
-        groups = [g for a in attributes(corpus) for g in self.groups_of(corpus, a, corpus.mismatch)]
+        shared = list(attributes(corpus, self.least_images))
+        groups = [g for a in shared for g in self.groups_of(corpus, a, corpus.mismatch)]
         groups.sort(key=lambda group: (-group.strength, group.kind, group.value))
-        return Evidence(*_of_pairs(corpus, groups), groups=tuple(g for g in groups if g.strength >= self.flag / 2))
-
-    def dealt_out(self, corpus: Corpus, rng: np.random.Generator) -> float:
-        """The strongest group where the suspicions of images are dealt out anew: what chance gives here."""
-        order = corpus.image_order
-        other = np.empty(corpus.images, np.int64)
-        other[order] = order[rng.permutation(corpus.images)]
-        # each pair gets the suspicion of a pair of the image that its own was dealt
-        by_image = np.argsort(corpus.image_index, kind="stable")
-        counts = np.bincount(corpus.image_index, minlength=corpus.images)
-        start = np.cumsum(counts) - counts
-        within = np.empty(len(corpus), np.int64)
-        within[by_image] = np.arange(len(corpus)) - np.repeat(start, counts)
-        source = other[corpus.image_index]
-        dealt = corpus.mismatch[by_image[start[source] + within % counts[source]]]
-        found = [g.strength for a in attributes(corpus) for g in self.groups_of(corpus, a, dealt)]
-        return max(found, default=0.0)
+        dealt = _dealt_out(corpus, rng)
+        null = max((g.strength for a in shared for g in self.groups_of(corpus, a, dealt)), default=0.0)
+        strong = tuple(group for group in groups if group.strength >= self.flag / 2)
+        return Evidence(*_of_pairs(corpus, groups), groups=strong, null=null)
 
     def groups_of(self, corpus: Corpus, attribute: Attribute, suspicion: Float[np.ndarray, " n"]) -> Iterator[Group]:
         """The groups of one attribute that are large enough, each at its strongest level."""
@@ -100,8 +89,8 @@ class GroupExcess:
         clean_pair, clean_value = attribute.pair[~keep], attribute.value[~keep]
         clean_count = np.bincount(clean_value, minlength=count)
         best = np.zeros((count, 4))  # strength, hits, expected, level
-        for level in self.levels:
-            limit = np.quantile(suspicion[ours], 1 - level)
+        limits = dict(zip(self.levels, np.quantile(suspicion[ours], 1 - np.array(self.levels)).tolist()))
+        for level, limit in limits.items():
             hits = np.bincount(of_value, weights=worst > limit, minlength=count)
             clean_hits = np.bincount(clean_value, weights=suspicion[clean_pair] > limit, minlength=count)
             share = np.maximum(level, (clean_hits + self.prior * level) / (clean_count + self.prior))
@@ -117,7 +106,7 @@ class GroupExcess:
         for g in np.flatnonzero(best[:, 0] > 0):
             strength, hits, expected, level = best[g]
             rows = np.sort(members.indices[members.indptr[g] : members.indptr[g + 1]]).astype(np.int64)
-            tail = rows[suspicion[rows] > np.quantile(suspicion[ours], 1 - level)]
+            tail = rows[suspicion[rows] > limits[level]]
             yield Group(
                 attribute.kind,
                 attribute.names[g],
@@ -131,6 +120,21 @@ class GroupExcess:
             )
 
 
+def _dealt_out(corpus: Corpus, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
+    """The suspicions of images dealt out anew to images: what their groups have by chance."""
+    order = corpus.image_order
+    other = np.empty(corpus.images, np.int64)
+    other[order] = order[rng.permutation(corpus.images)]
+    # each pair gets the suspicion of a pair of the image that its own was dealt
+    by_image = np.argsort(corpus.image_index, kind="stable")
+    counts = np.bincount(corpus.image_index, minlength=corpus.images)
+    start = np.cumsum(counts) - counts
+    within = np.empty(len(corpus), np.int64)
+    within[by_image] = np.arange(len(corpus)) - np.repeat(start, counts)
+    source = other[corpus.image_index]
+    return corpus.mismatch[by_image[start[source] + within % counts[source]]]
+
+
 def _of_pairs(corpus: Corpus, groups: list[Group]) -> tuple[np.ndarray, np.ndarray]:
     """Of each pair the strongest group that it is in the tail of, and of equals the more inconsistent one."""
     n = len(corpus)
@@ -142,19 +146,21 @@ def _of_pairs(corpus: Corpus, groups: list[Group]) -> tuple[np.ndarray, np.ndarr
     return strength + (corpus.mismatch - low) / max(high - low, 1e-12), reason
 
 
-def attributes(corpus: Corpus) -> Iterator[Attribute]:
-    """What pairs may share: words, image clusters, domains, shards."""
-    yield words(corpus)
+def attributes(corpus: Corpus, least: int = 1) -> Iterator[Attribute]:
+    """What pairs may share: words, image clusters, domains, shards; words of fewer than `least` captions left out."""
+    yield words(corpus, least)
     yield from clusters(corpus)
     yield from provenance(corpus)
 
 
-def words(corpus: Corpus) -> Attribute:
+def words(corpus: Corpus, least: int = 1) -> Attribute:
     """1- and 2-grams of the captions, lower case; letters and digits of any script."""
     from scipy.sparse import coo_matrix
     from sklearn.feature_extraction.text import CountVectorizer
 
-    counter = CountVectorizer(binary=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", min_df=1)
+    counter = CountVectorizer(
+        binary=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", min_df=min(least, len(corpus))
+    )
     try:
         found = coo_matrix(counter.fit_transform(corpus.known_pairs.text.fill_null("").to_pylist()))
     except ValueError:  # no caption has a word
@@ -167,12 +173,12 @@ def clusters(corpus: Corpus) -> Iterator[Attribute]:
     """Image clusters of about 30 and of about 100 images (k-means)."""
     import faiss
 
-    rows = np.ascontiguousarray(corpus.embeddings.image[corpus.image_order], np.float32)
+    rows = np.ascontiguousarray(corpus.small_images[corpus.image_order])
     for size in (30, 100):
         k = len(rows) // size
         if k < 2:
             continue
-        means = faiss.Kmeans(rows.shape[1], k, niter=10, seed=1, spherical=True, min_points_per_centroid=1)
+        means = faiss.Kmeans(rows.shape[1], k, niter=10, seed=1, min_points_per_centroid=1)
         means.train(rows)
         label = np.empty(len(rows), np.int64)
         label[corpus.image_order] = means.assign(rows)[1]
@@ -186,10 +192,11 @@ def clusters(corpus: Corpus) -> Iterator[Attribute]:
 
 
 def provenance(corpus: Corpus) -> Iterator[Attribute]:
-    """Domain and shard, where the corpus says them."""
-    for kind, column in (("domain", "domain"), ("shard", "shard")):
-        if column in corpus.known_pairs.table.column_names:
-            codes = corpus.known_pairs.table[column].dictionary_encode().unify_dictionaries().combine_chunks()
+    """Registrable domain and shard, where the corpus says them."""
+    pairs = corpus.known_pairs
+    for kind, column in (("domain", registrable_domains(pairs)), ("shard", shards(pairs))):
+        if column is not None and column.null_count < len(column):
+            codes = column.dictionary_encode().unify_dictionaries().combine_chunks()
             index = codes.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
             there = np.flatnonzero(index >= 0)
             yield Attribute(kind=kind, names=codes.dictionary.to_pylist(), pair=there, value=index[there])

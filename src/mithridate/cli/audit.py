@@ -75,12 +75,15 @@ class Audit:
             return
         from mithridate.auditing.audit_files import summary, write_audit
         from mithridate.report.review import audit_lines, review_page
+        from mithridate.report.review_pairs import write_review_pairs
 
         done = self._audit()
         with new_folder(self.out, overwrite=self.overwrite) as folder:
             write_audit(done.audit, folder, encoder=done.encoder, weights=done.weights)
             page = review_page(done.audit, encoder=done.encoder, crops=done.crop)
             (folder / "report.html").write_text(page, encoding="utf-8")
+            (folder / "review").mkdir()
+            write_review_pairs(done.audit, folder / "review")
         if self.json:
             emit({**summary(done.audit), "out": str(self.out)}, as_json=True)
             return

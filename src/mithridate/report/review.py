@@ -64,6 +64,7 @@ def review_page(audit: Audit, *, encoder: str, crops: Callable[[Group], np.ndarr
             blind=BLIND,
             left_out=[f"{name}: {reason}" for name, reason in audit.left_out.items()],
             strongest=_unflagged(audit),
+            capacity=_capacity(audit),
         )
     )
 
@@ -112,6 +113,28 @@ def _facts(audit: Audit, encoder: str) -> list[str]:
 def _unflagged(audit: Audit) -> list[str]:
     groups = sorted((g for e in audit.evidence.values() for g in e.groups if g.strength < 6), key=lambda g: -g.strength)
     return [sentence(group) for group in groups[:5]]
+
+
+def _capacity(audit: Audit) -> list[str]:
+    """Who holds how many pairs, against the counts at which attacks take."""
+    held = audit.capacity
+    if held is None or not held.holders:
+        return []
+    said = []
+    if held.domains:
+        known = "pairs and more, with which"
+        said = [
+            f"{show(held.could_backdoor)} of {show(held.domains)} domains hold {show(held.backdoor)} {known} a "
+            "backdoor is known to take.",
+            f"{show(held.could_target)} of them hold {show(held.targeted)} {known} an attack on one image is known to "
+            "take.",
+        ]
+    for kind in ("domain", "concept", "shard"):
+        largest = [holder for holder in held.holders if holder.kind == kind][:3]
+        if largest:
+            names = "; ".join(f"{one_line(h.value)} ({show(h.pairs)} of {show(h.of)} pairs)" for h in largest)
+            said.append(f"Largest by {kind}: {names}.")
+    return said
 
 
 def sentence(group: Group) -> str:
