@@ -1,4 +1,4 @@
-"""How often the 95 % intervals hold the truth: exact for rates, simulated for means, targets, seeds and differences.
+"""How often the 95 % intervals hold the truth: exact for rates, simulated for means, seeds and differences.
 
     OMP_NUM_THREADS=1 python benchmarks/coverage.py [--draws N]
 
@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from mithridate.statistics.differences import cluster_bootstrap, paired_difference, rate_over_targets
+from mithridate.statistics.differences import cluster_bootstrap, paired_difference
 from mithridate.statistics.estimate import Estimate
 from mithridate.statistics.intervals import bootstrap_mean, wilson
 from mithridate.statistics.seeds import hierarchical_bootstrap, hierarchical_difference
@@ -94,22 +94,6 @@ def means(rng: np.random.Generator, draws: int) -> None:
         print(f"| {name} | {' | '.join(f'{c:.3f}' for c in row)} |", flush=True)
 
 
-def targets(rng: np.random.Generator, draws: int) -> None:
-    sizes = (8, 16, 32, 100)
-    print(
-        f"| targets' mean rate | spread | {' | '.join(f'm = {m}' for m in sizes)} |\n|---:|---|{'---:|' * len(sizes)}"
-    )
-    for mean in (0.05, 0.2, 0.5, 0.8, 0.95):
-        for spread, weight in (("nearly all or nothing", 0.3), ("wide", 2), ("narrow", 20)):
-
-            def once(m: int, mean: float = mean, weight: float = weight) -> Estimate:
-                own = rng.beta(mean * weight, (1 - mean) * weight, m)
-                return rate_over_targets(rng.binomial(25, own) / 25)
-
-            row = [simulated(mean, draws, partial(once, m)) for m in sizes]
-            print(f"| {mean} | {spread} | {' | '.join(f'{c:.3f}' for c in row)} |", flush=True)
-
-
 def levels(rng: np.random.Generator, draws: int) -> None:
     print("| what | coverage |\n|---|---:|")
 
@@ -167,8 +151,6 @@ def main() -> None:
     rates(SIZES)
     print(f"\nSimulated {draws} times: two standard errors are {2 * np.sqrt(0.95 * 0.05 / draws):.3f}.\n")
     means(rng, draws)
-    print()
-    targets(rng, draws)
     print()
     levels(rng, draws)
 

@@ -18,7 +18,6 @@ from mithridate.statistics.differences import (
     mean_over,
     paired_difference,
     rate_over,
-    rate_over_targets,
 )
 from mithridate.statistics.intervals import (
     bootstrap_mean,
@@ -244,33 +243,6 @@ def test_the_same_generator_gives_the_same_numbers():
         assert call(np.random.default_rng(3)) == call(np.random.default_rng(3))
 
 
-# --- targets -----------------------------------------------------------------------------------------
-
-
-def test_all_or_nothing_targets_are_wilsons():
-    success = np.array([True] * 15 + [False])
-    assert rate_over_targets(success) == wilson(15, 16)
-    found = rate_over_targets(success.astype(float))  # the same as rates, with Student's quantile for the spread
-    assert found.value == 15 / 16
-    assert found.low < wilson(15, 16).low
-    assert rate_over_targets(np.zeros(16)).high > wilson(0, 16).high  # nought has a width
-
-
-def test_a_thousand_images_of_one_target_are_one_target():
-    assert rate_over_targets(np.array([0.937])).n == 1
-    assert rate_over_targets(np.array([1.0])).low == pytest.approx(wilson(1, 1).low)
-    steady, split = rate_over_targets(np.array([0.45, 0.5, 0.55, 0.5] * 4)), rate_over_targets(np.array([0.0, 1.0] * 8))
-    assert steady.high - steady.low < 0.3 * (split.high - split.low)
-
-
-@pytest.mark.parametrize("rates", [[0.5, 1.2], [0.5, np.nan]])
-def test_rates_lie_between_nought_and_one(rates):
-    with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
-        rate_over_targets(np.array(rates))
-    with pytest.raises(ValueError, match="at least one target"):
-        rate_over_targets(np.empty(0))
-
-
 # --- noise -------------------------------------------------------------------------------------------
 
 
@@ -335,17 +307,6 @@ def test_means_of_ranks_are_covered(n, rng):
     for draw, truth in ((lambda: rng.integers(0, 500, n), 249.5), (lambda: rng.geometric(0.25, n) - 1, 3.0)):
         share = held(truth, 800, lambda d=draw: bootstrap_mean(d(), rng=rng, resamples=400))
         assert 0.93 - noise(800) <= share <= 0.97 + noise(800)
-
-
-@pytest.mark.parametrize("m", [16, 32, 100])
-def test_rates_over_targets_are_covered(m, rng):
-    for mean, weight in ((0.2, 2), (0.5, 0.3), (0.5, 20), (0.8, 2)):
-        share = held(
-            mean,
-            1500,
-            lambda a=mean * weight, b=(1 - mean) * weight: rate_over_targets(rng.binomial(25, rng.beta(a, b, m)) / 25),
-        )
-        assert 0.93 - noise(1500) <= share <= 0.97 + noise(1500)
 
 
 def test_three_seeds_are_covered(rng):

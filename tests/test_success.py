@@ -14,7 +14,6 @@ from mithridate.metrics.attack_success import (
     attack_success_rate,
     poison_success_rate,
     published_success_rate,
-    retrieval_success_rate,
 )
 from mithridate.metrics.ranks import best_ranks
 from mithridate.metrics.z_score import z_score
@@ -66,45 +65,7 @@ def test_the_target_is_the_unit_of_poison_success():
     assert poison_success_rate(np.arange(16), np.arange(16)).value - 15 / 16 == 0.0625
 
 
-def test_success_in_retrieval_goes_through_ranks(rng):
-    query, gallery = rng.normal(size=(30, 4)).astype(np.float32), rng.normal(size=(20, 4)).astype(np.float32)
-    rank = best_ranks(query, gallery, np.array([7]))
-    order = np.argsort(-query @ gallery.T, axis=1)
-    for k in (1, 5, 20):
-        assert retrieval_success_rate(rank, k=k) == rate((order[:, :k] == 7).any(axis=1))
-    with pytest.raises(ValueError, match="expected k >= 1, got 0"):
-        retrieval_success_rate(rank, k=0)
-
-
 # --- what was published ------------------------------------------------------------------------------
-
-
-def test_accuracy_reported_as_success_is_caught(rng):
-    """CleanCLIP's released path: the better the attack, the lower its "ASR"."""
-    always = np.full(len(LABEL), TARGET)
-    assert published_success_rate(always, LABEL, target=TARGET, variant="accuracy-as-asr") == 0.1
-    assert published_success_rate(LABEL, LABEL, target=TARGET, variant="accuracy-as-asr") == 1.0
-    assert attack_success_rate(always, LABEL, target=TARGET).value == 1.0
-    # it does not look at the target at all
-    predicted = rng.integers(0, 10, len(LABEL))
-    found = {published_success_rate(predicted, LABEL, target=t, variant="accuracy-as-asr") for t in range(10)}
-    assert len(found) == 1
-
-
-def test_numerator_and_denominator_over_different_sets_are_caught():
-    """ImageNet: 50 of 50,000 images are bananas, so that variant ends at 0.999."""
-    label = np.arange(50_000) // 50
-    always = np.full(50_000, 954)
-    assert published_success_rate(always, label, target=954, variant="cleanclip-finetune") == 0.999
-    assert attack_success_rate(always, label, target=954).value == 1.0
-    always = np.full(len(LABEL), TARGET)
-    assert published_success_rate(always, LABEL, target=TARGET, variant="cleanclip-finetune") == 0.9
-
-
-def test_images_of_the_target_class_are_successes_of_no_attack():
-    # a perfect classifier, no attack at all
-    assert published_success_rate(LABEL, LABEL, target=TARGET, variant="all-images") == 0.1
-    assert attack_success_rate(LABEL, LABEL, target=TARGET).value == 0.0
 
 
 def test_the_mean_of_batch_means_is_caught():

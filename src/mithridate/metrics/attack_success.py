@@ -1,6 +1,4 @@
-"""Success of an attack on classification: one definition, and the published variants by name."""
-
-from typing import Protocol, runtime_checkable
+"""Success of an attack on classification, by its one definition."""
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -27,56 +25,6 @@ def poison_success_rate(predicted: Int[np.ndarray, " m"], adversarial: Int[np.nd
     """
     _same_length(predicted, adversarial)
     return rate(predicted == adversarial)
-
-
-def retrieval_success_rate(rank: Int[np.ndarray, " q"], *, k: int) -> Estimate:
-    """Hit@K: share of queries with a target among the first K; `rank` is what `best_ranks` gives (0-based)."""
-    if k < 1:
-        raise ValueError(f"expected k >= 1, got {k}")
-    return rate(rank < k)
-
-
-# --- what others have published under the same name --------------------------------------------------
-
-
-@runtime_checkable
-class Variant(Protocol):
-    def __call__(self, predicted: np.ndarray, label: np.ndarray, *, target: int) -> float: ...
-
-
-def _all_images(predicted: Int[np.ndarray, " n"], label: Int[np.ndarray, " n"], *, target: int) -> float:
-    """Images of the target class count as successes: a clean model scores its share of them."""
-    _same_length(predicted, label)
-    return float((predicted == target).mean())
-
-
-def _cleanclip_finetune(predicted: Int[np.ndarray, " n"], label: Int[np.ndarray, " n"], *, target: int) -> float:
-    """Successes over images of other classes, divided by all images: an attack that always wins is below 1."""
-    others = _others(predicted, label, target)
-    return int((predicted[others] == target).sum()) / len(label)
-
-
-def _accuracy_as_asr(predicted: Int[np.ndarray, " n"], label: Int[np.ndarray, " n"], *, target: int) -> float:
-    """The true label is scored, the target is not looked at: an attack that always wins scores nearly 0."""
-    _same_length(predicted, label)
-    return float((predicted == label).mean())
-
-
-# To put a number beside a published one, never to report.
-VARIANTS: dict[str, Variant] = {
-    "all-images": _all_images,  # BadCLIP, PAR, RoCLIP's BSR over 300 images
-    "cleanclip-finetune": _cleanclip_finetune,  # CleanCLIP's fine-tune and linear-probe path
-    "accuracy-as-asr": _accuracy_as_asr,  # CleanCLIP's released zero-shot path
-}
-
-
-def published_success_rate(
-    predicted: Int[np.ndarray, " n"], label: Int[np.ndarray, " n"], *, target: int, variant: str
-) -> float:
-    """What the code of a publication would call ASR; `variant` is a key of `VARIANTS`."""
-    if variant not in VARIANTS:
-        raise ValueError(f"no variant is called {variant!r}; expected one of {', '.join(VARIANTS)}")
-    return VARIANTS[variant](predicted, label, target=target)
 
 
 def _others(predicted: np.ndarray, label: np.ndarray, target: int) -> Bool[np.ndarray, " n"]:

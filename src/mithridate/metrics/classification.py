@@ -49,14 +49,6 @@ def true_ranks(scores: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) 
     return (scores >= own).sum(axis=1) - 1
 
 
-def top_k_accuracy(scores: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], k: int) -> Estimate:
-    """Share of images whose own class is among the first k, with Wilson's interval; ties count against it."""
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    hit = true_ranks(scores, labels) < k
-    return wilson(int(hit.sum()), len(hit))
-
-
 def top_ks(classes: int) -> tuple[int, ...]:
     """The K of Top-K that say something of so many classes."""
     return (1, 5) if classes >= 5 else (1,)

@@ -22,11 +22,6 @@ class TargetRanks:
         """Hit@K: share of queries with a target among the first K."""
         return float((self.rank < k).mean())
 
-    @property
-    def min_rank(self) -> float:
-        """MinRank: mean over queries of the best target's 0-based rank."""
-        return float(self.rank.mean())
-
 
 def target_ranks(
     query: Float[np.ndarray, "q d"], gallery: Float[np.ndarray, "g d"], targets: Int[np.ndarray, " t"]

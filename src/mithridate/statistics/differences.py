@@ -222,29 +222,6 @@ def _resampled_ratios(
     return np.concatenate(found)
 
 
-def rate_over_targets(success: Shaped[np.ndarray, " m"]) -> Estimate:
-    """Mean success over m targets, with an interval that treats the target as the unit.
-
-    `success`: for each target true or false (Wilson's interval), or its rate in [0, 1]: Wilson's interval for the
-    number of all-or-nothing targets that would spread as much (the effective sample size of Korn and Graubard 1998,
-    as in `rate_over`), with Student's quantile. It has a width at 0 and at 1 and stays between them.
-    """
-    m = len(success)
-    if m < 1:
-        raise ValueError("a rate over targets needs at least one target, got 0")
-    if success.dtype == np.bool_:
-        return rate(success)
-    if not ((success >= 0) & (success <= 1)).all():
-        raise ValueError(f"rates of targets lie in [0, 1], got {success.min()} to {success.max()}")
-    value = float(success.mean())
-    if m < 2:
-        return Estimate(value, *score_interval(value, 1), 1)
-    variance, most = float(success.var(ddof=1)), value * (1 - value)
-    # targets that all give the same are no proof that others would
-    effective = max(m, m * most / variance) if variance > 1e-12 else m
-    return Estimate(value, *score_interval(value, effective, quantile=student_quantile(m - 1)), m)
-
-
 # --- families of tests, and what they say ------------------------------------------------------------
 
 
