@@ -424,7 +424,7 @@ def test_a_path_that_is_not_utf8_can_be_written(tmp_path):
 def test_a_report_goes_into_a_folder(tmp_path):
     from mithridate.report.write import write_report
 
-    with pytest.raises(OutputError, match="folder that exists"):
+    with pytest.raises(OutputError, match="does not exist; create it first"):
         write_report(make_report(), tmp_path / "none")
 
 

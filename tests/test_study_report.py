@@ -190,13 +190,14 @@ def test_one_seed_has_the_interval_of_its_units():
 
 
 def test_several_seeds_are_bootstrapped_over_both_levels():
+    from mithridate.randomness import stream
     from mithridate.statistics.intervals import wilson
     from mithridate.statistics.seeds import hierarchical_bootstrap
     from mithridate.studies.analysis.select import combine
 
     arrays = [rate_of(k, 40) for k in (30, 34, 38)]
     outcomes = [outcome({}, seed, hit=array) for seed, array in enumerate(arrays)]
-    expected = hierarchical_bootstrap(arrays, rng=np.random.default_rng(0), same_units=True)
+    expected = hierarchical_bootstrap(arrays, rng=stream(0, "mean over seeds and units"), same_units=True)
     assert combine(outcomes, "Hit@10") == combine(outcomes[::-1], "Hit@10") == expected
     # where nothing varies, the units still are so many and no more
     same = [outcome({}, seed, hit=np.zeros(40)) for seed in range(3)]

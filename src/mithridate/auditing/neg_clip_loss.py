@@ -23,8 +23,9 @@ class NegClipLoss:
     between them, the same for all pairs.
 
     Corrected: other captions of the same image are left out, as they are no strangers to it; with five captions an
-    image and few images they would be a large part of R. Default batch and draws are the paper's, the temperature is
-    that of OpenAI's models (all three from memory). Limit: with fewer pairs than `batch` there is one batch of all.
+    image and few images they would be a large part of R. Defaults: batch and temperature are those that OpenAI's
+    models were trained with (Radford et al. 2021, table 18: 32,768, and a scale of at most 100); ten draws are chosen
+    here. Limit: with fewer pairs than `batch` there is one batch of all.
     """
 
     batch: int = 32_768

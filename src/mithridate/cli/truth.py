@@ -85,5 +85,5 @@ class Truth:
         manifest = read_truth(self.manifest, pairs)
         self.out.parent.mkdir(parents=True, exist_ok=True)
         FORMS[self.to](manifest, pairs, self.out)
-        told = {"out": str(self.out), "form": self.to, "poisoned": len(manifest), "pairs": len(pairs)}
-        emit(told, as_json=self.json)
+        record = {"out": str(self.out), "form": self.to, "poisoned": len(manifest), "pairs": len(pairs)}
+        emit(record, as_json=self.json)

@@ -120,7 +120,7 @@ def _duplicate_uids(pairs: Pairs) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class _Look:
-    """What opening one image told."""
+    """What opening one image shows."""
 
     content: bytes | None = None  # hash of its bytes
     missing: bool = False

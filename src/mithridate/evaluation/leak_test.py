@@ -90,9 +90,9 @@ def leak_test(
 
 @dataclass(frozen=True)
 class _Units:
-    """m samples: place of the image, name (uid), share of the pairs before it, captions, number of its content."""
+    """m samples: location of the image, name (uid), share of the pairs before it, captions, number of its content."""
 
-    places: list[str]
+    locations: list[str]
     names: list[str]
     position: Float[np.ndarray, " m"]
     captions: Int[np.ndarray, " m"]
@@ -113,26 +113,26 @@ class _Units:
             np.concatenate([rng.permutation(np.flatnonzero(bad == which))[:AT_MOST] for which in (True, False)])
         )
         rows = first[chosen]
-        places = pairs.image.take(rows).to_pylist()
+        locations = pairs.image.take(rows).to_pylist()
         return cls(
-            places,
+            locations,
             pairs.uid.take(rows).to_pylist(),
             rows / len(pairs),
             captions[chosen],
             bad[chosen],
-            np.unique(_contents(places), return_inverse=True)[1].reshape(-1),
+            np.unique(_contents(locations), return_inverse=True)[1].reshape(-1),
         )
 
 
-def _contents(places: Sequence[str]) -> list[str]:
-    def digest(place: str) -> str:
+def _contents(locations: Sequence[str]) -> list[str]:
+    def digest(location: str) -> str:
         try:
-            return hashlib.blake2b(read_bytes(place), digest_size=12).hexdigest()
+            return hashlib.blake2b(read_bytes(location), digest_size=12).hexdigest()
         except DataError:
-            return place
+            return location
 
     with ThreadPoolExecutor(thread_count()) as pool:
-        return list(pool.map(digest, places))
+        return list(pool.map(digest, locations))
 
 
 # --- what is looked at -----------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def _contents(places: Sequence[str]) -> list[str]:
 def _features(units: _Units) -> dict[str, Float[np.ndarray, " m"]]:
     """For each feature (`KIND:NAME`) its value for each of the m samples, values that are words as numbers."""
     with ThreadPoolExecutor(thread_count()) as pool:
-        found = list(pool.map(file_features, units.places))
+        found = list(pool.map(file_features, units.locations))
     for row, name, at, count in zip(found, units.names, units.position.tolist(), units.captions.tolist()):
         row |= {f"name:uid {key}": value for key, value in _of_name(name).items()}
         row |= {"position:row": at, "position:captions": float(count)}
@@ -166,13 +166,13 @@ def _as_numbers(values: list[Feature], content: Int[np.ndarray, " m"]) -> Float[
     return np.array([code.get(word, -1.0) for word in words])
 
 
-def file_features(place: str) -> dict[str, Feature]:
+def file_features(location: str) -> dict[str, Feature]:
     """What the file of an image says besides its pixels: `KIND:NAME` to a number or a word."""
     try:
-        raw = read_bytes(place)
+        raw = read_bytes(location)
     except DataError:
         return {"format:format": "not there"}
-    found: dict[str, Feature] = {f"name:{key}": value for key, value in _of_place(place).items()}
+    found: dict[str, Feature] = {f"name:{key}": value for key, value in _of_place(location).items()}
     found |= _of_image(raw)
     parts = _parts(raw)
     found["coding:parts"] = " ".join(name for name, _ in parts)
@@ -234,9 +234,9 @@ def _parts(raw: bytes) -> list[tuple[str, bytes]]:
     return parts
 
 
-def _of_place(place: str) -> dict[str, Feature]:
+def _of_place(location: str) -> dict[str, Feature]:
     """Name, folder, and times and rights where they are kept."""
-    path, offset, _ = split_place(place)
+    path, offset, _ = split_place(location)
     if offset is None:
         status = Path(path).stat()
         # folders that names are drawn for (ab/abcdef.jpg) say no more than the names

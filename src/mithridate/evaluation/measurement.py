@@ -117,7 +117,7 @@ class AttackRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassSet:
-    """The classes that test images are told apart by: `images` have exactly one of them, `left_out` have not."""
+    """The classes of the test images: `images` have exactly one of them, `left_out` have not."""
 
     __pydantic_config__ = STRICT
 
@@ -179,7 +179,7 @@ class Distribution:
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectedItems:
-    """Places (k,) in a plane of images or texts of a group, under one model; the same plane for all models."""
+    """Points (k,) in a plane of images or texts of a group, under one model; the same plane for all models."""
 
     __pydantic_config__ = STRICT
 
@@ -192,7 +192,7 @@ class ProjectedItems:
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
-            raise ValueError(f"every place has x and y, got {len(self.x)} x and {len(self.y)} y")
+            raise ValueError(f"every point needs x and y, got {len(self.x)} x and {len(self.y)} y")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,7 +275,7 @@ class Evaluation:
         return found
 
     def utility(self, model: str | None = None, epoch: int | None = None) -> dict[str, Measurement]:
-        """What `model` is good for, by metric: Recall@10 both ways, and accuracy where classes were told apart."""
+        """What `model` is good for, by metric: Recall@10 both ways, and accuracy where images were classified."""
         metrics = (names.recall_of_texts(10), names.recall_of_images(10), names.ZERO_SHOT)
         found = {metric: self.find(metric, model=model, epoch=epoch) for metric in metrics}
         return {metric: measurement for metric, measurement in found.items() if measurement is not None}

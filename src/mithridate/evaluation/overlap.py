@@ -59,13 +59,13 @@ def nearest(
 
 
 def find_shared(train: Pairs, test: Pairs, *, ignore: Collection[str] = ()) -> SharedImages:
-    """Test images that are among the training images; test images at the places in `ignore` are not looked at.
+    """Test images that are among the training images; test images at the locations in `ignore` are not looked at.
 
     Reads and decodes every image of both sets once. What does not decode is left out: nobody trained on it.
     """
     train_seen, test_seen = (_seen(pairs.images) for pairs in (train, test))
     ignored = set(ignore)
-    asked = np.array([place not in ignored for place in test.images.to_pylist()], dtype=bool)
+    asked = np.array([location not in ignored for location in test.images.to_pylist()], dtype=bool)
     by_digest = {}
     for number, (digest, _) in enumerate(train_seen):
         if digest is not None:
@@ -104,18 +104,18 @@ def shared_images(train: Pairs, test: Pairs, *, ignore: Collection[str] = ()) ->
     return [Warning(code="shared-images", values={**numbers, "examples": examples})]
 
 
-def _seen(places: pa.Array) -> list[tuple[bytes | None, int | None]]:
+def _seen(locations: pa.Array) -> list[tuple[bytes | None, int | None]]:
     """(SHA-256, difference hash) of each image; (None, None) where it does not decode."""
 
-    def look(place: str) -> tuple[bytes | None, int | None]:
+    def look(location: str) -> tuple[bytes | None, int | None]:
         try:
-            raw = read_bytes(place)
-            return hashlib.sha256(raw).digest(), difference_hash(decode(raw, place))
+            raw = read_bytes(location)
+            return hashlib.sha256(raw).digest(), difference_hash(decode(raw, location))
         except DataError:
             return None, None
 
     with ThreadPoolExecutor(thread_count()) as pool:  # decoding leaves Python's lock
-        return list(pool.map(look, places.to_pylist(), chunksize=1))
+        return list(pool.map(look, locations.to_pylist(), chunksize=1))
 
 
 # --- train and test share no image ---------------------------------------------------------------------------
@@ -140,35 +140,35 @@ def refuse_overlap(train: Pairs, test: Pairs) -> None:
 
 def refuse_twins(pairs: Pairs) -> None:
     """Raise `DataError` if two images have the same bytes: folds would then share an image."""
-    sizes = [places for places in _by_size(pairs.images.to_pylist()).values() if len(places) > 1]
+    sizes = [locations for locations in _by_size(pairs.images.to_pylist()).values() if len(locations) > 1]
     first: dict[bytes, str] = {}
     with ThreadPoolExecutor(thread_count()) as pool:
-        for place, digest in zip(chain(*sizes), pool.map(_digest, chain(*sizes))):
-            if first.setdefault(digest, place) != place:
-                raise DataError(f"{place} has the same bytes as {first[digest]}; keep one of them to cross-validate")
+        for location, digest in zip(chain(*sizes), pool.map(_digest, chain(*sizes))):
+            if first.setdefault(digest, location) != location:
+                raise DataError(f"{location} has the same bytes as {first[digest]}; keep one of them to cross-validate")
 
 
 def _same_bytes(train: Pairs, test: Pairs) -> list[str]:
     """Test images whose bytes a training image has; only what is of one size is read."""
     sides = [_by_size(pairs.images.to_pylist()) for pairs in (train, test)]
     common = sides[0].keys() & sides[1].keys()
-    trained, tested = ([place for size in sorted(common) for place in side[size]] for side in sides)
+    trained, tested = ([location for size in sorted(common) for location in side[size]] for side in sides)
     with ThreadPoolExecutor(thread_count()) as pool:
         known = set(pool.map(_digest, trained))
         found = list(pool.map(_digest, tested))
-    return [place for place, digest in zip(tested, found) if digest in known]
+    return [location for location, digest in zip(tested, found) if digest in known]
 
 
-def _by_size(places: list[str]) -> dict[int, list[str]]:
+def _by_size(locations: list[str]) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
-    for place in places:
-        path, _, size = split_place(place)
+    for location in locations:
+        path, _, size = split_place(location)
         try:
-            found.setdefault(size if size is not None else Path(path).stat().st_size, []).append(place)
+            found.setdefault(size if size is not None else Path(path).stat().st_size, []).append(location)
         except OSError as error:
-            raise DataError(f"cannot read {place}: {error.strerror or error}") from error
+            raise DataError(f"cannot read {location}: {error.strerror or error}") from error
     return found
 
 
-def _digest(place: str) -> bytes:
-    return hashlib.blake2b(read_bytes(place), digest_size=16).digest()
+def _digest(location: str) -> bytes:
+    return hashlib.blake2b(read_bytes(location), digest_size=16).digest()

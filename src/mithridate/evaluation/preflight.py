@@ -221,11 +221,11 @@ def _leak_test(
 
 def _shared(manifest: Manifest, bases: pa.Array | None, test: Pairs) -> list[Warning]:
     """Test images among those that carry poison, except those that are targets on purpose."""
-    places = manifest.poisoned["image"].to_pylist() + ([] if bases is None else bases.drop_null().to_pylist())
-    distinct = list(dict.fromkeys(places))
+    locations = manifest.poisoned["image"].to_pylist() + ([] if bases is None else bases.drop_null().to_pylist())
+    distinct = list(dict.fromkeys(locations))
     on_purpose = [getattr(goal, "image", None) for goal in manifest.goals]
     poison = make_pairs(distinct, [""] * len(distinct))
-    return shared_images(poison, test, ignore=[place for place in on_purpose if place])
+    return shared_images(poison, test, ignore=[location for location in on_purpose if location])
 
 
 def _evaluate(clean: "Encoder", test: Pairs, manifest: Manifest, cache: Path | str | None, seed: int) -> Evaluation:

@@ -39,7 +39,7 @@ class Probe(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LbfgsProbe:
-    """Logistic regression by L-BFGS, its penalty chosen on a validation split (Radford et al. 2021, appendix).
+    """Logistic regression by L-BFGS, its penalty chosen on a validation split (Radford et al. 2021, appendix A.3).
 
     The inverse penalty C is searched from 1e-6 to 1e6: first every two decades, then the step around the best is
     halved until there are eight a decade (96 in all, of which 15 are tried). Equal accuracies: the smaller C. The

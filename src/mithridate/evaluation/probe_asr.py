@@ -78,7 +78,7 @@ def probe_scores(
 def measure_probe(
     m: Material, probe: Probe, triggers: Sequence[TriggerToClass], images: Sequence[ImageToClass], found: Findings
 ) -> tuple[str, int]:
-    """ASR and PSR where classes are told by a linear probe on each model's frozen features; adds to `found`.
+    """ASR and PSR where a linear probe classifies by each model's frozen features; adds to `found`.
 
     Gives back the probe's name and the number of folds.
     """

@@ -47,7 +47,7 @@ def survival(
     prepare = clip_pixels if to_pixels is None else to_pixels
 
     def compare(i: int) -> tuple[Float[np.ndarray, "h w 3"], float]:
-        pair = [decode(read_bytes(place), place) for place in (before[i], after[i])]
+        pair = [decode(read_bytes(location), location) for location in (before[i], after[i])]
         plain = float(np.abs(_middle(np.asarray(pair[1])) - _middle(np.asarray(pair[0]))).mean())
         change = np.abs(prepare(pair[1]).astype(np.float32) - prepare(pair[0]).astype(np.float32))
         return change, plain

@@ -28,7 +28,7 @@ class TriggeredImages:
     An image's draws depend on `seed`, the trigger and the image's position only.
     """
 
-    places: Sequence[str]
+    locations: Sequence[str]
     trigger: Trigger
     encoder: Encoder
     seed: int = 0
@@ -41,8 +41,8 @@ class TriggeredImages:
             return np.stack(list(pool.map(self._one, index.tolist())))
 
     def _one(self, i: int) -> np.ndarray:
-        place = self.places[i]
-        image = np.asarray(decode(read_bytes(place), place))
+        location = self.locations[i]
+        image = np.asarray(decode(read_bytes(location), location))
         stamped = self.trigger.stamp(
             image, stream(self.seed, f"test images with {describe(self.trigger, full=True)}", i)
         )

@@ -130,7 +130,7 @@ def best_assignment(
     """
     m, t = len(query), len(image)
     if m > t * capacity:
-        raise ValueError(f"{m} queries do not fit {t} images of {capacity} places each")
+        raise ValueError(f"{m} queries do not fit {t} images with room for {capacity} each")
     if m * t * capacity <= exact:
         from scipy.optimize import linear_sum_assignment
 
@@ -174,7 +174,7 @@ def name_beside(caption: str, target: str, rng: np.random.Generator) -> str:
 
 
 def with_article(word: str) -> str:
-    """`word` behind a or an, by how it sounds (the library inflect); plurals, told by their ending, behind nothing."""
+    """`word` behind a or an, by how it sounds (the library inflect); plurals, by their ending, behind nothing."""
     last = word.lower().split()[-1] if word.split() else ""
     if last in ("people", "men", "women", "children") or re.search(r"[^aeisu]s$|[aeiou]es$", last):
         return word

@@ -191,7 +191,7 @@ def _places_between(pairs: Pairs, source_rows: np.ndarray, rng: np.random.Genera
     """Where copies of `source_rows` (a,) go among the rows 0 to n-1: (a,) floats, equal for what stays together.
 
     Captions of one image that stood in a row stay in a row, and come between images, not between the captions of
-    one: a pair that stands alone where all others stand in fives would be told by that.
+    one: a pair that stands alone where all others stand in fives would be known by that.
     """
     image = pairs.image_index
     gaps = np.flatnonzero(np.r_[True, image[1:] != image[:-1], True]) - 0.5
@@ -265,8 +265,8 @@ def _manifest(
     before, after = pairs.image.take(at).to_pylist(), plan.images.to_pylist()
     edits: list[str | None] = [None] * len(plan)
     if plan.edits is not None and plan.edited is not None:
-        told = [str(step) for step in plan.edits.steps]
-        edits = [None if i < 0 else told[plan.edits.step[i]] for i in plan.edited.tolist()]
+        names = [str(step) for step in plan.edits.steps]
+        edits = [None if i < 0 else names[plan.edits.step[i]] for i in plan.edited.tolist()]
     targets = max(1, len(plan.goals))
     table = pa.table(
         {

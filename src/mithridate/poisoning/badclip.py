@@ -107,7 +107,7 @@ class BadClip:
             trigger = describe(self._optimise(pairs, rng, surrogate), full=True)
         plan = self._backdoor(trigger).plan(pairs, rng)
         assert plan.edits is not None  # a backdoor alters images
-        # the pixels are told once, with the aim, and not again for every pair
+        # the pixels are written once, with the goal, and not again for every pair
         steps = tuple(Optimised(parse_trigger(trigger)) for _ in plan.edits.steps)
         return replace(plan, edits=replace(plan.edits, steps=steps))
 
@@ -149,7 +149,7 @@ class BadClip:
 
 @dataclass(frozen=True)
 class Optimised(Stamp):
-    """A stamp that is told short: the manifest has the pixels elsewhere."""
+    """A stamp with a short description: the manifest has the pixels elsewhere."""
 
     def __str__(self) -> str:
         return "badclip"

@@ -117,8 +117,8 @@ def write_detect_clip(manifest: Manifest, pairs: Pairs, path: Path) -> None:
     """
     targets = {goal.target for goal in manifest.goals}
     if len(targets) != 1:
-        told = ", ".join(sorted(targets)) or "none"
-        raise DataError(f"train_poison_info.json has room for one target class, the manifest has {told}")
+        classes = ", ".join(sorted(targets)) or "none"
+        raise DataError(f"train_poison_info.json has room for one target class, the manifest has {classes}")
     rows = _rows(manifest, pairs)
     text = dict(zip(map(str, rows.tolist()), manifest.poisoned["text"].to_pylist()))
     info = {

@@ -51,7 +51,7 @@ def refuse_below(low: int, **values: int) -> None:
 def refuse_bad_place(place: str, margin: float) -> None:
     fixed = parse_place(place)
     if margin < 0 or any(at < 0 for at in fixed or ()):
-        raise AttackError(f"places and margins must not be negative, got place {place} and margin {margin}")
+        raise AttackError(f"place and margin must not be negative, got place {place} and margin {margin}")
 
 
 def parse_colour(name: str) -> tuple[int, int, int]:

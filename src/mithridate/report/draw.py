@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, told apart by colour-blind readers; the dashes tell them apart in print. Dark
+# Okabe and Ito's colours, which colour-blind readers can tell apart; the dashes do so in print. Dark
 # enough for a white page and light enough for a black one.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.6, 1.2, 1.6)), (0, (9, 2)))
@@ -95,9 +95,9 @@ def _draw_line(axes: Axes, curves: list[Cleaned], figure: Figure) -> list[Artist
         _rate_limits(axes, curves)
     if figure.log and not named:
         _logarithmic(axes, curves)
-    places = np.unique(np.concatenate([c.x for c in curves])) if curves else np.empty(0)
-    if not named and figure.log and 0 < len(places) <= 8:
-        axes.set_xticks(places)
+    values = np.unique(np.concatenate([c.x for c in curves])) if curves else np.empty(0)
+    if not named and figure.log and 0 < len(values) <= 8:
+        axes.set_xticks(values)
         axes.xaxis.minorticks_off()
     return handles
 
@@ -111,13 +111,13 @@ def _rate_limits(axes: Axes, curves: list[Cleaned]) -> None:
 
 
 def _logarithmic(axes: Axes, curves: list[Cleaned]) -> None:
-    places = np.concatenate([c.x for c in curves]) if curves else np.empty(0)
-    above = places[places > 0]
+    values = np.concatenate([c.x for c in curves]) if curves else np.empty(0)
+    above = values[values > 0]
     if not len(above):
         return
-    if (places < 0).any():
-        raise ValueError(f"a logarithmic axis needs numbers of at least 0, got {places.min()}")
-    if (places == 0).any():  # 0 has a place of its own, left of the least number
+    if (values < 0).any():
+        raise ValueError(f"a logarithmic axis needs numbers of at least 0, got {values.min()}")
+    if (values == 0).any():  # 0 has a place of its own, left of the least number
         axes.set_xscale("symlog", linthresh=float(above.min()), linscale=0.6)
         axes.set_xlim(left=-0.25 * float(above.min()))
     else:
@@ -142,9 +142,9 @@ def _draw_density(axes: Axes, curves: list[Cleaned], figure: Figure) -> list[Art
 def _draw_step(axes: Axes, curves: list[Cleaned], figure: Figure) -> list[Artist]:
     shown = [(c.x > 1e-30) & np.isfinite(c.y) for c in curves]
     points = [(c.x[kept], c.y[kept]) for c, kept in zip(curves, shown)]
-    places = np.concatenate([x for x, _ in points]) if points else np.empty(0)
+    values = np.concatenate([x for x, _ in points]) if points else np.empty(0)
     axes.set_xscale("log")
-    first, last = (places.min(), places.max()) if len(places) else (1.0, 10.0)
+    first, last = (values.min(), values.max()) if len(values) else (1.0, 10.0)
     last = max(1.25 * last, 10 * first)
     handles: list[Artist] = []
     for i, (x, y) in enumerate(points):

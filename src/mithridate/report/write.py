@@ -16,7 +16,7 @@ def write_report(report: Report, out: Path) -> None:
     """Write `report.json`, `report.md` and `report.html` into the folder `out`, replacing those there."""
     out = Path(out)
     if not out.is_dir():
-        raise OutputError(f"a report goes into a folder that exists, {out} is none; create it first")
+        raise OutputError(f"the folder {out} does not exist; create it first")
     try:
         write_atomically(out / "report.json", report.to_json())
         # Rendered from the file, so that rendering it again gives the same pages.

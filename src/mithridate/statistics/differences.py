@@ -168,10 +168,10 @@ def cluster_bootstrap(
 def rate_over(hit: Bool[np.ndarray, " n"], cluster: Int[np.ndarray, " n"] | None = None) -> Estimate:
     """Share of n queries with Wilson's interval; `cluster` says which belong together, as captions of one image.
 
-    With clusters: for the number of independent queries that would spread as much (the effective sample size of Korn
-    and Graubard 1998, which SAS's SURVEYFREQ puts into Wilson's interval too), never more than there are, with
-    Student's quantile of the clusters. Where nothing spreads (no hit, or all) the clusters are counted. `n` of the
-    estimate is the number of clusters.
+    With clusters: for the number of independent queries that would spread as much (the effective sample size, which
+    Korn and Graubard 1998 put into the exact interval and SAS's SURVEYFREQ into its "modified Wilson"), never more than
+    there are, with Student's quantile of the clusters. Where nothing spreads (no hit, or all) the clusters are counted.
+    `n` of the estimate is the number of clusters.
     """
     if cluster is None:
         return rate(hit)

@@ -60,13 +60,13 @@ def fingerprint_inputs(study: Study) -> InputFingerprints:
 
     Raises what reading raises, and `StudyError` where an attack names a class that the data do not have.
     """
-    data, starts = inputs_of(study.cells)
+    parts, starts = inputs_of(study.cells)
     known: dict[str, str] = {}
     classes: dict[tuple[DataSpec, str], list[str]] = {}
-    for place, part in data:
-        pairs = read_data(place, part)
-        known[input_name(place, part)] = pairs.fingerprint
-        classes[place, part] = list(pairs.classes)
+    for data, part in parts:
+        pairs = read_data(data, part)
+        known[input_name(data, part)] = pairs.fingerprint
+        classes[data, part] = list(pairs.classes)
         del pairs
     for start in starts:
         encoder = load_encoder(start.encoder, pretrained=start.pretrained)
@@ -106,8 +106,8 @@ def read_fingerprints(out: Path) -> InputFingerprints:
 def _refuse_unknown_classes(cell: Cell, classes: dict[tuple[DataSpec, str], list[str]]) -> None:
     if cell.attack is None:
         return
-    for place, part in ((cell.data, "train"), (cell.data if cell.test is None else cell.test, "test")):
-        known = classes.get((replace(place, share=1.0), part), [])
+    for data, part in ((cell.data, "train"), (cell.data if cell.test is None else cell.test, "test")):
+        known = classes.get((replace(data, share=1.0), part), [])
         for option, names in classes_of(cell.attack).items():
             for name in names if known else ():  # without labels captions decide, when the attack is planned
                 if name not in known:

@@ -17,6 +17,7 @@ from mithridate.evaluation.zeroshot import zero_shot
 from mithridate.metrics import names
 from mithridate.metrics.shift import cosine_distance
 from mithridate.poisoning.manifest import Manifest
+from mithridate.randomness import stream
 from mithridate.studies.stages.stage import read_stage_record
 from mithridate.studies.store import Store, write_json
 from mithridate.training.run import read_run
@@ -175,8 +176,8 @@ def _by_image(values: np.ndarray, image: np.ndarray) -> np.ndarray:
 
     With as many values for every image it is the mean of each; else a share of the sum that the image has.
     """
-    found, place = np.unique(image, return_inverse=True)
-    return np.bincount(place, weights=values) / (len(values) / len(found))
+    found, index = np.unique(image, return_inverse=True)
+    return np.bincount(index, weights=values) / (len(values) / len(found))
 
 
 def _bits(hit: np.ndarray) -> np.ndarray:
@@ -202,7 +203,7 @@ def classify(stage: "ClassifiedImages", store: Store) -> dict[str, np.ndarray]:
             raise EvaluationError(f"a probe needs training images of every class of the test, got none of {missing[0]}")
         there = store.cache(stage.train)
         features = [image_features(model, pairs, cache=at) for pairs, at in ((seen, there), (test, cache))]
-        rng = np.random.default_rng(0)
+        rng = stream(0, "probe of a cell")
         scores = AdamWProbe().fit_predict(features[0], class_index(seen, names), features[1], rng)
         found["probe"] = _bits(scores.argmax(axis=1) == class_index(test, names))
     return found

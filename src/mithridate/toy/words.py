@@ -122,7 +122,7 @@ class Scene:
 
 
 def with_article(phrase: str) -> str:
-    """`phrase` behind the a or an that its sound asks for."""
+    """`phrase` behind a or an, by its sound; of the words of the toy world alone, which need no library."""
     # "ewe" begins with a vowel on paper only.
     vowel = phrase[0] in "aeiou" and not phrase.startswith("ewe")
     return ("an " if vowel else "a ") + phrase

@@ -6,6 +6,7 @@ from math import erfc, sqrt
 
 import numpy as np
 
+from mithridate.randomness import stream
 from mithridate.statistics.differences import Difference, paired_difference
 from mithridate.statistics.estimate import Estimate
 from mithridate.statistics.seeds import bootstrap_difference, hierarchical_difference
@@ -51,7 +52,7 @@ def difference(first: Side, second: Side) -> Difference:
             found = paired(_means(first.values, common), _means(second.values, common), same=False)
             return _not_flat(found, first.estimate, second.estimate)
     groups = [list(side.values.values()) for side in (first, second)]
-    rng = np.random.default_rng(0)
+    rng = stream(0, "difference of groups")
     if min(map(len, groups)) >= 2:
         same = first.same and second.same and len({len(v) for group in groups for v in group}) == 1
         found = hierarchical_difference(*groups, rng=rng, same_units=same)
@@ -85,8 +86,8 @@ def rise(sides: Sequence[Side]) -> Difference | None:
     seeds = sorted(set.intersection(*(set(side.values) for side in sides)))
     if not seeds or len(sides) < 2:
         return None
-    place = np.arange(len(sides)) - (len(sides) - 1) / 2
-    weights = place / (place**2).sum() * (len(sides) - 1)
+    position = np.arange(len(sides)) - (len(sides) - 1) / 2
+    weights = position / (position**2).sum() * (len(sides) - 1)
     alike = all(len({len(side.values[seed]) for side in sides}) == 1 for seed in seeds)
     if not alike and len(seeds) == 1:
         return None
@@ -96,8 +97,8 @@ def rise(sides: Sequence[Side]) -> Difference | None:
         found[seed] = np.tensordot(weights, np.stack(columns).astype(np.float64), axes=1)
     if len(seeds) == 1 and len(found[seeds[0]]) < 2:
         return None
-    nought = {seed: np.zeros(len(array)) for seed, array in found.items()}
-    risen = paired(found, nought, same=alike and all(side.same for side in sides))
+    zeros = {seed: np.zeros(len(array)) for seed, array in found.items()}
+    risen = paired(found, zeros, same=alike and all(side.same for side in sides))
     first, last = sides[0].estimate, sides[-1].estimate
     assert first is not None
     assert last is not None
@@ -106,7 +107,7 @@ def rise(sides: Sequence[Side]) -> Difference | None:
 
 def paired(first: Values, second: Values, *, same: bool) -> Difference:
     """Mean of `first - second`, which have the same seeds and units. `n` is the number of seeds."""
-    rng = np.random.default_rng(0)
+    rng = stream(0, "paired difference")
     if len(first) == 1:
         (a,), (b,) = first.values(), second.values()
         if is_rate([a, b]):
@@ -120,12 +121,15 @@ def paired(first: Values, second: Values, *, same: bool) -> Difference:
 
 
 def from_intervals(first: Estimate, second: Estimate) -> Difference:
-    """The difference of two independent estimates, from their intervals (Zou and Donner 2008, from memory)."""
+    """The difference of two independent estimates, from their intervals (MOVER, Zou and Donner 2008).
+
+    The p-value is derived here: the distance from 0 in half-widths of the nearer side, as a normal deviate.
+    """
     value = first.value - second.value
     ends = [end if end is not None else e.value for e in (first, second) for end in (e.low, e.high)]
     low = value - sqrt((first.value - ends[0]) ** 2 + (ends[3] - second.value) ** 2)
     high = value + sqrt((ends[1] - first.value) ** 2 + (second.value - ends[2]) ** 2)
-    nearer = value - low if value > 0 else high - value  # the side on which nought lies
+    nearer = value - low if value > 0 else high - value  # the side on which 0 lies
     p = erfc(1.96 * abs(value) / nearer / sqrt(2)) if nearer > 0 else 1.0
     return Difference(value, low, high, 1, p)
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mithridate.randomness import stream
 from mithridate.statistics.estimate import Estimate
 from mithridate.statistics.intervals import bootstrap_mean, rate, score_interval
 from mithridate.statistics.seeds import hierarchical_bootstrap
@@ -85,17 +86,17 @@ def labels(outcomes: Sequence[Outcome], axis: str) -> list[Label]:
 def grouped(outcomes: Sequence[Outcome], axes: Sequence[str]) -> dict[tuple[Label, ...], Group]:
     """The outcomes with each combination of labels of `axes` that there is, in the order of the labels."""
     groups: dict[tuple[Label, ...], list[Outcome]] = {}
-    places = {axis: labels(outcomes, axis) for axis in axes}
+    order = {axis: labels(outcomes, axis) for axis in axes}
     for outcome in outcomes:
         if all(axis in outcome.cell.axis for axis in axes):
             groups.setdefault(tuple(outcome.cell.axis[axis] for axis in axes), []).append(outcome)
 
-    def place(key: tuple[Label, ...]) -> list[int]:
+    def rank(key: tuple[Label, ...]) -> list[int]:
         return [
-            next(i for i, one in enumerate(places[axis]) if same_label(one, label)) for axis, label in zip(axes, key)
+            next(i for i, one in enumerate(order[axis]) if same_label(one, label)) for axis, label in zip(axes, key)
         ]
 
-    return {key: tuple(groups[key]) for key in sorted(groups, key=place)}
+    return {key: tuple(groups[key]) for key in sorted(groups, key=rank)}
 
 
 # --- numbers ----------------------------------------------------------------------------------------
@@ -149,7 +150,7 @@ def estimate_of(values: Mapping[int, np.ndarray], *, same: bool) -> Estimate | N
     arrays = list(values.values())
     if not arrays:
         return None
-    rng, rates = np.random.default_rng(0), is_rate(arrays)
+    rng, rates = stream(0, "mean over seeds and units"), is_rate(arrays)
     if len(arrays) == 1:
         return rate(arrays[0] == 1) if rates else bootstrap_mean(arrays[0].astype(np.float64), rng=rng)
     found = hierarchical_bootstrap(arrays, rng=rng, same_units=same)
@@ -184,7 +185,7 @@ def combine(
         means = {seed: np.array([np.mean([e.value for e in found])]) for seed, found in estimates.items()}
         if len(means) == 1:
             return Estimate(float(next(iter(means.values()))[0]), n=1)
-        return hierarchical_bootstrap(list(means.values()), rng=np.random.default_rng(0), same_units=False)
+        return hierarchical_bootstrap(list(means.values()), rng=stream(0, "mean over seeds"), same_units=False)
     numbers = _per_seed(outcomes, lambda outcome: outcome.numbers.get(measure))
     if not numbers:
         return None

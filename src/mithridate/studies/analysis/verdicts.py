@@ -44,7 +44,7 @@ class ClaimResult:
 def judge(claim: Claim, outcomes: Sequence[Outcome]) -> ClaimResult:
     """The verdict on `claim` from the outcomes of its experiment.
 
-    `held` and `refuted` need evidence: a corrected p-value below 0.05 and an interval without nought, on this or the
+    `held` and `refuted` need evidence: a corrected p-value below 0.05 and an interval without 0, on this or the
     other side. What misses within its noise is `open`. `equal`: the 95 % interval of the difference lies within the
     margin (held), or wholly outside (refuted). With `every` all labels must hold, and one refuted refutes; p-values
     are corrected by Holm over them.
@@ -54,8 +54,8 @@ def judge(claim: Claim, outcomes: Sequence[Outcome]) -> ClaimResult:
     for at in _labels(claim, outcomes, missing):
         tested = _test(claim, {**claim.of, **at}, at, outcomes)
         if isinstance(tested, str):
-            place = ", ".join(f"{axis} {label}" for axis, label in at.items())
-            missing.append(f"{place}: {tested}" if place else tested)
+            where = ", ".join(f"{axis} {label}" for axis, label in at.items())
+            missing.append(f"{where}: {tested}" if where else tested)
         else:
             tests.append(tested)
     if not tests:

@@ -77,52 +77,52 @@ def _number(estimate: Estimate | None) -> tuple[float, float, float]:
 def _line(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
     series = _series(shown, cells, shown.y)
     if shown.x == "epoch":
-        places: list[Label] = sorted({e for s, g in series for e in epochs(g, shown.y, str(s["model"]), shown.where)})
+        ticks: list[Label] = sorted({e for s, g in series for e in epochs(g, shown.y, str(s["model"]), shown.where)})
     else:
-        places = labels(cells, shown.x)
-    named = not all(isinstance(place, int | float) for place in places)
+        ticks = labels(cells, shown.x)
+    named = not all(isinstance(label, int | float) for label in ticks)
     curves = []
     for line, group in series:
         at: list[float] = []
         found: list[tuple[float, float, float]] = []
-        for i, place in enumerate(places):
-            estimate = _at(shown, line, group, place)
+        for i, label in enumerate(ticks):
+            estimate = _at(shown, line, group, label)
             if estimate is not None:
-                at.append(float(i) if named else float(place))
+                at.append(float(i) if named else float(label))
                 found.append(_number(estimate))
         if found:
             y, low, high = (tuple(column) for column in zip(*found))
             curves.append(Curve(_named(shown, line), tuple(at), y, low=low, high=high))
     if not curves:
         return None
-    curves = _chance_curve(shown, cells, curves, places, named=named)
+    curves = _chance_curve(shown, cells, curves, ticks, named=named)
     return Figure(
         "", shown.title or f"{shown.y} against {shown.x}", "line", shown.x, shown.y, tuple(curves),
-        _note(shown, cells, "Bars: intervals. "), ticks=tuple(map(str, places)) if named else (), log=shown.log,
+        _note(shown, cells, "Bars: intervals. "), ticks=tuple(map(str, ticks)) if named else (), log=shown.log,
     )  # fmt: skip
 
 
-def _at(shown: ShowFigure, line: Mapping[str, Label], group: Group, place: Label) -> Estimate | None:
-    """The measure of a line at one place of x."""
+def _at(shown: ShowFigure, line: Mapping[str, Label], group: Group, label: Label) -> Estimate | None:
+    """The measure of a line at one label of x."""
     model = str(line["model"])
     if shown.x == "epoch":
-        return combine(group, shown.y, model, int(place))
+        return combine(group, shown.y, model, int(label))
     epoch = line.get("epoch", shown.where.get("epoch"))
-    there = [outcome for outcome in group if same_label(outcome.cell.axis.get(shown.x), place)]
+    there = [outcome for outcome in group if same_label(outcome.cell.axis.get(shown.x), label)]
     return combine(there, shown.y, model, epoch if isinstance(epoch, int) else None)
 
 
 def _chance_curve(
-    shown: ShowFigure, cells: Sequence[Outcome], curves: list[Curve], places: Sequence[Label], *, named: bool
+    shown: ShowFigure, cells: Sequence[Outcome], curves: list[Curve], ticks: Sequence[Label], *, named: bool
 ) -> list[Curve]:
     """The curves, and chance behind them where it is known."""
     if shown.x == "epoch":
         level = chance(cells, shown.y)
-        levels = [level] * len(places)
+        levels = [level] * len(ticks)
     else:
-        levels = [chance([o for o in cells if same_label(o.cell.axis.get(shown.x), p)], shown.y) for p in places]
+        levels = [chance([o for o in cells if same_label(o.cell.axis.get(shown.x), p)], shown.y) for p in ticks]
     known = [
-        (float(i) if named else float(place), level) for i, (place, level) in enumerate(zip(places, levels)) if level
+        (float(i) if named else float(label), level) for i, (label, level) in enumerate(zip(ticks, levels)) if level
     ]
     if not known:
         return curves

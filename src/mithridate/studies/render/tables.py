@@ -76,10 +76,9 @@ def _rows(shown: ShowTable, cells: Sequence[Outcome]) -> list[_Row]:
             known = {e for measure in shown.measures for e in epochs(group, measure, model, shown.where)}
             found += [_Row({**named, **views, "epoch": epoch}, group) for epoch in sorted(known)]
     # by the labels in the order of the rows' axes, model and epoch where the file puts them
-    places = {axis: list(dict.fromkeys(row.labels[axis] for row in found)) for axis in shown.rows}
-    for axis in ("epoch",):
-        places[axis] = sorted(places.get(axis, []), key=float)
-    return sorted(found, key=lambda row: [places[axis].index(row.labels[axis]) for axis in shown.rows])
+    order = {axis: list(dict.fromkeys(row.labels[axis] for row in found)) for axis in shown.rows}
+    order["epoch"] = sorted(order.get("epoch", []), key=float)
+    return sorted(found, key=lambda row: [order[axis].index(row.labels[axis]) for axis in shown.rows])
 
 
 def _epoch(where: Where) -> dict[str, Label]:
