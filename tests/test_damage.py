@@ -19,9 +19,10 @@ from mithridate.data.pairs import draw_uids
 from mithridate.data.read import read_pairs
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import DataError, FilterError, MithridateError, OutputError, StudyError
+from mithridate.evaluation.evaluation_file import read_evaluation
 from mithridate.folders import write_atomically
 from mithridate.poisoning.interop import read_truth
-from mithridate.sealed import DamagedFile, content_digest, read_object, write_sealed_json
+from mithridate.sealed import DamagedFile, content_digest, read_object, whole_number, write_sealed_json
 from mithridate.studies.inputs import FINGERPRINTS, begin_folder, read_fingerprints
 from mithridate.studies.locks import Locks
 from mithridate.studies.record import RECORD as STUDY
@@ -295,6 +296,26 @@ def test_a_record_that_is_nested_deeply_is_damaged(tmp_path, levels):
         read_run(tmp_path)
 
 
+@pytest.mark.parametrize("number", ["9223372036854775808", "-9223372036854775809", "1" + "0" * 400])
+def test_whole_numbers_beyond_64_bits_are_refused(tmp_path, number):
+    assert whole_number("9223372036854775807") == 2**63 - 1
+    (tmp_path / "evaluation.json").write_text(f'{{"format": "mithridate-evaluation/1", "ranks": [{number}]}}')
+    with pytest.raises(DataError, match="does not fit into 64 bits"):
+        read_evaluation(tmp_path)
+    (tmp_path / "run.json").write_text(f'{{"pairs": {number}}}')
+    with pytest.raises(DataError, match="does not fit into 64 bits"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "source", ["raise SystemExit(3)", "import sys; sys.exit()", "1 / 0", "def f(", "\0", "x = " + "-" * 10**5]
+)
+def test_a_plugin_that_ends_or_does_not_begin_is_one_sentence(tmp_path, capsys, source):
+    (tmp_path / "mine.py").write_text(source)
+    assert main(["check-plugin", str(tmp_path / "mine.py")]) == 1
+    assert "mine.py does not import" in capsys.readouterr().err
+
+
 def test_a_message_that_quotes_what_is_very_long_is_cut_in_its_middle(capsys):
     assert main(["data", "describe", "x" * 100_000]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
@@ -311,7 +332,17 @@ def test_a_training_without_end_is_refused(epochs):
 
 @pytest.mark.parametrize(
     "record",
-    ["[" * 100_000, "[]", "null", '{"error": null}', '{"error": {"a": 1}}', '{"pid": 1}', "\xff", '{"seconds": 1e999}'],
+    [
+        "[" * 100_000,
+        "[]",
+        "null",
+        '{"error": null}',
+        '{"error": {"a": 1}}',
+        '{"pid": 1}',
+        "\xff",
+        '{"seconds": 1e999}',
+        '{"kind": "a", "seconds": 1' + "0" * 400 + "}",
+    ],
 )
 def test_what_a_study_left_is_read_whatever_it_holds(tmp_path, record):
     for folder in ("failed", "locks", "stage"):

@@ -39,6 +39,7 @@ class Worker:
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
             "MALLOC_ARENA_MAX": "2",
+            "ARROW_DEFAULT_MEMORY_POOL": "system",  # others reserve a GiB of addresses that they do not use
         }
         self.errors = (self.place / f"errors-{id(self)}").open("wb")
         command = [sys.executable, "-B", str(WORKER), str(self.bases), str(self.seed), str(MEMORY)]

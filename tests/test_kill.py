@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -43,7 +44,8 @@ COMMANDS = {
 }
 # killed twice by each signal in the fast tests
 FAST = ("poison", "embed", "train", "filter")
-# those that take seconds: killed this often by each signal, others ten times; with MITHRIDATE_HARNESS=1 all ten times
+LONGEST = 300.0  # seconds after which a command counts as hanging
+# those that take seconds are killed this often by each signal, others ten times; MITHRIDATE_HARNESS=1: all ten times
 FEWER = {"repair-curve": 4, "demo": 4, "study": 4, "study-jobs": 2}
 # fields that hold how long something took, when and by whom it was made, and checksums of files with such fields
 TIMES = {"seconds", "pairs_per_s", "at", "pid", "since", "checksum", "checksums"}
@@ -90,8 +92,12 @@ class Place:
             time.sleep(after)
             with suppress(ProcessLookupError):  # it has ended already
                 os.kill(pid, signal_number)
+        hangs = threading.Timer(LONGEST, os.killpg, (pid, signal.SIGKILL))
+        hangs.start()
         code = json.loads(self.server.stdout.readline())["code"]
+        hangs.cancel()
         seconds = time.perf_counter() - start
+        assert seconds < LONGEST, f"still running: {self.said.read_text()[-600:]}"
         end = time.monotonic() + 5
         while of_session(pid) and time.monotonic() < end:
             time.sleep(0.05)

@@ -121,7 +121,7 @@ def _load(path: Path) -> str:
     except PluginError:
         del sys.modules[name]
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise PluginError(f"the plugin {path} does not import: {type(error).__name__}: {error}") from error
     _forget(path)

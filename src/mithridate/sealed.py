@@ -52,7 +52,7 @@ def read_sealed_json(path: Path, *, required: bool = True) -> dict[str, Any]:
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file, with or without a checksum. Raises `DamagedFile`, and `OSError`."""
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        record = json.loads(Path(path).read_text(encoding="utf-8"), parse_int=whole_number)
     except (ValueError, RecursionError) as error:  # of encoding too
         raise DamagedFile(f"it is not JSON ({error})") from error
     if not isinstance(record, dict):
@@ -60,6 +60,13 @@ def read_object(path: Path) -> dict[str, Any]:
     if _deeper(record, MAX_DEPTH):
         raise DamagedFile(f"it is nested more than {MAX_DEPTH} levels deep")
     return record
+
+
+def whole_number(digits: str) -> int:
+    """For `json.loads(parse_int=...)`: a whole number that 64 bits hold, else `ValueError`."""
+    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:
+        raise ValueError(f"the whole number {digits[:30]} does not fit into 64 bits")
+    return int(digits)
 
 
 def _deeper(value: Any, levels: int) -> bool:

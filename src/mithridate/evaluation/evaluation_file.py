@@ -9,6 +9,7 @@ from mithridate.disk import output_error
 from mithridate.errors import DataError
 from mithridate.evaluation.measurement import Evaluation
 from mithridate.folders import write_atomically
+from mithridate.sealed import whole_number
 
 FORMAT = "mithridate-evaluation/1"
 FILE = "evaluation.json"
@@ -35,7 +36,7 @@ def read_evaluation(path: Path) -> Evaluation:
     try:
         if path.stat().st_size > _LARGEST:
             raise DataError(f"{path} has {path.stat().st_size} bytes, an evaluation has at most {_LARGEST}")
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(path.read_text(encoding="utf-8"), parse_int=whole_number)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not an evaluation: {getattr(error, 'strerror', None) or error}; {again}") from error
     if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:

@@ -38,7 +38,7 @@ def seconds_spent(out: Path) -> dict[str, float]:
     except OSError:
         return {}
     for line in lines:
-        with suppress(ValueError, KeyError, TypeError, RecursionError):  # a line that is being written
+        with suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):  # a line that is being written
             record = json.loads(line)
             spent[str(record["kind"])] = spent.get(str(record["kind"]), 0.0) + _of_a_clock(record["seconds"])
     return dict(sorted(spent.items(), key=lambda entry: -entry[1]))
@@ -70,7 +70,7 @@ def seconds_left(graph: Graph, wanted: Iterable[str] | None = None) -> float | N
 def _seconds(folder: Path) -> float | None:
     try:
         return _of_a_clock(read_object(folder / RECORD)["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
