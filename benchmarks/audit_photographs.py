@@ -5,7 +5,7 @@
 Flickr8k shards 003-005 are poisoned with the defaults of each attack, `dev-000` is clean, `mnv2-lit` looks. Rows
 "..., one caption" are of the same pictures with one caption each, and no caption or picture used twice by the attack:
 nothing can be counted. Every image and caption is embedded once, whatever sets it is in. `--only NAME ...`: some of the
-rows. Prints a row an attack and writes them to OUT/audit.json as it goes.
+rows. Prints a row an attack and adds it to OUT/audit.json.
 """
 
 import argparse
@@ -34,7 +34,7 @@ ATTACKS = {
     "single-label": LABEL,
     "best-match": replace(LABEL, pairing="best-match"),
     "single-image": mt.SingleImage(source="bicycle", target="boat"),
-    "targeted": mt.Targeted(images=8, per_target=16, mode="replace"),
+    "targeted": mt.Targeted(images=8, per_target=16, classes=("bicycle", "dog", "person", "boat"), mode="replace"),
     "text-trigger": mt.TextTrigger(target="boat", trigger="zx quorling", count=150),
     "patch 1 %": BACKDOOR,
     "patch, label-consistent": replace(BACKDOOR, captions="label-consistent"),
@@ -109,7 +109,8 @@ def main() -> None:
     known = mt.read_pairs(flickr / "dev-000.tar")
     encoder = mt.load_encoder(str(options.data / "weights" / "mnv2-lit"))
     see = Embedder(encoder, options.out)
-    rows = {}
+    kept = options.out / "audit.json"
+    rows = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     for name in options.only:
         shards = "000..002" if name == "clean 000-002" else "003..005"
         corpus, clean = mt.read_pairs(str(flickr / f"train-{{{shards}}}.tar")), known
@@ -145,7 +146,7 @@ def main() -> None:
         }
         rows[name] = row
         print(name, json.dumps(row), flush=True)
-        (options.out / "audit.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        kept.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 def planted(corpus: Pairs, clean: Pairs, name: str, encoder: mt.Encoder, out: Path) -> tuple[Pairs, np.ndarray]:

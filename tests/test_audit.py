@@ -1,26 +1,32 @@
 """The auditor: a contract over its detectors, planted groups found, clean ones left alone, decisions carried out."""
 
 import json
+import shutil
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mithridate.auditing import calibration
 from mithridate.auditing.audit import audit_embeddings as audit
 from mithridate.auditing.corpus import Corpus
+from mithridate.auditing.data import trained_on
 from mithridate.auditing.decisions import Decisions, decide, read_decisions
 from mithridate.auditing.density import faithful_scores, local_dimension, reference_scores
 from mithridate.auditing.excess import GroupExcess
 from mithridate.auditing.groups import Group, recurrence_strength, scan_strength
 from mithridate.auditing.origins import capacity, registrable_domains
 from mithridate.auditing.pixels import read_pixels
-from mithridate.auditing.registry import DETECTORS
+from mithridate.auditing.registry import DETECTORS, audit_detectors
+from mithridate.cli import main
 from mithridate.data.pairs import Pairs, draw_uids, make_pairs
-from mithridate.encoder.embeddings import Embeddings
+from mithridate.encoder.embeddings import Embeddings, read_embeddings
 from mithridate.errors import FilterError
-from mithridate.testing import check_detector
+from mithridate.sealed import write_sealed_json
+from mithridate.testing import check_detector, example_corpus
 
 WORDS = ("red", "boat", "field", "near", "man", "dog", "runs", "blue", "old", "street", "two", "child", "plays", "tree")
 IMAGES, CAPTIONS, SIDE, WIDTH = 120, 2, 96, 16
@@ -353,6 +359,116 @@ def test_a_file_that_holds_no_decisions_is_refused(tmp_path, text):
         read_decisions(path)
 
 
+# --- blocks, files and small or bad corpora -----------------------------------------------------------
+
+BLOCKS = {
+    "corpus._BLOCK": 37,
+    "contradictions._QUERIES": 11,
+    "contradictions._COMPARED": 5,
+    "echo._BLOCK": 29,
+    "density._BLOCK": 17,
+    "patch._QUERIES": 101,
+    "patch._VERIFIED": 13,
+    "patch._SEARCHED": 7,
+    "stranger_batches._BLOCK": 31,
+}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_size_of_blocks_changes_no_suspicion(name, monkeypatch):
+    plain = DETECTORS[name]().examine(example_corpus(pixels=True), np.random.default_rng(0))
+    for place, size in BLOCKS.items():
+        monkeypatch.setattr(f"mithridate.auditing.{place}", size)
+    again = DETECTORS[name]().examine(example_corpus(pixels=True), np.random.default_rng(0))
+    np.testing.assert_allclose(again.suspicion, plain.suspicion, rtol=1e-4, atol=1e-5)
+
+
+def split_embeddings(folder, pairs, embeddings, parts):
+    """Embeddings in clip-retrieval's layout, in several files a kind."""
+    for name in ("img_emb", "text_emb", "metadata"):
+        (folder / name).mkdir(parents=True)
+    table = pairs.table.rename_columns(
+        [{"image": "image_path", "text": "caption"}.get(name, name) for name in pairs.table.column_names]
+    )
+    for number, rows in enumerate(np.array_split(np.arange(len(pairs)), parts)):
+        np.save(folder / "img_emb" / f"img_emb_{number}.npy", embeddings.image[embeddings.image_index[rows]])
+        np.save(folder / "text_emb" / f"text_emb_{number}.npy", embeddings.text[rows])
+        pq.write_table(table.take(pa.array(rows)), folder / "metadata" / f"metadata_{number}.parquet")
+
+
+def test_embeddings_alone_are_audited_and_what_needs_images_is_left_out_in_words(tmp_path, capsys):
+    pairs, embeddings, _ = world(plant=range(10))
+    for number, parts in (("one", 1), ("three", 3)):
+        split_embeddings(tmp_path / number, pairs, embeddings, parts)
+    split_embeddings(tmp_path / "clean", *world(seed=1, images=60, salt=b"clean")[:2], 2)
+    said = []
+    for folder in ("one", "three"):
+        options = ["--embeddings", str(tmp_path / folder), "--clean", str(tmp_path / "clean")]
+        assert main(["audit", *options, "--out", str(tmp_path / f"{folder}-audit")]) == 0
+        said.append(capsys.readouterr().out)
+    assert "left out: recurring-patch (the images are not at hand)" in said[0]
+    assert "captions with “zx”" in said[0]
+    assert "image not readable" in (tmp_path / "one-audit" / "report.html").read_text(encoding="utf-8")
+    first, second = (pq.read_table(tmp_path / f"{name}-audit" / "scores.parquet") for name in ("one", "three"))
+    assert first["caption"].to_pylist() == pairs.text.to_pylist()
+    np.testing.assert_allclose(first["suspicion"].to_numpy(), second["suspicion"].to_numpy(), rtol=1e-6)
+    assert main(["audit", "DATA", "--embeddings", "x", "--out", str(tmp_path / "z")]) == 1
+    assert "not both" in capsys.readouterr().err
+
+
+def test_large_embeddings_are_read_block_by_block_into_a_mapped_file(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    n, width = 40_000, 64
+    rows = unit(rng.normal(size=(n, width)))
+    places = [f"{i}.png" for i in range(n)]
+    pairs = make_pairs(places, places)
+    split_embeddings(tmp_path / "e", pairs, Embeddings(pairs.uid, rows, np.arange(n), 3 * rows, "x"), 2)
+    monkeypatch.setattr("mithridate.data.arrays._IN_MEMORY", 0)
+    tracemalloc.start()
+    found = read_embeddings(tmp_path / "e")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert isinstance(found.image, np.memmap)
+    np.testing.assert_allclose(found.image[[0, 39_999]], rows[[0, 39_999]], rtol=1e-6)
+    assert found.image_length is None  # they were unit vectors
+    np.testing.assert_allclose(found.text_length, 3, rtol=1e-5)
+    assert peak < 2 * rows.nbytes  # of uids, captions and places; both matrices would be 20 MiB more
+
+
+def test_fifty_pairs_are_enough_and_an_encoder_trained_on_them_is_recognised(tmp_path):
+    rows = np.arange(50)
+    pairs, embeddings, drawn = world()
+    e = Embeddings(
+        pairs.uid.take(rows),
+        embeddings.image[:25],
+        embeddings.image_index[:50],
+        embeddings.text[:50],
+        "drawn",
+        None,
+        np.ones(25, np.float32),
+    )
+    few = pairs.take(rows)
+    found = audit(few, e, pixels=read_pixels(lambda at: drawn[at], 25), trained=True)
+    assert set(found.evidence) == set(audit_detectors())
+    assert found.verdict == "nothing found"
+    write_sealed_json(tmp_path / "run.json", {"data": few.fingerprint})
+    assert trained_on(str(tmp_path), few)
+    assert not trained_on(str(tmp_path), pairs)
+    assert not trained_on("mithridate-micro", few)
+
+
+def test_an_image_that_does_not_decode_is_one_sentence(tmp_path, toy_world, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(toy_world, data)
+    broken = sorted(data.rglob("*.png"))[0]
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    options = ["--encoder", "mithridate-micro", "--out", str(tmp_path / "a"), "--json"]
+    assert main(["audit", str(data), *options]) == 1
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1 and "do not decode" in error[0]
+    assert not (tmp_path / "a").exists()
+
+
 # --- refused ------------------------------------------------------------------------------------------
 
 
@@ -419,7 +535,6 @@ def audited(tmp_path_factory):
 
 
 def test_the_scores_have_a_row_a_pair_and_columns_for_every_detector(audited):
-    import pyarrow.parquet as pq
 
     folder, found = audited
     table = pq.read_table(folder / "scores.parquet")
@@ -435,7 +550,6 @@ def test_the_scores_have_a_row_a_pair_and_columns_for_every_detector(audited):
 
 def test_decisions_by_keyboard_become_the_keep_list(audited, tmp_path):
     from chromium import Chromium, NoBrowser, find_chromium
-    from mithridate.cli import main
 
     folder, found = audited
     program = find_chromium()
@@ -475,7 +589,6 @@ def test_decisions_by_keyboard_become_the_keep_list(audited, tmp_path):
 
 
 def test_the_command_audits_a_data_set_with_an_encoder(tmp_path, toy_world, capsys):
-    from mithridate.cli import main
 
     options = ["--encoder", "mithridate-micro", "--clean", str(toy_world), "--clean-split", "test"]
     done = main(["audit", str(toy_world), "--split", "train", *options, "--out", str(tmp_path / "a"), "--json"])
@@ -539,7 +652,6 @@ def test_registrable_domains_and_what_one_hand_holds():
 
 
 def test_wrong_uses_of_the_command_are_one_sentence(tmp_path, toy_world, capsys):
-    from mithridate.cli import main
 
     assert main(["audit", str(toy_world), "--out", str(tmp_path / "a")]) == 1
     assert "needs DATA and --encoder" in capsys.readouterr().err

@@ -27,6 +27,7 @@ from mithridate.errors import FilterError
 Measure = Literal["k-distance", "slof", "dao"]
 
 _BLOCK = 4096  # images compared at once with a reference
+_FEWEST = 4  # images; of fewer than k + 2 all are neighbours
 _LEAST = 1e-6  # distances below it count as this: of near-duplicates
 
 
@@ -50,8 +51,8 @@ def density(
     length = e.image_length if raw else np.ones(corpus.images, np.float32)
     if length is None:
         raise FilterError("the embeddings have no lengths; embed the data again")
-    if corpus.images <= k + 1:
-        raise FilterError(f"a density with k = {k} needs more than {k + 1} images, got {corpus.images}")
+    if corpus.images < _FEWEST:
+        raise FilterError(f"a density needs at least {_FEWEST} images, got {corpus.images}")
     total = np.zeros(corpus.images)
     for _ in range(draws):
         drawn = np.sort(rng.permutation(corpus.images)[:references])
