@@ -21,6 +21,7 @@ from mithridate.auditing.groups import Group, recurrence_strength, scan_strength
 from mithridate.auditing.origins import capacity, registrable_domains
 from mithridate.auditing.pixels import read_pixels
 from mithridate.auditing.registry import DETECTORS, audit_detectors
+from mithridate.auditing.twins import nearest_residuals
 from mithridate.cli import main
 from mithridate.data.pairs import Pairs, draw_uids, make_pairs
 from mithridate.encoder.embeddings import Embeddings, read_embeddings
@@ -167,6 +168,22 @@ def test_a_pattern_blended_into_images_makes_them_twins():
     evidence = DETECTORS["residual-twins"]().examine(corpus(pixels=blend), np.random.default_rng(0))
     assert evidence.groups[0].images == 12
     assert evidence.groups[0].strength > 6
+
+
+@pytest.mark.parametrize("listed", [1000, 10], ids=["projected", "inverted lists"])
+def test_twins_of_large_corpora_are_found_among_candidates(listed, monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(400, 512))
+    rows[:6] += 1.5 * rng.normal(size=512)  # six that share a pattern
+    rows = unit(rows)
+    exact = nearest_residuals(rows, 3, np.arange(400))
+    monkeypatch.setattr("mithridate.auditing.twins._WHOLE", 10)
+    monkeypatch.setattr("mithridate.auditing.twins._LISTED", listed)
+    monkeypatch.setattr("mithridate.auditing.twins._COMPARED", 37)
+    similarity, found = nearest_residuals(rows, 3, np.arange(400))
+    np.testing.assert_allclose(similarity[:6], exact[0][:6], atol=1e-5)
+    assert set(found[:6].ravel()) <= set(range(6))
+    assert (similarity[:, 0] <= exact[0][:, 0] + 1e-5).all()
 
 
 def test_a_sine_added_to_images_is_their_spectral_peak():

@@ -196,6 +196,7 @@ WRONG = {
     "impossible recipe": (one("train: {preset: finetune, lr: 1.0e-9}"), r"line 4: train: min_lr must not exceed lr"),
     "impossible trigger": (one("attack: {attack: backdoor, target: bird, trigger: patsh}"), r"line 4: attack: .*patsh"),
     "no threshold": (one("filter: neg-clip-loss"), r"line 4: filter needs one of above, clean-quantile"),
+    "needs images": (one("filter: recurring-patch"), r"line 4: filter cannot run recurring-patch, which needs images"),
     "impossible class": (
         one("attack:\n  attack: single-label\n  source: sheep\n  target: airplane"),
         r"line 7: attack.target: the toy dataset has no class 'airplane'; did you mean aeroplane",

@@ -9,10 +9,12 @@ from mithridate.auditing.corpus import Corpus
 from mithridate.auditing.evidence import Evidence, Need
 from mithridate.auditing.groups import Group, tree_strength
 from mithridate.auditing.pixels import SIDE
+from mithridate.data.arrays import working_array
 from mithridate.errors import FilterError
 from mithridate.randomness import stream
 
-_WHOLE = 50_000  # more images are searched by projection and lists
+_WHOLE, _LISTED = 10_000, 200_000  # more images are searched by projection, and still more by inverted lists
+_BLOCK, _COMPARED = 1024, 128  # images made residuals of, and compared with their candidates in full, at once
 _PROJECTED, _PROBES = 256, 8
 _LINKS = 10  # neighbours of each image that may join a group
 _LEAST_LINK, _DUPLICATE, _LEAST_IMAGES = 0.3, 0.999, 4
@@ -79,12 +81,12 @@ def linked(corpus: Corpus, similarity: np.ndarray, found: np.ndarray) -> tuple[G
 def residuals(grey: np.ndarray, *, clip: float = 3.0) -> np.ndarray:
     """Whitened residuals of unit length: (m, 4096) float32."""
     mean, count = np.zeros((SIDE, SIDE // 2 + 1)), 0
-    blocks = [slice(low, low + 1024) for low in range(0, len(grey), 1024)]
+    blocks = [slice(low, low + _BLOCK) for low in range(0, len(grey), _BLOCK)]
     for part in blocks:
         mean += np.abs(_spectrum(grey[part])).sum(axis=0)
         count += len(grey[part])
     mean = np.maximum(mean / count, 1e-6)
-    found = np.empty((len(grey), SIDE * SIDE), np.float32)
+    found = working_array((len(grey), SIDE * SIDE))
     for part in blocks:
         left = np.fft.irfft2(_spectrum(grey[part]) / mean, s=(SIDE, SIDE)).reshape(-1, SIDE * SIDE)
         spread = np.maximum(left.std(axis=1, keepdims=True), 1e-12)
@@ -101,8 +103,8 @@ def _spectrum(grey: np.ndarray) -> np.ndarray:
 def nearest_residuals(rows: np.ndarray, k: int, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each image the correlations with its k nearest other images, largest first, and which they are: (m, k) twice.
 
-    Exact up to 50,000 images; beyond, among candidates that inverted lists of a projection find, which then are
-    compared in full.
+    Exact up to 10,000 images; beyond, among candidates that are nearest in 256 random directions, which then are
+    compared in full; of more than 200,000 images those that inverted lists find.
     """
     import faiss
 
@@ -111,20 +113,31 @@ def nearest_residuals(rows: np.ndarray, k: int, order: np.ndarray) -> tuple[np.n
         index.add(rows)  # type: ignore[call-arg]
         similarity, found = index.search(rows, k + 1)  # type: ignore[call-arg]
     else:
-        basis = stream(0, "residual projection").standard_normal((rows.shape[1], _PROJECTED)).astype(np.float32)
-        small = rows @ basis
-        small /= np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-12)
-        lists = faiss.index_factory(_PROJECTED, f"IVF{int(4 * len(rows) ** 0.5)},Flat", faiss.METRIC_INNER_PRODUCT)
-        lists.train(small[order[:: max(1, len(rows) // 100_000)]])
-        lists.add(small)
-        faiss.extract_index_ivf(lists).nprobe = _PROBES
-        found = lists.search(small, 4 * (k + 1))[1]
-        similarity = np.einsum("md,mkd->mk", rows, rows[np.maximum(found, 0)])
-        similarity[found < 0] = -1
-        best = np.argsort(-similarity, axis=1)[:, : k + 1]
-        similarity, found = np.take_along_axis(similarity, best, 1), np.take_along_axis(found, best, 1)
+        small = _projected(rows)
+        index = faiss.IndexFlatIP(_PROJECTED)
+        if len(rows) > _LISTED:
+            index = faiss.IndexIVFFlat(index, _PROJECTED, int(4 * len(rows) ** 0.5), faiss.METRIC_INNER_PRODUCT)
+            index.nprobe = _PROBES
+            index.train(small[order[:: max(1, len(rows) // 100_000)]])
+        index.add(small)  # type: ignore[call-arg]
+        candidates = index.search(small, 4 * (k + 1))[1]  # type: ignore[call-arg]
+        similarity, found = np.empty((len(rows), k + 1), np.float32), np.empty((len(rows), k + 1), np.int64)
+        for low in range(0, len(rows), _COMPARED):
+            part = slice(low, low + _COMPARED)
+            alike = np.einsum("md,mkd->mk", rows[part], rows[np.maximum(candidates[part], 0)])
+            alike[candidates[part] < 0] = -1
+            best = np.argsort(-alike, axis=1, kind="stable")[:, : k + 1]
+            similarity[part] = np.take_along_axis(alike, best, 1)
+            found[part] = np.take_along_axis(candidates[part], best, 1)
     itself = found == np.arange(len(rows))[:, None]
     # equal images may push an image from the first place of its own search
     lost = ~itself.any(axis=1)
     itself[lost, -1] = True
     return similarity[~itself].reshape(len(rows), k).astype(np.float64), found[~itself].reshape(len(rows), k)
+
+
+def _projected(rows: np.ndarray) -> np.ndarray:
+    """The rows (m, d) in 256 random directions, at unit length."""
+    basis = stream(0, "residual projection").standard_normal((rows.shape[1], _PROJECTED)).astype(np.float32)
+    small = np.concatenate([rows[low : low + _BLOCK] @ basis for low in range(0, len(rows), _BLOCK)])
+    return small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-12)

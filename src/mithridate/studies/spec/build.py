@@ -197,6 +197,8 @@ def build_filter(node: Located, what: str = "filter") -> FilterSpec:
     encoder = given.pop("encoder", None)
     levels = {name: given.pop(name) for name in THRESHOLDS if name in given}
     kind = _pick(DETECTORS, given, "detector", node, what)
+    if "pixels" in kind.needs:
+        node.fail(f"{what} cannot run {kind.name}, which needs images; a filter sees embeddings and captions")
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for name, value in given.items():
         if name not in known:
