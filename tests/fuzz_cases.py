@@ -267,6 +267,9 @@ def write_bases(folder: Path) -> None:
     made("compare", *compare)
     audit = ["audit", world, "--split", "train", "--encoder", "mithridate-micro", "--flag", "0.3"]
     made(*audit, "--out", folder / "audited")
+    toy = ["data", "toy", "--train", 48, "--test", 0, "--size", 32, "--classes", "sheep", "bird", "dog"]
+    made(*toy, "--out", folder / "more")
+    made("inspect", folder / "run", "--data", folder / "more", "--out", folder / "inspected")
     record = json.loads((folder / "audited" / "audit.json").read_text())
     decided = {
         "format": "mithridate-decisions/1",
@@ -893,6 +896,29 @@ def audit(rng: random.Random, base: Path, here: Path) -> list[object]:
     return ["audit", "in", "--decisions", "decisions.json", "--out", "out"]
 
 
+def findings(rng: random.Random, base: Path, here: Path) -> list[object]:
+    """What an inspection found, mostly of another model than the one to be repaired: read, and then refused."""
+    folder = _copied(base, "inspected", here)
+    path = folder / "findings.json"
+    whole = json.loads(path.read_text())
+    found = {"probe": "mask", "kind": "trigger", "strength": 9.0, "null": 3.0, "flagged": True, "target": "bird"}
+    found |= {"token": None, "pair": None, "place": None, "success": 0.9, "start_success": None, "trigger": 0}
+    if rng.random() < 0.7:
+        whole |= {"verdict": "flagged", "findings": [found, {**found, "pair": ["sheep", "bird"], "trigger": None}]}
+    act = rng.randrange(6)
+    if act < 4:
+        path.write_bytes(sealed(changed(whole, rng, times=rng.randrange(1, 4)), rng))
+    elif act == 4:
+        path.write_bytes(damaged(path.read_bytes(), rng))
+    else:
+        path.write_bytes(sealed(whole, rng))
+    if rng.random() < 0.5:
+        (folder / "triggers.npy").write_bytes(numpy_file(rng, 4, 32))
+    model = base / "run" if rng.random() < 0.1 else "mithridate-micro"
+    repair = ["repair", model, "--findings", "in", "--data", base / "more", "--start", "mithridate-micro"]
+    return [*repair, "--method", "interpolate", "--out", "out"]
+
+
 def plugin(rng: random.Random, base: Path, here: Path) -> list[object]:
     """Files that are no plugins. (What is one may do whatever it likes: it is the user's own code.)"""
     path = here / rng.choice(("mine.py", "mine.py", "mine.txt", "mine"))
@@ -1008,6 +1034,7 @@ KINDS: dict[str, Callable[[random.Random, Path, Path], list[object]]] = {
     "report": report,
     "evaluation": evaluation,
     "audit": audit,
+    "findings": findings,
     "plugin": plugin,
     "state": state,
     "option": option,

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 SERVER = Path(__file__).with_name("kill_server.py")
 TRAIN = "--encoder mithridate-micro --epochs 2 --batch-size 16 --checkpoint-every 3"
 REPAIR = "--test {b}/world --test-split test --manifest {b}/poisoned --strengths 1e-3 --epochs 1 --batch-size 16"
+INTERPOLATE = "--start mithridate-micro --method interpolate"
 # every command that writes, one a line; {b} is the folder of small whole files that `fuzz_cases.write_bases` writes
 COMMANDS = {
     "toy": "data toy --train 40 --test 5 --size 64 --out out",
@@ -37,6 +38,8 @@ COMMANDS = {
     "report": "report out",
     "trigger-test": "data trigger-test {b}/backdoor {b}/world --split test --out out",
     "manifest": "data manifest {b}/poisoned/manifest.json {b}/poisoned/data --to detect-clip --allow-outside --out out",
+    "inspect": "inspect {b}/run --data {b}/more --out out",
+    "repair": f"repair {{b}}/run --findings {{b}}/inspected --data {{b}}/more {INTERPOLATE} --out out",
     "repair-curve": f"repair-curve {{b}}/table --encoder {{b}}/run {REPAIR} --out out",
     "demo": "demo --epochs 1 --out out",  # on the small world of `kill_server`
     "study": "study {b}/study.yaml --data toy --out out",
@@ -46,7 +49,7 @@ COMMANDS = {
 FAST = ("poison", "embed", "train", "filter")
 LONGEST = 300.0  # seconds after which a command counts as hanging
 # those that take seconds are killed this often by each signal, others ten times; MITHRIDATE_HARNESS=1: all ten times
-FEWER = {"repair-curve": 4, "demo": 4, "study": 4, "study-jobs": 2}
+FEWER = {"inspect": 4, "repair": 4, "repair-curve": 4, "demo": 4, "study": 4, "study-jobs": 2}
 # fields that hold how long something took, when and by whom it was made, and checksums of files with such fields
 TIMES = {"seconds", "pairs_per_s", "at", "pid", "since", "checksum", "checksums"}
 # lines in the order in which processes ended; pages of what report.json holds; a column of seconds
