@@ -64,6 +64,17 @@ def world(seed=0, images=IMAGES, plant=(), salt=b"audit"):
     return pairs, embeddings, pictures(images, rng)
 
 
+@pytest.mark.parametrize("images", [2, 5, 63, 64, 65])
+def test_few_images_have_fewer_directions(images):
+    rng = np.random.default_rng(0)
+    image, index = unit(rng.normal(size=(images, 128))), np.repeat(np.arange(images), 2)
+    uid = pa.chunked_array([draw_uids(len(index), b"few")])
+    small = Corpus(Embeddings(uid, image, index, image[index], "drawn"), np.zeros(len(index), bool)).small_images
+    assert small.shape == (images, min(images - 1, 64))
+    between = np.linalg.norm(small[:, None] - small, axis=2)
+    assert (between <= np.linalg.norm(image[:, None] - image, axis=2) + 1e-4).all()
+
+
 def corpus(*, plant=(), pixels=None, lengths=False):
     pairs, embeddings, drawn = world(plant=plant)
     clean_pairs, clean_embeddings, clean_drawn = world(seed=1, images=60, salt=b"clean")

@@ -130,8 +130,8 @@ class Corpus:
         """
         import faiss
 
-        rows, width = self.embeddings.image, min(_SMALL, self.embeddings.image.shape[1])
-        sample = self.image_order[:: max(1, self.images // _SAMPLE)]
+        rows, sample = self.embeddings.image, self.image_order[:: max(1, self.images // _SAMPLE)]
+        width = min(_SMALL, rows.shape[1], max(1, len(sample) - 1))  # n images span n - 1 directions about their mean
         project = faiss.PCAMatrix(rows.shape[1], width)
         project.train(np.ascontiguousarray(rows[sample], np.float32))
         found = np.empty((self.images, width), np.float32)
