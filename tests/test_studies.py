@@ -29,7 +29,7 @@ from mithridate.studies.spec.load import study_of
 from mithridate.studies.spec.located import parse_located
 from mithridate.studies.stages.clean_pairs import share_of
 from mithridate.studies.stages.filtered_pairs import FilteredPairs
-from mithridate.studies.stages.stage import key_of
+from mithridate.studies.stages.stage import Keys
 from mithridate.studies.stages.trained_model import TrainedModel
 from mithridate.studies.timing import seconds_by_trial, seconds_left, seconds_spent
 from mithridate.studies.worker import failure
@@ -116,15 +116,15 @@ def done(tmp_path_factory):
 
 def test_cells_share_what_is_the_same():
     found = [measured(cell, InputFingerprints({})) for cell in study().cells]
-    assert len({key_of(one.clean) for one in found[:3]}) == 1
-    assert key_of(found[0].model) == key_of(found[0].clean)  # without attack and defence it is the clean cell
-    assert len({key_of(one.model) for one in found}) == len(found)
+    assert len({Keys().of(one.clean) for one in found[:3]}) == 1
+    assert Keys().of(found[0].model) == Keys().of(found[0].clean)  # without attack and defence it is the clean cell
+    assert len({Keys().of(one.model) for one in found}) == len(found)
     assert {one.test for one in found} == {found[0].test}
 
 
 def test_a_key_is_of_all_that_decides_and_of_nothing_else():
     cell = study().cells[1]
-    key = key_of(measured(cell, InputFingerprints({})).model)
+    key = Keys().of(measured(cell, InputFingerprints({})).model)
     for other in (
         replace(cell, seed=1),
         replace(cell, attack=replace(cell.attack, count=5)),
@@ -132,11 +132,11 @@ def test_a_key_is_of_all_that_decides_and_of_nothing_else():
         replace(cell, data=replace(cell.data, share=0.5)),
         replace(cell, data=replace(cell.data, toy=replace(cell.data.toy, offset=1))),
     ):
-        assert key_of(measured(other, InputFingerprints({})).model) != key
+        assert Keys().of(measured(other, InputFingerprints({})).model) != key
     same_model = replace(cell, experiment="x", axes=(("a", 1),), measures=("epochs", "probe"))
-    assert key_of(measured(same_model, InputFingerprints({})).model) == key
+    assert Keys().of(measured(same_model, InputFingerprints({})).model) == key
     saved = replace(cell, train=replace(cell.train, checkpoint_every=7))
-    assert key_of(measured(saved, InputFingerprints({})).model) == key
+    assert Keys().of(measured(saved, InputFingerprints({})).model) == key
 
 
 def test_what_looks_on_has_seen_neither_pairs_nor_poison():
@@ -387,7 +387,7 @@ def test_a_failed_cell_is_reported_and_stops_no_other(tmp_path, monkeypatch):
     assert cell.axis["attack"] == "much"
     assert message.startswith("5000 pairs of class sheep are asked for, it has")
     (path,) = {p.name for p in (tmp_path / "out" / "failed").iterdir()} - {
-        f"{key_of(measured(cell, InputFingerprints({})))}.json"
+        f"{Keys().of(measured(cell, InputFingerprints({})))}.json"
     }
     assert "Traceback" in (failure(tmp_path / "out", path.removesuffix(".json")) or {})["traceback"]
     # tried again when it is run again

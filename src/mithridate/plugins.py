@@ -74,11 +74,6 @@ def plugin_files() -> dict[str, Path]:
     return dict(_loaded)
 
 
-def plugin_sources() -> dict[str, str]:
-    """For each loaded file the name of its module and a hash of its source: what decides a result made with it."""
-    return {name: name.rpartition("_")[2] for name in _loaded}
-
-
 def loaded_module(path: Path | str) -> ModuleType:
     """The module of a file that was loaded. Raises `StopIteration` for another."""
     return sys.modules[next(name for name, file in _loaded.items() if file == Path(path).absolute())]

@@ -89,18 +89,7 @@ class ReadOptions:
 
     def read(self, path: str, *, split: str | None = None) -> Pairs:
         """The pairs at `path`; `split` takes the place of the option's."""
-        return read_pairs(
-            path,
-            split=split or self.split,
-            image_root=self.image_root,
-            caption_field=self.caption_field,
-            label_field=self.label_field,
-            image_field=self.image_field,
-            encoding=self.encoding,
-            allow_outside=self.allow_outside,
-            label_rule=self.label_rule,
-            exclude_coco=self.exclude_coco,
-        )
+        return read_pairs(path, **{**vars(self), "split": split or self.split})
 
 
 @dataclass(frozen=True)

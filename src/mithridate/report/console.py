@@ -11,7 +11,7 @@ from rich.text import Text
 
 from mithridate.report.document import Report, Table
 from mithridate.report.numbers import Shown, has_intervals, is_number, show
-from mithridate.report.text import one_line
+from mithridate.text import one_line
 
 MAX_ROWS = 24  # a longer table says how many rows are left out, and where they are
 NAME_WIDTH = 26

@@ -10,7 +10,7 @@ import numpy as np
 
 from mithridate.report.document import Curve, Figure
 from mithridate.report.numbers import show_short
-from mithridate.report.text import one_line
+from mithridate.text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -16,7 +16,7 @@ import numpy as np
 from mithridate.report.document import Figure
 from mithridate.report.draw import DASHES, DRAW, INK, SERIES, cleaned, heat_size
 from mithridate.report.numbers import show_tick
-from mithridate.report.text import one_line
+from mithridate.text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from mithridate.report.document import Cell, Figure, Headline, Hit, Report, Section, Table
 from mithridate.report.figures import figure_svg
 from mithridate.report.numbers import MISSING, Shown, has_intervals, is_number, share, show
-from mithridate.report.text import indented_json, one_line
+from mithridate.text import one_line, visible_json
 
 WIDE = 6
 """With more columns a table, or a matrix, takes the whole width of the page."""
@@ -151,4 +151,4 @@ def _is_plain(value: Any) -> bool:
 
 def _record(value: Any) -> str:
     """A value of the provenance as it is, to the last digit."""
-    return one_line(value) if isinstance(value, str) else indented_json(value)
+    return one_line(value) if isinstance(value, str) else visible_json(value, indent=2)

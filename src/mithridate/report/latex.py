@@ -6,7 +6,7 @@ import re
 
 from mithridate.report.document import Cell, Table
 from mithridate.report.numbers import is_number, show
-from mithridate.report.text import one_line
+from mithridate.text import one_line
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

@@ -6,7 +6,7 @@ import re
 
 from mithridate.report.document import Cell, Report, Section, Table
 from mithridate.report.numbers import has_intervals, is_number, show
-from mithridate.report.text import indented_json, one_line
+from mithridate.text import one_line, visible_json
 
 # Of ASCII punctuation, what Markdown as GitHub reads it gives a meaning inside a line.
 _ACTIVE = re.compile(r"([\\`*_\[\]|~$])")
@@ -38,7 +38,7 @@ def to_markdown(report: Report) -> str:
         parts.append("Figures, and what is retrieved by each model, are in report.html.")
     if report.provenance:
         # A string inside JSON has no line break, so no caption can close the fence.
-        parts.append(f"## Provenance\n\n```json\n{indented_json(report.provenance)}\n```")
+        parts.append(f"## Provenance\n\n```json\n{visible_json(report.provenance, indent=2)}\n```")
     return "\n\n".join(parts) + "\n"
 
 

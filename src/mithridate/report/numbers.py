@@ -6,8 +6,8 @@ import math
 from typing import NamedTuple, TypeGuard
 
 from mithridate.report.document import Cell, Published, Report
-from mithridate.report.text import one_line
 from mithridate.statistics.estimate import Estimate
+from mithridate.text import one_line
 
 MISSING = "–"
 LARGEST = 1e300  # beyond it, as for NaN and infinity, there is no number to show

@@ -20,7 +20,7 @@ from mithridate.auditing.groups import Group
 from mithridate.evaluation.examples import thumbnail
 from mithridate.report.html import environment, style
 from mithridate.report.numbers import show, show_percent
-from mithridate.report.text import one_line
+from mithridate.text import one_line
 
 _SHOWN = 12  # pairs of a group that are shown
 _SIDE = 160

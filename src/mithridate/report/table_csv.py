@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable
 
 from mithridate.report.document import Cell, Published, Table
-from mithridate.report.text import one_line
 from mithridate.statistics.estimate import Estimate
+from mithridate.text import one_line
 
 _FORMULA = ("=", "+", "-", "@")
 

@@ -15,7 +15,7 @@ from mithridate.inspection.registry import PROBES
 from mithridate.repairing.repair import Repaired
 from mithridate.report.html import environment, style
 from mithridate.report.numbers import percent, show
-from mithridate.report.text import one_line
+from mithridate.text import one_line
 
 _LARGE = 160  # pixels across of a trigger on the page
 _SMALL = 112

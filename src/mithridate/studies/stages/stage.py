@@ -107,11 +107,6 @@ class Keys:
         return plain_of(value, self.plain)
 
 
-def key_of(stage: Stage) -> str:
-    """The key of one stage, by the source as it is now."""
-    return Keys().of(stage)
-
-
 def plain_of(value: Any, inner: Callable[[Any], Any] | None = None) -> Any:
     """All that decides what `value` means, as JSON; `inner` turns what it contains, by default this function.
 
