@@ -132,14 +132,14 @@ def a_repair(encoder, **changes):
     u = Utility(0.8, 0.01, 0.6, 0.1)
     trial = Trial("unlearn", "3 of 3 rounds", 0.05, u, 0.01, True)
     made = Repaired(
-        encoder, (trial,), u, replace(u, recall=0.79), 0.97, 0.06, replace(an_inspection(), findings=()), 12.0
+        encoder, (trial,), u, replace(u, recall=0.79), 0.97, 0.06, 0.04, replace(an_inspection(), findings=()), 12.0
     )
     return replace(made, **changes)
 
 
 def test_a_repair_says_what_it_took_what_it_cost_and_what_is_left(micro):
     assert repair_sentence(a_repair(micro)) == (
-        "Repaired: what took 97 % of images takes 6 % now. Inspected again, nothing is found."
+        "Repaired: what took 97 % of images takes 6 % now (4 % by the start). Inspected again, nothing is found."
     )
     assert repair_sentence(a_repair(micro, left=an_inspection())).endswith("it is still suspicious.")
     assert repair_sentence(a_repair(micro, trials=())).startswith("Not repaired")

@@ -41,7 +41,8 @@ class Repaired:
     """A repaired model and what was measured.
 
     `before` and `after` are utilities on the half of the pairs that nothing was trained or chosen on, `success_before`
-    and `success_after` there the largest share that a recovered trigger takes to its class. `left`: the inspection of
+    and `success_after` there the largest share that a recovered trigger takes to its class, `success_start` that in
+    START (None without): triggers work a little on any model. `left`: the inspection of
     the repaired model, None where it was not inspected again.
     """
 
@@ -51,6 +52,7 @@ class Repaired:
     after: Utility
     success_before: float | None
     success_after: float | None
+    success_start: float | None
     left: Inspection | None
     seconds: float
 
@@ -119,6 +121,7 @@ def repair(
         after=_utility(case.encoder, second),
         success_before=_success(encoder, second, case.findings),
         success_after=_success(case.encoder, second, case.findings),
+        success_start=None if start is None else _success(start, second, case.findings),
         left=left,
         seconds=seconds,
     )

@@ -47,7 +47,7 @@ class Unlearn:
     def candidates(self, case: Case) -> Iterator[Candidate]:
         current = case.encoder.copy()
         texts = [f for f in case.findings if f.probe in ("token-scan", "relabelling")]
-        images = [f for f in case.findings if f.trigger is not None]
+        images = [f for f in case.findings if f.trigger is not None or f.probe == "known-triggers"]
         if texts:
             self._text_side(case, current, texts)
             if not images:
@@ -69,7 +69,8 @@ class Unlearn:
         view = view_of(current, case.data.classes)
         material = Material(view, None, case.data, case.seed)
         target = case.data.classes.index(finding.target or "")
-        if finding.kind == "overlay":
+        known_overlay = finding.kind == "known trigger" and not (finding.place or "").startswith("patch")
+        if finding.kind == "overlay" or known_overlay:
             search = OverlaySearch(steps=self.search_steps, pictures=32, lr=0.1)
             form = FORMS.get(finding.place or "", next(iter(FORMS.values())))
             return [trigger for _, trigger in focus_overlay(material, target, form, search=search, turn=turn + 1)]

@@ -125,9 +125,10 @@ def repair_sentence(repaired: Repaired) -> str:
         }[repaired.left.verdict]
     if repaired.success_before is None:
         return f"Repaired by {', '.join(repaired.methods)}.{left}"
+    start = "" if repaired.success_start is None else f" ({percent(repaired.success_start)} by the start)"
     return (
         f"Repaired: what took {percent(repaired.success_before)} of images takes {percent(repaired.success_after)} "
-        f"now.{left}"
+        f"now{start}.{left}"
     )
 
 
@@ -141,7 +142,11 @@ def repair_summary(repaired: Repaired) -> dict[str, Any]:
     left = repaired.left
     return {
         "methods": list(repaired.methods),
-        "success": {"before": repaired.success_before, "after": repaired.success_after},
+        "success": {
+            "before": repaired.success_before,
+            "after": repaired.success_after,
+            "start": repaired.success_start,
+        },
         "recall": {"before": repaired.before.recall, "after": repaired.after.recall},
         "accuracy": {"before": repaired.before.accuracy, "after": repaired.after.accuracy},
         "left": None if left is None else left.verdict,
