@@ -337,3 +337,14 @@ def test_the_command_writes_a_page_and_ends_with_one_object(micro, toy_world, tm
     assert {path.name for path in (tmp_path / "out").iterdir()} == {FINDINGS, "report.html"}
     assert main([*argv[:-1], str(tmp_path / "none"), "--start", "mithridate-micro-vit"]) == 1
     assert "another architecture" in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+def test_the_strongest_null_model_is_part_of_the_null(micro, train_pairs, monkeypatch):
+    monkeypatch.setattr("mithridate.inspection.inspect.FLOOR", 0.0)
+    monkeypatch.setattr("mithridate.inspection.inspect.null_models", lambda start, pairs, count, **_: [start] * count)
+    probes = {"relabelling": Relabelling()}
+    found = inspect(micro, train_pairs, start=micro, nulls=2, probes=probes, cache=None)
+    (finding,) = found.findings
+    assert found.nulls == {"relabelling": (finding.strength,) * 2}  # the null models are the suspect itself
+    assert finding.null == max(0.0, finding.strength) and not finding.flagged
+    assert found.probes == ("relabelling",) and found.start == found.model
