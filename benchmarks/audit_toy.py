@@ -1,0 +1,87 @@
+"""An audit in the toy world: through an encoder that has not seen the pairs, and through one that was trained on them.
+
+    OMP_NUM_THREADS=1 python benchmarks/audit_toy.py [--out runs/audit_toy]
+
+Two worlds of 4,000 pictures (20,000 pairs). `mithridate-micro` is trained from scratch for four epochs on the second,
+clean: it looks at the first, clean, with a trigger word or with a patch (200 pairs each, 1 %); 500 other pictures are
+known to be clean. Another is trained on the first with the patch, and looks at what it was trained on. Prints a row a
+case, with the strongest groups, and adds it to OUT/audit_toy.json.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+import mithridate as mt
+from mithridate.auditing.corpus import corpus_of
+from mithridate.auditing.k_distance import KDistance
+from mithridate.encoder.embed import embed
+from mithridate.randomness import stream
+
+ATTACKS = {
+    "clean": None,
+    "text-trigger": mt.TextTrigger(target="boat", trigger="zx quorling", count=200),
+    "patch": mt.Backdoor(target="boat", rate=0.01),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/audit_toy"))
+    out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    worlds = []
+    for seed in (1, 2):
+        place = out / f"world{seed}"
+        if not place.is_dir():
+            mt.write_toy_world(place, train=4000, test=500, seed=seed)
+        worlds.append((mt.read_pairs(place, split="train"), mt.read_pairs(place, split="test")))
+    (pairs, clean), (elsewhere, _) = worlds
+    cache = out / "cache"
+    recipe = replace(mt.SCRATCH, epochs=4, seed=0)
+    start = mt.load_encoder("mithridate-micro")
+    foreign = mt.train(start, elsewhere, config=recipe, cache=cache)
+    rows: dict[str, dict[str, object]] = {}
+    for name, attack in ATTACKS.items():
+        seen, bad, goals = pairs, np.zeros(len(pairs), bool), ()
+        if attack is not None:
+            made = mt.poison(pairs, attack, images=out / f"images-{name}")
+            seen, goals = made.pairs, made.manifest.goals
+            bad = np.isin(seen.uid.to_pylist(), made.manifest.poisoned["uid"].to_pylist())
+        models = {"foreign": foreign}
+        if name == "patch":
+            models["trained"] = mt.train(start, seen, config=recipe, cache=cache)
+        for which, model in models.items():
+            done = mt.audit(seen, model, clean=clean, trained=which == "trained", cache=cache).audit
+            row: dict[str, object] = {
+                "flagged": done.flagged,
+                "poisoned among them": int((bad & ~done.kept).sum()),
+                "groups": [f"{c.lead.kind} {c.lead.value}: {round(c.strength, 1)}" for c in done.campaigns[:3]],
+                "strongest dealt out": round(done.null, 1),
+                "clean at p <= 0.05": round(float((done.p_value[~bad] <= 0.05).mean()), 3),
+                "clean at p <= 0.01": round(float((done.p_value[~bad] <= 0.01).mean()), 3),
+            }
+            if bad.any():
+                found = {"combined": done.suspicion} | {d: e.suspicion for d, e in done.evidence.items()}
+                if which == "trained":
+                    units = KDistance(raw=False).examine(corpus_of(embed(model, seen, cache=cache)), stream(0, "unit"))
+                    found["k-distance of unit vectors"] = units.suspicion
+                    evaluation = mt.evaluate({"model": model}, clean, goals=goals, cache=cache)
+                    row["measured"] = {
+                        f"{m.metric} {m.group}": round(m.value, 3) for m in evaluation.measurements if m.goal
+                    }
+                row["AUROC, AP"] = {
+                    d: [round(float(score(bad, s)), 3) for score in (roc_auc_score, average_precision_score)]
+                    for d, s in found.items()
+                }
+            rows[f"{name}, {which}"] = row
+            print(name, which, json.dumps(row), flush=True)
+            (out / "audit_toy.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
