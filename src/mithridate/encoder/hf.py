@@ -1,5 +1,6 @@
 """What Hugging Face's libraries build for an encoder: from checked files, without requests or a stranger's code."""
 
+import importlib
 import json
 import math
 import os
@@ -87,10 +88,10 @@ def offline() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def needs_transformers(what: str) -> None:
-    """Raise `EncoderError` where the extra `hf` is not installed."""
+def needs_transformers(what: str) -> Any:
+    """The module transformers. Raises `EncoderError` where the extra `hf` is not installed."""
     try:
-        import transformers  # noqa: F401
+        return importlib.import_module("transformers")  # a type checker would read three thousand files for it
     except ImportError as error:
         raise EncoderError(f'{what} needs transformers; run: pip install "mithridate[hf]"') from error
 
@@ -171,14 +172,12 @@ def text_config(path: Path) -> dict[str, Any]:
 
     from open_clip.hf_configs import arch_dict
 
-    needs_transformers("a Hugging Face text tower")
-    from transformers import CONFIG_MAPPING
-
+    known_configs = needs_transformers("a Hugging Face text tower").CONFIG_MAPPING
     content = read_json(path)
     kind = content.get("model_type")
     if not isinstance(kind, str) or kind not in arch_dict:
         raise EncoderError(f"{path}: model_type is {kind!r:.80}, expected one of {', '.join(sorted(arch_dict))}")
-    known = inspect.signature(CONFIG_MAPPING[kind].__init__).parameters.keys() - _OF_OTHER_USES
+    known = inspect.signature(known_configs[kind].__init__).parameters.keys() - _OF_OTHER_USES
     checked: dict[str, Any] = {"model_type": kind}
     for key, value in content.items():
         if key in known:
