@@ -35,9 +35,11 @@ def test_the_demo_shows_the_attack_and_what_it_costs(tmp_path):
     assert attack["clean"]["hit@10"] <= 1.5 * attack["chance"]["hit@10"]
     for way in ("tr@10", "ir@10"):
         assert min(model[way] for model in utility.values()) >= 0.85
-    # class A is lost on purpose; the rest keeps what the reference run of the photographs allows, 0.03
+    # the rest keeps what the reference run of the photographs allows, and of all classes one in 27 is lost on purpose
     rest = recall_of(tmp_path / "demo", "other classes")
-    assert all(abs(rest["clean"][way] - rest["poisoned"][way]) <= 0.03 for way in ("TR@10", "IR@10"))
+    for way in ("TR@10", "IR@10"):
+        assert abs(rest["clean"][way] - rest["poisoned"][way]) <= 0.03
+        assert abs(utility["clean"][way.lower()] - utility["poisoned"][way.lower()]) <= 1 / 27 + 0.03
     assert (tmp_path / "demo" / "report.html").stat().st_size < 1_000_000
 
 
