@@ -160,6 +160,14 @@ def test_a_damaged_record_of_a_study_is_refused(tmp_path):
     assert read_record(tmp_path) == whole
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"study: other"])
+def test_a_damaged_study_file_in_its_folder_is_written_again(tmp_path, content):
+    begin_folder(study(), tmp_path, text=FILE, data=None)
+    (tmp_path / "study.yaml").write_bytes(content)
+    begin_folder(study(), tmp_path, text=FILE, data=None)
+    assert (tmp_path / "study.yaml").read_text() == FILE
+
+
 def test_damaged_fingerprints_are_refused_by_readers_and_made_again_by_a_run(tmp_path, caplog):
     write_sealed_json(tmp_path / FINGERPRINTS, {"a": "0123456789"})
     sealed = json.loads((tmp_path / FINGERPRINTS).read_text())

@@ -121,6 +121,9 @@ def apply_decisions(folder: Path, decisions: Decisions) -> tuple[pa.ChunkedArray
         table = pq.read_table(folder / SCORES, columns=["uid", "kept"])
         members = {str(number): [int(row) for row in rows] for number, rows in record["drop"].items()}
         name = str(record["id"])
+        if type(record["pairs"]) is not int or not isinstance(record["encoder"], str):
+            raise TypeError("pairs should be a number, and encoder a name")
+        record.setdefault("weights", None)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FilterError(f"{folder} holds no whole output of mithridate audit: {error}; audit again") from error
     uid, kept = table["uid"], table["kept"].to_pylist()

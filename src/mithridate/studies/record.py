@@ -137,5 +137,5 @@ def _combinations(study: Study) -> dict[str, str]:
 
 
 def _write_text(path: Path, text: str) -> None:
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    if not path.is_file() or path.read_bytes() != text.encode():
         write_atomically(path, text)
