@@ -222,12 +222,12 @@ def test_a_model_that_never_learned_gets_no_verdict(micro, train_pairs):
     assert "hardly better than chance" in found.not_assessable[0]
 
 
-def test_inputs_that_do_not_fit_are_refused(micro, tiny, train_pairs):
+def test_inputs_that_do_not_fit_are_refused(micro, train_pairs):
     bare = mt.make_pairs(train_pairs.image, train_pairs.text, uid=train_pairs.uid)
     with pytest.raises(EncoderError, match="of another architecture than mithridate-micro"):
         inspect(micro, train_pairs, start=load_encoder("mithridate-micro-vit"))
     with pytest.raises(EncoderError, match=r"sees images of 64x64 .* 32x32"):
-        inspect(micro, train_pairs, start=tiny)
+        inspect(micro, train_pairs, start=load_encoder("mithridate-tiny"))
     with pytest.raises(InspectionError, match="carry no labels"):
         inspect(micro, bare, labels=True)
     with pytest.raises(InspectionError, match="null models are clean fine-tunes of the start"):
