@@ -181,6 +181,14 @@ def test_a_pattern_blended_into_images_makes_them_twins():
     assert evidence.groups[0].strength > 6
 
 
+def test_pictures_whose_corners_are_all_flat_have_no_crops():
+    faint = np.random.default_rng(0).integers(100, 110, (3, SIDE, SIDE, 3)).astype(np.uint8)
+    assert read_pixels(lambda rows: faint[rows], 3).crop.shape == (0, 147)
+    flat = corpus(pixels=lambda images: images // 20 + 100)
+    evidence = DETECTORS["recurring-patch"]().examine(flat, np.random.default_rng(0))
+    assert np.isfinite(evidence.suspicion).all()
+
+
 @pytest.mark.parametrize("listed", [1000, 10], ids=["projected", "inverted lists"])
 def test_twins_of_large_corpora_are_found_among_candidates(listed, monkeypatch):
     rng = np.random.default_rng(0)

@@ -107,7 +107,7 @@ def describe_crops(crops: Float[np.ndarray, "c 13 13 3"]) -> UInt8[np.ndarray, "
     count = len(crops)
     rows = np.ascontiguousarray((_AREAS @ crops.reshape(count, CROP, CROP * 3)).reshape(count, CELL, CROP, 3))
     columns = _AREAS @ rows.reshape(count * CELL, CROP, 3)
-    return np.rint(columns).astype(np.uint8).reshape(count, -1)
+    return np.rint(columns).astype(np.uint8).reshape(count, CELL * CELL * 3)
 
 
 def _areas() -> Float[np.ndarray, "7 13"]:
