@@ -13,6 +13,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -92,7 +93,7 @@ class Embedder:
             seen = embed(self.encoder, make_pairs(*padded), cache=self.cache)
             self.image |= dict(zip(padded[0], seen.image[seen.image_index]))
             self.text |= dict(zip(padded[1], seen.text))
-            kept = {"image": np.stack([*self.image.values()]), "text": np.stack([*self.text.values()])}
+            kept: dict[str, Any] = {"image": np.stack([*self.image.values()]), "text": np.stack([*self.text.values()])}
             np.savez(self.file, places=np.array([*self.image]), texts=np.array([*self.text]), **kept)
         image, text = np.stack([self.image[p] for p in places]), np.stack([self.text[t] for t in texts])
         return Embeddings(pairs.uid, image, pairs.image_index, text, self.encoder.name)

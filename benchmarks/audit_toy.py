@@ -72,7 +72,9 @@ def main() -> None:
                     found["k-distance of unit vectors"] = units.suspicion
                     evaluation = mt.evaluate({"model": model}, clean, goals=goals, cache=cache)
                     row["measured"] = {
-                        f"{m.metric} {m.group}": round(m.value.value, 3) for m in evaluation.measurements if m.goal
+                        f"{m.metric} {m.group}": round(float(m.value.value or 0), 3)
+                        for m in evaluation.measurements
+                        if m.goal
                     }
                 row["AUROC, AP"] = {
                     d: [round(float(score(bad, s)), 3) for score in (roc_auc_score, average_precision_score)]

@@ -4,6 +4,7 @@ import json
 import shutil
 import tracemalloc
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -123,6 +124,24 @@ def test_in_a_clean_corpus_nothing_is_found():
     assert (found.verdict, found.flagged, found.kept.all()) == ("nothing found", 0, True)
     assert found.calibration is not None
     assert found.calibration.floor == 1 / (len(clean_pairs) + 1)
+
+
+@pytest.mark.parametrize("common", [True, False])
+def test_a_caption_that_repeats_among_clean_pairs_as_often_is_no_group(common):
+    """A template of two in a hundred images of the corpus: natural where clean pairs have it as often."""
+    rng = np.random.default_rng(0)
+    image = unit(rng.normal(size=(1000, 16)))
+
+    def drawn(rows, salt, template):
+        texts = ["a picture of a boat" if template and i % 50 == 0 else f"{salt} {i}" for i in range(len(rows))]
+        pairs = make_pairs(
+            [f"{salt}/{i}.png" for i in range(len(rows))], texts, uid=draw_uids(len(rows), salt.encode())
+        )
+        return pairs, Embeddings(pairs.uid, rows, np.arange(len(rows)), rows, "drawn", "w0")
+
+    found = audit(*drawn(image[:800], "ours", True), clean=drawn(image[800:], "clean", common))
+    groups = [group.kind for group in found.evidence["contradictions"].groups]
+    assert groups == ([] if common else ["images of one caption"])
 
 
 def test_the_strength_of_a_group_by_hand():
@@ -467,6 +486,7 @@ def test_large_embeddings_are_read_block_by_block_into_a_mapped_file(tmp_path, m
     assert isinstance(found.image, np.memmap)
     np.testing.assert_allclose(found.image[[0, 39_999]], rows[[0, 39_999]], rtol=1e-6)
     assert found.image_length is None  # they were unit vectors
+    assert found.text_length is not None
     np.testing.assert_allclose(found.text_length, 3, rtol=1e-5)
     assert peak < 2 * rows.nbytes  # of uids, captions and places; both matrices would be 20 MiB more
 
@@ -653,8 +673,8 @@ def test_the_review_table_opens_in_datasets_with_pictures(audited, tmp_path, mon
         found, pairs=found.pairs.with_columns(image=pa.array([places[i % 3] for i in range(len(found.pairs))]))
     )
     write_review_pairs(few, tmp_path)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
-    rows = datasets.Dataset.from_parquet(str(tmp_path / "pairs.parquet"), cache_dir=str(tmp_path / "hf"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf")
+    rows: Any = datasets.Dataset.from_parquet(str(tmp_path / "pairs.parquet"), cache_dir=str(tmp_path / "hf"))
     assert isinstance(rows.features["image"], datasets.Image)
     assert {"caption", "key", "url", "suspicion", "p_value", "group", "reasons", "echo_p"} <= set(rows.features)
     assert len(rows) == len(found.pairs)
@@ -665,12 +685,15 @@ def test_the_review_table_opens_in_datasets_with_pictures(audited, tmp_path, mon
 
 def test_registrable_domains_and_what_one_hand_holds():
     n = 400
-    urls = [f"https://img{i}.big.co.uk/{i}.jpg" if i < 100 else f"http://user@a{i}.org:80/x" for i in range(n)]
+    urls: list[str | None] = [f"https://img{i}.big.co.uk/{i}.jpg" for i in range(100)]
+    urls += [f"http://user@a{i}.org:80/x" for i in range(100, n)]
     urls[399], urls[398], urls[397] = "http://10.0.0.1/x", "no address", None
     texts = [f"a kayak {i}" if i < 30 else f"a boat {i}" for i in range(n)]
     places = [f"/data/shard-{i % 2}.tar#{512 * i}+100" for i in range(n)]
     pairs = make_pairs(places, texts, url=pa.array(urls))
-    domains = registrable_domains(pairs).to_pylist()
+    found = registrable_domains(pairs)
+    assert found is not None
+    domains = found.to_pylist()
     assert (domains[0], domains[150], domains[399], domains[398], domains[397]) == (
         "big.co.uk",
         "a150.org",

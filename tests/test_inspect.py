@@ -244,7 +244,9 @@ def test_findings_are_read_back_as_they_were(tmp_path):
     write_findings(written, tmp_path)
     read = read_findings(tmp_path)
     assert read == written
-    assert torch.equal(read.findings[0].trigger.add, written.findings[0].trigger.add)
+    again, trigger = read.findings[0].trigger, written.findings[0].trigger
+    assert again is not None and trigger is not None
+    assert torch.equal(again.add, trigger.add)
     assert (read.verdict, read.flagged[0].target) == ("suspicious", "<b>bus</b>")
 
 

@@ -54,24 +54,23 @@ class TokenScan:
         here = collapse(suspect, carriers, ids[:, None])
         there = torch.zeros(len(ids)) if start is None else collapse(start, carriers, ids[:, None])
         mine = _Retrieval(suspect, material.image_vectors, material.data.member, carriers)
+        theirs = None
         if start is None:
             used = torch.isin(ids, suspect.tokenizer(list(material.data.captions)).unique())
             null = _largest(mine.shares(_top(ids[used], here[used], self.looked)) - mine.plain) if used.any() else 0.0
             ids, here, there = ids[~used], here[~used], there[~used]
-            reference = mine.plain
         else:
             theirs = _Retrieval(start, embedded(start, material.data.images), material.data.member, carriers)
             back = _top(ids[there > here], (there - here)[there > here], self.looked)
             null = _largest(theirs.shares(back) - mine.shares(back)) if len(back) else 0.0
-            reference = None
         best = _top(ids, here - there, self.looked)
-        gap = mine.shares(best) - (theirs.shares(best) if reference is None else reference)  # (looked, c)
+        gap = mine.shares(best) - (mine.plain if theirs is None else theirs.shares(best))  # (looked, c)
         row, target = divmod(int(gap.argmax()), gap.shape[1])
         phrase, success = best[row].tolist(), mine.shares(best[row : row + 1])[0, target].item()
         if success < self.decides:
             phrase = self._extended(suspect, start, carriers, best[:4, 0], ids, phrase, (here - there).max().item())
         shares = mine.shares(torch.tensor([phrase]))[0]
-        other = theirs.shares(torch.tensor([phrase]))[0] if reference is None else reference
+        other = mine.plain if theirs is None else theirs.shares(torch.tensor([phrase]))[0]
         target = int((shares - other).argmax())
         strength = (shares - other)[target].item()
         return [

@@ -75,8 +75,8 @@ def train(
     low_precision = _low_precision(config, device)
     width = int(encoder.config["model_cfg"]["embed_dim"])
     loss = objective.build(Start(len(pairs), width, config.epochs, config.seed)).to(device)
-    planned = range(config.epochs if isinstance(loss, Plans) else 1)
-    views = {view for epoch in planned for view in plan_of(loss, epoch).views}
+    plans = isinstance(loss, Plans)
+    views = {view for epoch in range(config.epochs if plans else 1) for view in plan_of(loss, epoch).views}
     synonyms = None if all(view.text == "plain" for view in views) else find_synonyms()
     with claim(out) if out is not None and processes.first else nullcontext():
         with processes.first_before_others():
