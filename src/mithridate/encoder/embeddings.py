@@ -149,7 +149,7 @@ def read_embedded_pairs(folder: Path) -> Pairs:
     folder = Path(folder)
     table, _ = _metadata(folder)
     names = {"caption": "text", "image_path": "image"}
-    columns: dict[str, Any] = {names.get(name, name): table[name] for name in table.column_names}
+    columns: dict[str, Any] = {names.get(str(name), str(name)): table[name] for name in table.column_names}
     known = {name: _texts(columns.pop(name), name, folder) for name in ("image", "text") if name in columns}
     n = table.num_rows
     for name in ("uid", "labels", "split", "image_length", "text_length"):
