@@ -197,7 +197,9 @@ def test_wrong_models_and_goals_are_one_sentence(options, message, toy_world, tm
 
 def test_training_resumes_refuses_and_replaces(run, poisoned, capsys):
     command = ["train", str(poisoned), *QUICK, "--epochs", "1", "--out", str(run)]
-    assert "holds a finished run" in complaint(capsys, *command)
+    assert main(command) == 0  # done already
+    assert "holds a finished run of this very command" in capsys.readouterr().err
+    assert "holds a finished run;" in complaint(capsys, *(word if word != "1" else "2" for word in command))
     assert said(capsys, *command, "--overwrite")["pairs"] == 270
 
 

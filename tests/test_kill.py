@@ -48,8 +48,8 @@ COMMANDS = {
 # killed twice by each signal in the fast tests
 FAST = ("poison", "embed", "train", "filter")
 LONGEST = 300.0  # seconds after which a command counts as hanging
-# those that take seconds are killed this often by each signal, others ten times; MITHRIDATE_HARNESS=1: all ten times
-FEWER = {"inspect": 4, "repair": 4, "repair-curve": 4, "demo": 4, "study": 4, "study-jobs": 2}
+# how often each signal kills a command, that of several processes less often; MITHRIDATE_HARNESS=1: all ten times
+OFTEN, FEWER = 4, {"study-jobs": 2}
 # fields that hold how long something took, when and by whom it was made, and checksums of files with such fields
 TIMES = {"seconds", "pairs_per_s", "at", "pid", "since", "checksum", "checksums"}
 # lines in the order in which processes ended; pages of what report.json holds; a column of seconds
@@ -196,4 +196,4 @@ def test_a_killed_command_is_made_whole_by_the_next_run(server, bases, tmp_path,
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_killed_often_is_made_whole_by_the_next_run(server, bases, tmp_path, name):
-    check(server, bases, tmp_path, name, 10 if "MITHRIDATE_HARNESS" in os.environ else FEWER.get(name, 10))
+    check(server, bases, tmp_path, name, 10 if "MITHRIDATE_HARNESS" in os.environ else FEWER.get(name, OFTEN))

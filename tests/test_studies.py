@@ -434,7 +434,7 @@ experiments: [{{name: one, attack: {{attack: single-label, source: sheep, target
 
 
 def test_a_folder_that_another_process_has_just_begun_is_no_strangers(tmp_path):
-    (tmp_path / ".study.json.7").touch()
+    (tmp_path / ".study.json-7").touch()
     open_folder(study(), tmp_path)
     (tmp_path / "study.json").unlink()
     (tmp_path / "notes").touch()

@@ -27,8 +27,8 @@ except ImportError:  # not Unix: two commands are told apart when the first has 
     fcntl = None
 
 
-class AlreadyDone(Exception):
-    """The same command was killed after it had finished: its result is whole, and there is nothing to do."""
+class AlreadyDone(OutputError):
+    """The same command has finished, and may have been killed then: its result is whole, and there is nothing to do."""
 
 
 @dataclass

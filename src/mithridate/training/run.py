@@ -17,7 +17,7 @@ from mithridate.data.pairs import Pairs
 from mithridate.disk import GO_ON, output_error
 from mithridate.encoder.encoder import CONFIG, Encoder, save_encoder, weights_fingerprint
 from mithridate.errors import DataError, OutputError
-from mithridate.folders import new_folder, refuse_existing, write_atomically
+from mithridate.folders import AlreadyDone, new_folder, refuse_existing, write_atomically
 from mithridate.sealed import (
     DamagedFile,
     read_sealed,
@@ -210,10 +210,15 @@ def read_run(folder: Path) -> dict[str, Any] | None:
 
 
 def _refuse_other(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """The record of the unfinished run in `folder`. Raises `OutputError` where it is another, or finished."""
-    if (folder / MODEL / CONFIG).is_file() and not (folder / STATE).is_file():
-        raise OutputError(f"{folder} holds a finished run; choose another --out, or give --overwrite to replace it")
+    """The record of the unfinished run in `folder`.
+
+    Raises `OutputError` where it is another, or finished, and then `AlreadyDone` where it is the same.
+    """
     there = read_run(folder) or {}
+    if (folder / MODEL / CONFIG).is_file() and not (folder / STATE).is_file():
+        refusal = AlreadyDone if _deciding(there) == _deciding(record) else OutputError
+        what = "a finished run of this very command" if refusal is AlreadyDone else "a finished run"
+        raise refusal(f"{folder} holds {what}; choose another --out, or give --overwrite to replace it")
     for name, value in _deciding(record).items():
         if _deciding(there).get(name) != value:
             raise OutputError(

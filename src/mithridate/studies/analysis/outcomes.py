@@ -1,5 +1,6 @@
 """What finished cells measured, as numbers of every unit: what tables, figures and claims are made of."""
 
+import json
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -67,7 +68,7 @@ class _Found:
 def _outcome(cell: Cell, folder: Path) -> Outcome:
     values: dict[tuple[str, int, str], np.ndarray] = {}
     try:
-        found = TypeAdapter(_Found).validate_python(read_object(folder / FOUND))
+        found = TypeAdapter(_Found).validate_json(json.dumps(read_object(folder / FOUND)))
         with np.load(folder / VALUES, allow_pickle=False) as arrays:
             for name in arrays.files:
                 model, epoch, measure = name.split("|", 2)
