@@ -59,7 +59,7 @@ def test_the_greedy_assignment_keeps_to_the_places_and_comes_near_the_best():
     assert np.bincount(greedy).max() <= 3
     assert value <= most + 1e-9
     assert value - by_chance > 0.8 * (most - by_chance)
-    with pytest.raises(ValueError, match="60 queries do not fit 25 images of 2 places"):
+    with pytest.raises(ValueError, match="60 queries do not fit 25 images with room for 2 each"):
         best_assignment(query, image, capacity=2, rng=rng)
 
 

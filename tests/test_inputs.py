@@ -189,7 +189,7 @@ def test_a_field_that_does_not_exist_is_refused_with_those_that_do(fields, tmp_p
     pairs = read_pairs(table, image_field="Picture", caption_field="words ")
     assert (pairs.text.to_pylist(), pairs.labels.to_pylist()) == (["a dog"], [["dog"]])
     twice = put(tmp_path / "u.csv", "image,caption,Caption \na,b,c\n")
-    with pytest.raises(DataError, match="'caption', 'Caption ' differ in case or blanks only"):
+    with pytest.raises(DataError, match="'caption', 'Caption ' differ in case, blanks or hyphens only"):
         read_pairs(twice)
 
 

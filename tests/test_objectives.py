@@ -170,7 +170,7 @@ def test_a_killed_run_goes_on_with_its_pool_and_split(objective, at, tiny, pairs
         mt.train(tiny, pairs, objective=objective, config=config, out=tmp_path / "run", on_step=stop)
     state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
     assert state["step"] == at
-    expected = objective.build(Start(len(pairs), 128, config.epochs)).state_dict()
+    expected = objective.build(Start(len(pairs), tiny.config["model_cfg"]["embed_dim"], config.epochs)).state_dict()
     assert {name: value.shape for name, value in state["objective"].items()} == {
         name: value.shape for name, value in expected.items()
     }
