@@ -22,7 +22,7 @@ from mithridate.errors import DataError, FilterError, MithridateError, OutputErr
 from mithridate.evaluation.evaluation_file import read_evaluation
 from mithridate.folders import write_atomically
 from mithridate.poisoning.interop import read_truth
-from mithridate.sealed import DamagedFile, content_digest, read_object, whole_number, write_sealed_json
+from mithridate.sealed import DamagedFile, content_digest, read_object, whole_number, write_sealed, write_sealed_json
 from mithridate.studies.inputs import FINGERPRINTS, begin_folder, read_fingerprints
 from mithridate.studies.locks import Locks
 from mithridate.studies.record import RECORD as STUDY
@@ -361,3 +361,20 @@ def test_what_a_study_left_is_read_whatever_it_holds(tmp_path, record):
     assert all({"pid", "host"} <= who.keys() for who in Locks(tmp_path / "locks").others().values())
     (tmp_path / "log.jsonl").write_text(record + "\n", encoding="latin-1")
     assert seconds_spent(tmp_path) == {}
+
+
+def test_a_write_that_is_stopped_ends_in_what_stopped_it_and_not_in_an_abort(tmp_path):
+    """torch's writer goes on writing as it is torn down, after the file was closed."""
+
+    left = []
+
+    def write(file):
+        left.append(file)
+        file.write(b"begun")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_sealed(tmp_path / "state.pt", write)
+    assert left[0].write(b"torn down") == 9
+    left[0].flush()
+    assert not list(tmp_path.iterdir())

@@ -132,6 +132,8 @@ class _Hashing:
         self.refused: BaseException | None = None
 
     def write(self, content: Any) -> int:
+        if self.refused is not None or self._file.closed:
+            return memoryview(content).nbytes  # torch writes on as it is torn down: an error there aborts the process
         try:
             written = self._file.write(content)
             self.digest.update(content)
@@ -141,7 +143,8 @@ class _Hashing:
         return written
 
     def flush(self) -> None:
-        self._file.flush()
+        if not self._file.closed:
+            self._file.flush()
 
 
 def write_sealed(path: Path, write: Callable[[BinaryIO], Any]) -> None:

@@ -12,6 +12,7 @@ from mithridate.auditing.groups import Group, scan_strength
 from mithridate.errors import FilterError
 
 _QUERIES = 4096
+_FLAG = 6.0  # -log10 of the level at which a count is more than natural, as groups are flagged
 _WHOLE, _PROBES = 20_000, 8  # images that are searched whole, and lists looked into where there are more
 _COMPARED = 50_000  # pairs of images compared in full at once
 
@@ -135,12 +136,15 @@ def _components(edges: list[np.ndarray], count: int) -> np.ndarray:
 def _expected(corpus: Corpus, of: np.ndarray, what: np.ndarray) -> np.ndarray:
     """How many distinct `what` the `of` of each pair may have by its count among clean pairs: (n,), 0 where none is.
 
-    Two standard deviations of a Poisson count above it, scaled from the clean pairs to all.
+    The upper limit of a Poisson count at the level at which groups are flagged, scaled from the clean pairs to all.
     """
+    from scipy.stats import chi2
+
     clean = np.unique(np.stack([of[corpus.clean], what[corpus.clean]]), axis=1)[0]
     count = np.bincount(clean, minlength=int(of.max()) + 1)
     ratio = len(np.unique(what)) / max(1, len(np.unique(what[corpus.clean])))
-    return (ratio * (count + 2 * np.sqrt(count)))[of]
+    limit = np.where(count > 0, chi2.isf(10.0**-_FLAG, 2 * (count + 1)) / 2, 0)
+    return (ratio * limit)[of]
 
 
 def _distinct(of: np.ndarray, what: np.ndarray) -> np.ndarray:
