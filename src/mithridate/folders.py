@@ -50,6 +50,12 @@ class Claim:
         }
         self.write()
 
+    def is_whole(self) -> bool:
+        """Whether what completes the result has been renamed to its place."""
+        with suppress(OSError):
+            return bool(self._notes) and _identity(Path(self._notes["place"])) == self._notes["whole"]
+        return False
+
     def write(self) -> None:
         if self._descriptor is None:
             return
@@ -100,7 +106,7 @@ def claim(out: Path, *, command: str = "") -> Iterator[Claim]:
     except OSError as error:
         _take_away(made)
         raise output_error(out, error) from error
-    token = None
+    token, keep = None, False
     try:
         mine = Claim(target, _descriptor=descriptor, _command=_digest(command))
         before = _before(descriptor)
@@ -117,12 +123,16 @@ def claim(out: Path, *, command: str = "") -> Iterator[Claim]:
         if token is None:
             raise output_error(out, error) from error
         raise
+    except KeyboardInterrupt:
+        keep = token is not None and mine.is_whole()  # the next run of the command must know that it is done
+        raise
     finally:
         if token is not None:
             _CLAIMS.reset(token)
         if descriptor is not None:
             with suppress(OSError):
-                lock.unlink(missing_ok=True)
+                if not keep:
+                    lock.unlink(missing_ok=True)
             os.close(descriptor)
         if not target.exists():
             _take_away(made)

@@ -103,7 +103,7 @@ def _released() -> Iterator[None]:
     finally:
         common = sys.modules.get("mithridate.cli.common")
         if common is not None:
-            common.CLAIMS.close()
+            common.CLAIMS.__exit__(*sys.exc_info())  # a claim is told how the command ended
 
 
 class _Said(logging.Handler):
