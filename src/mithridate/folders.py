@@ -107,8 +107,8 @@ def claim(out: Path, *, command: str = "") -> Iterator[Claim]:
         _take_away(made)
         raise output_error(out, error) from error
     token, keep = None, False
+    mine = Claim(target, _descriptor=descriptor, _command=_digest(command))
     try:
-        mine = Claim(target, _descriptor=descriptor, _command=_digest(command))
         before = _before(descriptor)
         sweep(target.parent, short_name(target.name))
         if before:  # whoever had it was killed
@@ -124,7 +124,7 @@ def claim(out: Path, *, command: str = "") -> Iterator[Claim]:
             raise output_error(out, error) from error
         raise
     except KeyboardInterrupt:
-        keep = token is not None and mine.is_whole()  # the next run of the command must know that it is done
+        keep = mine.is_whole()  # the next run of the command must know that it is done
         raise
     finally:
         if token is not None:
