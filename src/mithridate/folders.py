@@ -5,6 +5,8 @@ system has let go of it) and perhaps `.out-...`; the next command on `out` takes
 whether the killed one had finished.
 """
 
+# Above 350 lines: claims, sweeping and renaming share what they know of names, locks and identities.
+
 import errno
 import json
 import os
