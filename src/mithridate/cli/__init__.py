@@ -68,7 +68,8 @@ def _guarded(argv: list[str]) -> int:
     from mithridate.processes import Stopped, stoppable
 
     try:
-        with _said_warnings(), stoppable(), _released():
+        # released last: a signal then ends the process, and its result has been said or its lock tells of it
+        with _said_warnings(), _released(), stoppable():
             # a command may give back another code than 0: its work is done, and something in it failed
             return importlib.import_module(COMMANDS[argv[0]][0]).run(argv[1:]) or 0
     except AlreadyDone as done:
