@@ -16,12 +16,14 @@ itself, which adds ln 1e-4 to each sum.
 """
 
 from collections.abc import Iterator
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from mithridate.auditing.corpus import Corpus
+from mithridate.auditing.evidence import Evidence, Need
 from mithridate.errors import FilterError
 
 Measure = Literal["k-distance", "slof", "dao"]
@@ -31,16 +33,38 @@ _FEWEST = 4  # images; of fewer than k + 2 all are neighbours
 _LEAST = 1e-6  # distances below it count as this: of near-duplicates
 
 
-def check_density(k: int, references: int, draws: int) -> None:
-    """Raise `FilterError` for options that no density has."""
-    if k < 2 or references <= k or draws < 1:
-        raise FilterError(f"a density expects references > k >= 2 and draws >= 1, got {references}, {k} and {draws}")
+@dataclass(frozen=True, kw_only=True)
+class Density:
+    """What the three detectors share: their options, and how they draw references. Each adds what it is called."""
 
+    k: int = 16
+    """Neighbours."""
+    references: int = 1024
+    """Random images to compare with: campaigns of a share of k / references and more are not seen."""
+    draws: int = 4
+    """How often references are drawn; scores are means over them."""
+    raw: bool = True
+    """Compare vectors at the length the encoder gave them; unit vectors throw away what tells poison apart."""
 
-def density_note(name: str, k: int, references: int) -> str:
-    """What a density cannot see."""
-    share = round(100 * k / references, 2)
-    return f"density-share: {name} is blind to a campaign of {share} % of the images and more (k / references)"
+    name: ClassVar[str]
+    measures: ClassVar[str]
+    own_level: ClassVar[float | None] = None
+    needs: ClassVar[tuple[Need, ...]] = ("lengths", "trained encoder")
+
+    def __post_init__(self) -> None:
+        if self.k < 2 or self.references <= self.k or self.draws < 1:
+            raise FilterError(
+                "a density expects references > k >= 2 and draws >= 1, "
+                f"got {self.references}, {self.k} and {self.draws}"
+            )
+
+    def examine(self, corpus: Corpus, rng: np.random.Generator) -> Evidence:
+        options = {"k": self.k, "references": self.references, "draws": self.draws, "raw": self.raw}
+        share = round(100 * self.k / self.references, 2)
+        blind = (
+            f"density-share: {self.name} is blind to a campaign of {share} % of the images and more (k / references)"
+        )
+        return Evidence(density(corpus, cast(Measure, self.name), rng, **options), notes=(f"density-share: {blind}",))
 
 
 def density(

@@ -16,6 +16,7 @@ from mithridate.cli.common import (
     only_kept,
     parse,
     refuse_poison,
+    suggest,
 )
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.text import say
@@ -86,11 +87,9 @@ class Inspect:
             return
         say(*inspection_lines(inspection), self.out / "report.html")
         if inspection.flagged:
-            start_option = "" if self.start is None else f" --start {self.start}"
-            say(
-                f"next: mithridate repair {self.model} --findings {self.out} --data {self.data}{start_option} "
-                f"--out {self.out}-repaired"
-            )
+            known = () if self.start is None else ("--start", self.start)
+            out = f"{self.out}-repaired"
+            suggest("repair", self.model, "--findings", self.out, "--data", self.data, *known, "--out", out)
 
 
 def run(argv: Sequence[str]) -> None:
