@@ -24,7 +24,8 @@ class Contradictions:
     The larger of the two, each divided by its median over the corpus. Near-duplicates: PDQ hashes within `bits` where
     the images are at hand, else embeddings of at least `cosine`. Captions count as one after folding case and spaces.
     Captions and images do repeat on the web: a group is what has more than an image or a caption of the clean pairs,
-    and more than its own count among them lets expect. Derived here.
+    and a caption also more images than its own count among the clean pairs allows, none among them included: fewer
+    clean pairs allow more. Derived here.
     """
 
     bits: int = 31
@@ -47,22 +48,23 @@ class Contradictions:
         same = near_duplicates(corpus, bits=self.bits, least_quality=self.least_quality, cosine=self.cosine)
         image, caption = same[corpus.image_index], caption_codes(corpus)
         captions, images = _distinct(image, caption), _distinct(caption, image)
-        expected = [_expected(corpus, *both) for both in ((image, caption), (caption, image))]
         by_image, by_caption = captions / np.median(captions), images / np.median(images)
         said = zip(captions.tolist(), images.tolist(), (by_image >= by_caption).tolist())
         reason = [f"its image has {c} captions" if more else f"its caption has {i} images" for c, i, more in said]
         groups = [
-            *_most(corpus, image, captions, expected[0], "captions of one image"),
-            *_most(corpus, caption, images, expected[1], "images of one caption"),
+            *_most(corpus, image, captions, "captions of one image"),
+            *_most(corpus, caption, images, "images of one caption", natural=_natural(corpus, caption, image)),
         ]
         return Evidence(np.maximum(by_image, by_caption), np.array(reason, object), groups=tuple(groups))
 
 
-def _most(corpus: Corpus, of: np.ndarray, count: np.ndarray, expected: np.ndarray, kind: str) -> Iterator[Group]:
+def _most(
+    corpus: Corpus, of: np.ndarray, count: np.ndarray, kind: str, *, natural: np.ndarray | float = 0.0
+) -> Iterator[Group]:
     """The things that have surprisingly many, as one group. What speaks for it are pairs that do not fit either."""
     ours = np.flatnonzero(~corpus.clean)
     things, first = np.unique(of[ours], return_index=True)
-    counts = np.where(count > expected, count, 0)[ours][first]
+    counts = np.where(count > natural, count, 0)[ours][first]
     usual = count[corpus.clean] if corpus.clean.any() else counts
     strength, many = scan_strength(counts, float(usual.mean()))
     if strength == 0:
@@ -133,18 +135,19 @@ def _components(edges: list[np.ndarray], count: int) -> np.ndarray:
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def _expected(corpus: Corpus, of: np.ndarray, what: np.ndarray) -> np.ndarray:
-    """How many distinct `what` the `of` of each pair may have by its count among clean pairs: (n,), 0 where none is.
+def _natural(corpus: Corpus, caption: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """How many images the caption of each pair may have by its images among the clean pairs: (n,), 0 without them.
 
-    The upper limit of a Poisson count at the level at which groups are flagged, scaled from the clean pairs to all.
+    The upper limit of a Poisson count at the level at which groups are flagged, scaled from the clean images to all.
     """
     from scipy.stats import chi2
 
-    clean = np.unique(np.stack([of[corpus.clean], what[corpus.clean]]), axis=1)[0]
-    count = np.bincount(clean, minlength=int(of.max()) + 1)
-    ratio = len(np.unique(what)) / max(1, len(np.unique(what[corpus.clean])))
-    limit = np.where(count > 0, chi2.isf(10.0**-_FLAG, 2 * (count + 1)) / 2, 0)
-    return (ratio * limit)[of]
+    if not corpus.clean.any():
+        return np.zeros(len(caption))
+    of, what = caption[corpus.clean], image[corpus.clean]
+    count = np.bincount(np.unique(np.stack([of, what]), axis=1)[0], minlength=int(caption.max()) + 1)
+    ratio = len(np.unique(image)) / len(np.unique(what))
+    return (ratio * chi2.isf(10.0**-_FLAG, 2 * (count + 1)) / 2)[caption]
 
 
 def _distinct(of: np.ndarray, what: np.ndarray) -> np.ndarray:

@@ -61,9 +61,7 @@ class Density:
     def examine(self, corpus: Corpus, rng: np.random.Generator) -> Evidence:
         options = {"k": self.k, "references": self.references, "draws": self.draws, "raw": self.raw}
         share = round(100 * self.k / self.references, 2)
-        blind = (
-            f"density-share: {self.name} is blind to a campaign of {share} % of the images and more (k / references)"
-        )
+        blind = f"{self.name} is blind to a campaign of {share} % of the images and more (k / references)"
         return Evidence(density(corpus, cast(Measure, self.name), rng, **options), notes=(f"density-share: {blind}",))
 
 
