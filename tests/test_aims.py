@@ -12,6 +12,7 @@ from mithridate.data.images import decode, read_bytes
 from mithridate.data.pairs import make_pairs
 from mithridate.encoder.embed import embed, embed_images
 from mithridate.errors import EvaluationError
+from mithridate.evaluation.compare import compare, side
 from mithridate.evaluation.evaluate import evaluate, refuse_unknown_goals
 from mithridate.evaluation.probe import AdamWProbe, draw_folds
 from mithridate.evaluation.triggered import TriggeredImages, class_ranks, classes_of_test, success
@@ -209,10 +210,11 @@ def test_a_probe_has_not_seen_the_image_whose_triggered_copy_it_is_asked_about(p
 
 
 def test_single_targets_are_probed_without_themselves(train_pairs, test_pairs, tiny, tmp_path):
-    attack = Targeted(images=6, per_target=2, classes=("dog", "cat"))
+    attack = Targeted(images=2, per_target=2, classes=("dog", "cat"))
     manifest = poison(train_pairs, attack, gallery=test_pairs, images=tmp_path).manifest
     found = evaluate({"mine": tiny}, test_pairs, manifest, probe=AdamWProbe(epochs=2))
-    assert found.value("probe PSR", goal="single images").n == 6
+    assert found.value("probe PSR", goal="single images").n == 2
+    assert found.value("probe accuracy").n == 27 - 2
     assert found.probe == ("adamw", 5)
     e, places, ranks = embed(tiny, test_pairs), test_pairs.images.to_pylist(), []
     for goal in manifest.goals:
@@ -221,7 +223,7 @@ def test_single_targets_are_probed_without_themselves(train_pairs, test_pairs, t
         ranks.append(int((scores >= best).sum()) - 1)
     assert found.value("MinRank", goal="single images").value == np.mean(ranks)
     report = evaluation_report(found)
-    assert report.table("probe").rows[1][1:4] == ("single target images", "their own", 6)
+    assert report.table("probe").rows[1][1:4] == ("single target images", "their own", 2)
     assert "trigger" not in report.table("targeted-captions").columns
 
 
@@ -247,6 +249,27 @@ def test_single_targets_are_the_units(measured, test_pairs):
     assert [row[1:] for row in report.table("targeted").rows] == [(6, mine.value), (6, mine.value), (None, 1 / 9)]
     assert [row[1] for row in report.table("targets").rows] == ["dog", "cat"] * 3
     assert report.headline["targeted"]["mine"]["psr"]["n"] == 6
+
+
+def test_images_with_false_captions_on_purpose_are_not_utility(measured, test_pairs, tiny):
+    found, manifest = measured(Targeted(images=6, per_target=2, classes=("dog", "cat")), gallery=test_pairs)
+    targets = np.isin(test_pairs.images.to_pylist(), [goal.image for goal in manifest.goals])
+    assert (found.test.images, found.test.poisoned) == (27, 6)
+    whole, e = evaluate({"mine": tiny}, test_pairs), embed(tiny, test_pairs)
+    order = (-e.text @ e.image.T).argsort(axis=1, kind="stable")  # the gallery keeps the targets
+    own = (order == test_pairs.image_index[:, None]).argmax(axis=1)
+    counted = ~targets[test_pairs.image_index]
+    rows = evaluate({"mine": tiny}, test_pairs, manifest)
+    assert rows.value("IR@10", group="all").value == pytest.approx((own[counted] < 10).mean())
+    assert rows.value("IR@10", group="all").n == whole.value("IR@10", group="all").n - 6
+    assert rows.value("zero-shot").n == 27 - 6
+    (size,) = (size for size in rows.groups if size.group == "all")
+    assert (size.images, size.captions) == (21, int(counted.sum()))
+    assert "6 test images" in evaluation_report(rows).table("utility").note
+    # paired with an evaluation that counts them, utility is compared on what both count
+    both = compare([side("whole", whole), side("left out", rows)])
+    (retrieval,) = (task for task in both.tasks if task.task == "ir")
+    assert (retrieval.queries, retrieval.units) == (int(counted.sum()), 21)
 
 
 def test_a_phrase_is_put_into_captions_of_other_classes(measured):

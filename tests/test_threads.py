@@ -95,3 +95,14 @@ print(json.dumps([torch.get_num_threads(), *sorted({p["num_threads"] for p in th
 def test_a_library_that_is_loaded_later_has_the_number_too():
     done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
     assert set(json.loads(done.stdout)) == {1}
+
+
+@pytest.mark.slow
+def test_children_have_the_threads_that_they_are_given():
+    """Torch takes MKL's variable before OpenMP's: a study's workers once had all cores each."""
+    threads.use_threads(2)
+    with threads.threads_of_children(1):
+        asked = "import torch; print(torch.get_num_threads())"
+        found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "1"
+    assert all(os.environ[name] == "2" for name in threads._VARIABLES)

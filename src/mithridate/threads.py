@@ -6,6 +6,8 @@ result. It does not depend on how busy the machine is, and it is recorded with e
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # read by OpenMP, MKL and OpenBLAS when they are loaded
@@ -44,6 +46,24 @@ def use_threads(count: int | None = None) -> int:
 
         threadpool_limits(count)  # of what is loaded already, as numpy's BLAS
     return count
+
+
+@contextmanager
+def threads_of_children(count: int) -> Iterator[None]:
+    """Processes that begin within have `count` threads, which libraries read when they are loaded there.
+
+    All variables are set: torch takes MKL's number before OpenMP's.
+    """
+    before = {name: os.environ.get(name) for name in _VARIABLES}
+    os.environ.update(dict.fromkeys(_VARIABLES, str(count)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def available_cores() -> int:

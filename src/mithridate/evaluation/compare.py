@@ -90,7 +90,7 @@ def compare(sides: Sequence[Side], *, seed: int = 0) -> Comparison:
     shared, left_out = _shared(sides)
     tasks, metrics, warnings = [], [], []
     for task, goal in shared:
-        first = _ranks(sides[0], task, goal)
+        first = _common(_ranks(sides[0], task, goal), sides)
         image = np.array(first.image, dtype=np.int64)
         units = len(np.unique(image))
         ranks = {s.name: _aligned(first, s, sides[0].name) for s in sides}
@@ -144,11 +144,26 @@ def _ranks(s: Side, task: str, goal: str) -> UnitRanks:
     return next(r for r in s.evaluation.unit_ranks(task, goal) if s.model in r.ranks)
 
 
+def _common(first: UnitRanks, sides: Sequence[Side]) -> UnitRanks:
+    """Of utility the queries that all sides counted: an evaluation leaves out the images that its attack poisoned."""
+    if first.task not in UTILITY:
+        return first
+    shared = set.intersection(*(set(_ranks(s, first.task, first.goal).uid) for s in sides))
+    kept = [i for i, uid in enumerate(first.uid) if uid in shared]
+    return replace(
+        first,
+        uid=tuple(first.uid[i] for i in kept),
+        image=tuple(first.image[i] for i in kept),
+        ranks={model: tuple(ranks[i] for i in kept) for model, ranks in first.ranks.items()},
+    )
+
+
 def _aligned(first: UnitRanks, s: Side, name: str) -> Int[np.ndarray, " q"]:
     """The ranks of a side in the order of the first side's queries."""
     ranks = _ranks(s, first.task, first.goal)
     position = {uid: i for i, uid in enumerate(ranks.uid)}
-    if position.keys() != set(first.uid) or not first.uid:
+    asked = set(first.uid)
+    if not asked or not asked <= position.keys() or (first.task not in UTILITY and asked != position.keys()):
         what = f"{first.task} {first.goal}".strip()
         raise EvaluationError(f"{name} and {s.name} have different queries for {what}, or none; evaluate both again")
     return np.array(ranks.ranks[s.model], dtype=np.int64)[[position[uid] for uid in first.uid]]

@@ -76,10 +76,11 @@ def evaluate(
     the one that was trained without poison: by it premises are checked, and shifts measured from it. (It may be the
     first: then only the checks are made.)
     `manifest` says what was attacked; `goals` may be given in its place (for a model of unknown training); without
-    goals only utility is measured. `train`: what the model was trained on, to look for test images in it and to hold
-    the manifest against. `probe`: triggers and single target images are measured by this linear probe too. `runs`:
-    records of the training runs (`run.json`) by model, compared and kept. Every draw comes from a stream of `seed` of
-    its own.
+    goals only utility is measured. Images that a goal names carry false captions on purpose: they stay in the
+    galleries, and no measure of utility or accuracy counts them. `train`: what the model was trained on, to look
+    for test images in it and to hold the manifest against. `probe`: triggers and single target images are measured
+    by this linear probe too. `runs`: records of the training runs (`run.json`) by model, compared and kept. Every
+    draw comes from a stream of `seed` of its own.
 
     Raises `EvaluationError` where a goal has no query or no target in the test pairs, where the reference is another
     encoder, and where the manifest is not of `train`.
@@ -99,12 +100,13 @@ def evaluate(
         name: embed(encoder, pairs, cache=cache, cache_limit=cache_limit, progress=progress)
         for name, encoder in models.items()
     }
-    m = Material(pairs, embedded, models, model, reference, seed, cache, cache_limit, progress)
+    poisoned = poisoned_images(goals)
+    m = Material(pairs, embedded, models, model, reference, seed, cache, cache_limit, progress, poisoned)
     found = Findings()
     probed = _measure_classification(m, goals, probe, found)
     queries = _measure_captions(m, goals, manifest, found)
     utility = {name: retrieval_ranks(e) for name, e in embedded.items()}
-    groups = _groups(pairs, goals)
+    groups = _groups(pairs, goals, m.counted)
     for name, ranks in utility.items():
         found.measurements += utility_rows(name, ranks, pairs, groups)
     found.ranks += _utility_ranks(m, utility)
@@ -119,9 +121,7 @@ def evaluate(
     if train is None:
         found.warnings += checks.unheld_manifest(manifest, runs.get(model))
     else:
-        # a target image taken from the test gallery is in the poison on purpose
-        on_purpose = [goal.image for goal in goals if isinstance(goal, CaptionsToImage | ImageToClass)]
-        found.warnings += shared_images(train, pairs, ignore=on_purpose)
+        found.warnings += shared_images(train, pairs, ignore=poisoned)
     projections = []
     if other is not None:
         rows, histograms, projections = measure_shift(embedded, pairs, groups, model=model, reference=other, seed=seed)
@@ -133,7 +133,12 @@ def evaluate(
         goals=goals,
         descriptions=dict(filter(None, map(_description, goals))),
         attack=None if manifest is None else _record(manifest),
-        test=TestData(fingerprint=pairs.fingerprint, pairs=len(pairs), images=len(pairs.images)),
+        test=TestData(
+            fingerprint=pairs.fingerprint,
+            pairs=len(pairs),
+            images=len(pairs.images),
+            poisoned=int((~m.counted).sum()),
+        ),
         measurements=tuple(found.measurements),
         ranks=tuple(found.ranks),
         groups=tuple(_size(pairs, name, mask) for name, mask in groups.items()),
@@ -156,6 +161,11 @@ def evaluate(
             },
         },
     )
+
+
+def poisoned_images(goals: Sequence[AttackGoal]) -> frozenset[str]:
+    """Locations of the images that carry false captions on purpose: single targets, which may be test images."""
+    return frozenset(goal.image for goal in goals if isinstance(goal, CaptionsToImage | ImageToClass))
 
 
 def refuse_unknown_goals(goals: Sequence[AttackGoal], pairs: Pairs, *, probed: bool = False) -> None:
@@ -231,17 +241,19 @@ def _measure_accuracy(m: Material, found: Findings) -> None:
 # --- parts -------------------------------------------------------------------------------------------
 
 
-def _groups(pairs: Pairs, goals: Sequence[AttackGoal]) -> dict[str, np.ndarray]:
-    """Masks (n,) of pairs by what captions' goals have to do with them: all, each class of a goal, the rest."""
+def _groups(pairs: Pairs, goals: Sequence[AttackGoal], counted: np.ndarray) -> dict[str, np.ndarray]:
+    """Masks (n,) of pairs by what captions' goals have to do with them: all, each class of a goal, the rest.
+
+    Only pairs of `counted` images (m,) are in them; a group without any is left out.
+    """
     captions = [goal for goal in goals if isinstance(goal, RetrievalGoal)]
     classes = list(dict.fromkeys(name for goal in captions for name in (goal.source, goal.target)))
     masks = {name: pairs.labelled(name) for name in classes}
-    groups = {names.ALL: np.ones(len(pairs), dtype=bool)} | {name: mask for name, mask in masks.items() if mask.any()}
+    groups = {names.ALL: np.ones(len(pairs), dtype=bool)} | masks
     if masks:
-        rest = ~np.logical_or.reduce(list(masks.values()))
-        if rest.any():
-            groups[names.OTHER_CLASSES] = rest
-    return groups
+        groups[names.OTHER_CLASSES] = ~np.logical_or.reduce(list(masks.values()))
+    kept = counted[pairs.image_index]
+    return {name: mask & kept for name, mask in groups.items() if (mask & kept).any()}
 
 
 def _size(pairs: Pairs, name: str, mask: np.ndarray) -> GroupSize:
@@ -250,12 +262,13 @@ def _size(pairs: Pairs, name: str, mask: np.ndarray) -> GroupSize:
 
 def _utility_ranks(m: Material, utility: Mapping[str, RetrievalRanks]) -> list[UnitRanks]:
     """Ranks of every query, for paired comparisons with other evaluations."""
-    first = np.unique(m.pairs.image_index, return_index=True)[1]
+    first = np.unique(m.pairs.image_index, return_index=True)[1][m.counted]
+    kept = np.flatnonzero(m.counted[m.image_of_pair])
     ways = {
-        names.TEXT_RETRIEVAL: (first, {name: r.image_to_text for name, r in utility.items()}, len(m.pairs)),
+        names.TEXT_RETRIEVAL: (first, {name: r.image_to_text[m.counted] for name, r in utility.items()}, len(m.pairs)),
         names.IMAGE_RETRIEVAL: (
-            np.arange(len(m.pairs)),
-            {name: r.text_to_image for name, r in utility.items()},
+            kept,
+            {name: r.text_to_image[kept] for name, r in utility.items()},
             len(m.pairs.images),
         ),
     }

@@ -47,6 +47,13 @@ class Material:
     cache: Path | str | None
     cache_limit: int | None
     progress: Progress
+    poisoned: frozenset[str] = frozenset()
+    """Locations of images that carry false captions on purpose."""
+
+    @cached_property
+    def counted(self) -> np.ndarray:
+        """(m,) which test images utility counts: those that carry no false caption on purpose."""
+        return np.array([location not in self.poisoned for location in self.pairs.images.to_pylist()], dtype=bool)
 
     @cached_property
     def image_of_pair(self) -> np.ndarray:
@@ -55,8 +62,8 @@ class Material:
 
     @cached_property
     def classes(self) -> LabelledImages:
-        """The test images of exactly one class."""
-        return classes_of_test(self.pairs)
+        """The test images of exactly one class that carry no false caption on purpose."""
+        return classes_of_test(self.pairs, self.counted)
 
     @cached_property
     def weights(self) -> dict[str, np.ndarray]:

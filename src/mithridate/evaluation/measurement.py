@@ -99,6 +99,8 @@ class TestData:
     fingerprint: str
     pairs: int
     images: int
+    poisoned: int = 0
+    """Images that carry false captions on purpose: in the galleries, and not counted in utility."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ def probe_scores(
     """Scores of every image by a probe that has not seen it: of the other folds, triggered or not.
 
     `triggers`: by key of the goal the trigger and its class. Single `targets` (locations) are scored by a probe of all
-    test images but those at these locations.
+    labelled test images, which they are not among.
     """
     encoder, label = m.encoders[name], m.classes.label
     where = {"cache": m.cache, "limit": m.cache_limit, "progress": m.progress}
@@ -70,9 +70,8 @@ def probe_scores(
         return ProbeScores(scores, found, None)
     source = image_source(encoder, pa.array(targets, pa.string()), **where)
     wanted = source_features(encoder, source, len(targets), progress=m.progress)
-    seen = ~np.isin(np.array(locations, object)[m.classes.image], np.array(targets, object))
     rng = stream(m.seed, "probe of single targets")
-    return ProbeScores(scores, found, probe.fit_predict(untouched[seen], label[seen], wanted, rng))
+    return ProbeScores(scores, found, probe.fit_predict(untouched, label, wanted, rng))
 
 
 def measure_probe(

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 
 from mithridate.data.images import decode, read_bytes
@@ -66,8 +66,11 @@ class LabelledImages:
         return self.names.index(name)
 
 
-def classes_of_test(pairs: Pairs) -> LabelledImages:
-    """Images whose first pair has exactly one label; the others are left out. Raises `EvaluationError` for none."""
+def classes_of_test(pairs: Pairs, counted: Bool[np.ndarray, " m"] | None = None) -> LabelledImages:
+    """Images whose first pair has exactly one label; the others are left out, as are those not `counted`.
+
+    Raises `EvaluationError` where there are fewer than two classes, or no images are left.
+    """
     first = np.unique(pairs.image_index, return_index=True)[1]
     labels = [pairs.labels[int(row)].as_py() or [] for row in first]
     image = np.array([i for i, found in enumerate(labels) if len(found) == 1], np.int64)
@@ -77,8 +80,15 @@ def classes_of_test(pairs: Pairs) -> LabelledImages:
             f"success is measured by classification, which needs test images of at least two classes, got {len(names)}"
         )
     position = {name: number for number, name in enumerate(names)}
+    left_out = len(labels) - len(image)
+    if counted is not None:
+        image = image[counted[image]]
+        if not len(image):
+            raise EvaluationError(
+                "every test image is a target of the attack, so none is left to measure accuracy on; add test pairs"
+            )
     label = np.array([position[labels[i][0]] for i in image], np.int64)
-    return LabelledImages(names, image, label, len(labels) - len(image))
+    return LabelledImages(names, image, label, left_out)
 
 
 @dataclass(frozen=True)

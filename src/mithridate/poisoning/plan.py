@@ -151,9 +151,11 @@ class Attack(Protocol):
 
     @property
     def needs_gallery(self) -> bool:
-        """Whether `plan` takes images from a gallery outside the training pairs. A study hands over its test pairs.
+        """Whether `plan` takes images from a gallery outside the training pairs.
 
-        An attack may do without one, and say so where it is missing. One that is not needed is refused.
+        An attack may do without one, and say so where it is missing. One that is not needed is refused. A study on
+        toy pictures hands over some that nothing else uses, or its test pairs where the attack has a true
+        `gallery_is_test`: its target image must be among those that are searched.
         """
         ...
 

@@ -149,6 +149,7 @@ class SingleImage:
 
     name: ClassVar[str] = "single-image"
     needs_gallery = True
+    gallery_is_test = True
 
     source: str
     """Class A: its captions are used."""

@@ -9,7 +9,7 @@ from mithridate.data.labelled import class_index, match_classes
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import embed
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.evaluate import evaluate
+from mithridate.evaluation.evaluate import evaluate, poisoned_images
 from mithridate.evaluation.evaluation_file import write_evaluation
 from mithridate.evaluation.measurement import Evaluation, Measurement, goal_classes
 from mithridate.evaluation.probe import AdamWProbe, image_features
@@ -54,9 +54,10 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
             values[name, epoch or last, metric] = found
             if name == "start" and stage.epochs and not _repaired(stage):
                 values[MODEL, 0, metric] = found
+    counted = _counted(_of_one_class(test), manifest) if stage.classified else slice(None)
     for model, classified in stage.classified:
         with np.load(store.folder(classified) / VALUES, allow_pickle=False) as found:
-            values |= {(model, last, metric): found[metric] for metric in found.files}
+            values |= {(model, last, metric): found[metric][counted] for metric in found.files}
     if stage.shift:
         clean, poisoned = (embed(models[name], test, cache=cache) for name in (CLEAN, MODEL))
         shift = cosine_distance(clean.text, poisoned.text)
@@ -124,8 +125,16 @@ def unit_values(evaluation: Evaluation, model: str, pairs: Pairs) -> dict[str, n
     if others is not None:
         (ranks,) = evaluation.unit_ranks(names.IMAGE_RETRIEVAL)
         hit, image = np.array(ranks.ranks[model]) < 10, np.array(ranks.image)
+        others = others[np.isin(pairs.image_index, image)]  # utility leaves out images poisoned on purpose
         found[_OTHERS] = _by_image(hit[others], image[others])
     return found
+
+
+def _counted(pairs: Pairs, manifest: Manifest | None) -> np.ndarray:
+    """(n,) which `pairs` have images that carry no false caption on purpose."""
+    poisoned = frozenset() if manifest is None else poisoned_images(manifest.goals)
+    fine = np.array([location not in poisoned for location in pairs.images.to_pylist()], dtype=bool)
+    return fine[pairs.image_index]
 
 
 def _other_classes(evaluation: Evaluation, pairs: Pairs) -> np.ndarray | None:

@@ -146,8 +146,15 @@ class _Plan:
         drawn = start.pretrain is not None and (start.on is None or start.on.toy is not None)
         return self.pretraining_pairs(start.on, seed, "test") if drawn else None
 
+    def gallery(self, attack: Attack) -> CleanPairs:
+        """Where target images come from: of a toy dataset pictures that nothing else uses, else the test pairs."""
+        toy = self.cell.data.toy
+        if toy is None or getattr(attack, "gallery_is_test", False):
+            return self.pairs(self.cell.data, "test")
+        return CleanPairs("test", toy_dataset(replace(toy, train=1), self.cell.seed, "gallery of targets"))
+
     def poisoned(self, train: CleanPairs, attack: Attack) -> PoisonedPairs:
-        gallery = self.pairs(self.cell.data, "test") if attack.needs_gallery else None
+        gallery = self.gallery(attack) if attack.needs_gallery else None
         surrogate = self.onlooker(SURROGATE)[0] if attack.needs_surrogate else None
         return PoisonedPairs(train, attack, self.cell.seed, gallery, surrogate)
 

@@ -3,8 +3,7 @@
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from mithridate.studies.spec.study import Study
 from mithridate.studies.stages.trained_model import TrainedModel
 from mithridate.studies.store import OnStep, Progress, Store, silent
 from mithridate.studies.worker import Worker
-from mithridate.threads import thread_count
+from mithridate.threads import thread_count, threads_of_children
 
 _DEATHS = 3  # of processes that are replaced
 _PATIENCE = 3.0  # seconds that a process has to end in order
@@ -81,7 +80,7 @@ def _in_processes(
     context = multiprocessing.get_context("spawn")
     events: Any = context.Queue()
     ours = (SentPlugins(), study, chosen, fingerprints, run.out, keep_models)
-    with _threads(max(1, thread_count() // jobs)):
+    with threads_of_children(max(1, thread_count() // jobs)):
         processes = [start_worker(context, _work, *ours, shared=(events,)) for _ in range(jobs)]
         deaths = 0
         try:
@@ -128,17 +127,3 @@ def _work(
     graph = Graph.of(study.cells, fingerprints, out)
     wanted = list(Graph.of(chosen.cells, fingerprints, out).cells)
     Worker(graph, out, wanted, tell=lambda *event: events.put(event), keep_models=keep_models).run()
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Processes that begin within have so many threads: read when torch is imported there."""
-    name, before = "OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS")
-    os.environ[name] = str(count)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

@@ -101,8 +101,15 @@ def utility_table(e: Evaluation) -> Table:
         tuple(rows),
         "TR@K: share of images with an own caption among the first K of all captions; IR@K: share of captions whose "
         "image is among the first K of all images. Queries of one group, galleries whole. 95 % Wilson intervals over "
-        "images.",
+        "images." + _left_out(e),
     )
+
+
+def _left_out(e: Evaluation) -> str:
+    poisoned = 0 if e.test is None else e.test.poisoned
+    if not poisoned:
+        return ""
+    return f" Not counted: {poisoned} test images, which the attack gives false captions on purpose."
 
 
 def _table(e: Evaluation, name: str, title: str, goal: str, rows: Sequence[Row], note: str) -> Table:
