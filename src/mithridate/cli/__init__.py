@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         say(__version__)
         return 0
+    if argv[0] == "--print-completion":
+        return _print_completion(argv[1:])
     if any("\0" in argument for argument in argv):
         return _fail("an argument holds a NUL byte, which no path can; leave it out", 2)
     if argv[0] not in COMMANDS:
@@ -60,6 +62,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
         return _fail(f"no command is called {argv[0]!r}; {hint}", 2)
     return _guarded(argv)
+
+
+def _print_completion(argv: Sequence[str]) -> int:
+    from mithridate.cli.completion import SHELLS, completion
+
+    if len(argv) != 1 or argv[0] not in SHELLS:
+        return _fail(f"usage: mithridate --print-completion {{{','.join(SHELLS)}}}", 2)
+    print(completion(argv[0]), end="")
+    return 0
 
 
 def _guarded(argv: list[str]) -> int:
@@ -136,6 +147,8 @@ def _fail(message: str, code: int) -> int:
 def _help() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
-    return "\n".join(
-        [USAGE, "", "Poison, train, embed, evaluate: each reads folders and writes one folder.", "", *lines]
+    rest = (
+        "Poison, train, embed, evaluate: each reads folders and writes one folder.",
+        "Every command takes --config FILE (YAML). mithridate --print-completion bash|zsh completes in a shell.",
     )
+    return "\n".join([USAGE, "", *rest, "", *lines])

@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from mithridate.cli.common import (
-    CacheOptions,
-    Plugins,
-    ReadOptions,
-    Threads,
-    display,
-    emit,
-    parse,
-    pick,
-    with_plugins,
-)
+from mithridate.cli.common import CacheOptions, Plugins, ReadOptions, Threads, emit, parse, pick, with_plugins
+from mithridate.cli.progress import display
 from mithridate.errors import FilterError
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.text import say

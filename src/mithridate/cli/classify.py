@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.cli.common import CacheOptions, Data, Threads, display, emit, parse
+from mithridate.cli.common import CacheOptions, Data, Threads, emit, parse
+from mithridate.cli.progress import display
 from mithridate.errors import EvaluationError
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.text import say

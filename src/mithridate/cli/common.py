@@ -1,6 +1,7 @@
-"""What several commands share: how data are named, how progress is shown, how results are printed."""
+"""What several commands share: how data are named, how options are parsed, how results are printed."""
 
 import argparse
+import inspect
 import io
 import math
 import os
@@ -11,21 +12,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_origin
 
 import pyarrow as pa
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tyro.conf import Positional
 
 from mithridate.auditing.keep import read_keep_list
+from mithridate.cli.examples import example
+from mithridate.cli.options import early, options_of, read_config, refuse_unknown, with_values
 from mithridate.data.pairs import Pairs
 from mithridate.data.read import read_pairs
 from mithridate.errors import DataError, MithridateError, OutputError
 from mithridate.folders import claim
 from mithridate.plugins import load_installed_plugins, load_plugins
-from mithridate.text import one_line, say, visible_json
+from mithridate.text import say, visible_json
 from mithridate.threads import use_threads
 
 if TYPE_CHECKING:
@@ -119,30 +120,54 @@ def with_plugins(argv: Sequence[str]) -> list[str]:
 
     Gives back `argv` with these options at its end. Raises `PluginError`.
     """
+    paths = early(argv, "plugin")["plugin"]
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--plugin", action="append", default=[])
-    known, rest = first.parse_known_args(list(argv))
+    _, rest = first.parse_known_args(list(argv))
     load_installed_plugins()
-    load_plugins(known.plugin)
-    return [*rest, *(word for path in known.plugin for word in ("--plugin", path))]
+    load_plugins(paths)
+    return [*rest, *(word for path in paths for word in ("--plugin", path))]
 
 
 def parse(kind: Callable[..., T], argv: Sequence[str], *, prog: str, default: T | None = None) -> T:
-    """`argv` as a value of the dataclass `kind`; tyro prints help and complaints, and exits with 2."""
+    """`argv` and its `--config` file as a value of the dataclass `kind`; exits with 2 for wrong usage.
+
+    Help and complaints are tyro's. Raises `MithridateError` for values that cannot be.
+    """
+    config, options = read_config(argv), options_of(kind)
+    refuse_unknown(config.argv, options, prog)
+    if config.values:
+        default = with_values(kind, config, options, default=default)
     extra: dict[str, Any] = {} if default is None else {"default": default}
     with _visible_complaints(argv):
-        value = tyro.cli(kind, args=list(argv), prog=f"mithridate {prog}", **extra)
+        value = tyro.cli(
+            kind, args=config.argv, prog=f"mithridate {prog}", description=description(kind, prog), **extra
+        )
     _refuse_absurd(value)
     out = getattr(value, "out", None)
     if isinstance(out, Path) and not getattr(kind, "shared", False) and os.environ.get("RANK", "0") == "0":
-        CLAIMS.enter_context(claim(out, command=repr((Path.cwd(), prog, list(argv)))))
+        CLAIMS.enter_context(claim(out, command=repr((Path.cwd(), prog, config))))
     if getattr(value, "overwrite", False):
-        _refuse_to_replace_input(value)
+        _refuse_to_replace_input(value, config.file)
     if hasattr(value, "threads"):
         if value.threads is not None and value.threads < 1:
             raise MithridateError(f"threads must be at least 1, got {value.threads}")
         use_threads(value.threads)
+    if sys.stderr.isatty() and not getattr(value, "json", False):
+        say(f"mithridate {prog}: loading ...", stderr=True)  # the libraries below take seconds
     return value
+
+
+def description(kind: Any, prog: str) -> str:
+    """What the help of a command begins with: what it does, and how it is called."""
+    text, shown = inspect.cleandoc((get_origin(kind) or kind).__doc__ or ""), example(prog)
+    return "\n".join(
+        [
+            *(text, ""),
+            *([f"Example: {shown}"] if shown else []),
+            "--config FILE reads options from a YAML file; the command line wins.",
+        ]
+    )
 
 
 @contextmanager
@@ -176,10 +201,10 @@ def _refuse_absurd(options: Any) -> None:
                 raise MithridateError(f"{name} must be a number, got nan")
 
 
-def _refuse_to_replace_input(command: Any) -> None:
+def _refuse_to_replace_input(command: Any, file: Path | None) -> None:
     """Raise `OutputError` where the folder to be replaced holds something that the command reads."""
     out = Path(command.out).resolve()
-    for given in _paths(command):
+    for given in (*_paths(command), *([] if file is None else [str(file)])):
         # the fixed beginning of a pattern; what is no path does not exist
         start = Path(re.split(r"[{*?\[]", given.removeprefix("local-dir:"))[0] or ".")
         if start.exists() and (start.resolve() == out or out in start.resolve().parents):
@@ -209,59 +234,6 @@ def suggest(*then: object) -> None:
     """Print the arguments of the mithridate command that usually comes next, if there are any."""
     if then:
         say(f"next: mithridate {shlex.join(map(str, then))}")
-
-
-class Display:
-    """Progress bars on standard error: one a stage; training shows pairs/s and time left."""
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._tasks: dict[str, Any] = {}
-
-    def stage(self, what: str, done: int, total: int) -> None:
-        task = self._task(what, total)
-        self._bars.update(task, completed=done, total=total)
-
-    def training(self, what: str) -> Callable[[int, int, int], None]:
-        """For `train(on_step=...)`."""
-        start: list[float] = []
-
-        def on_step(step: int, total: int, batch_size: int) -> None:
-            import time
-
-            if not start:
-                start.extend([time.perf_counter(), step])
-            seconds = time.perf_counter() - start[0]
-            speed = f"{round((step - start[1]) * batch_size / seconds)} pairs/s" if seconds > 1 else ""
-            self._bars.update(self._task(what, total), completed=step, total=total, speed=speed)
-
-        return on_step
-
-    def _task(self, what: str, total: int) -> Any:
-        if what not in self._tasks:
-            self._bars.start()  # not before there is something to tell: to stop them prints a line
-            self._tasks[what] = self._bars.add_task(one_line(what), total=total, speed="")
-        return self._tasks[what]
-
-
-@contextmanager
-def display(*, quiet: bool = False) -> Iterator[Display]:
-    """Progress on standard error, so that standard output holds results alone."""
-    bars = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[speed]}"),
-        console=Console(file=sys.stderr),
-        disable=quiet,
-    )
-    try:
-        yield Display(bars)
-    finally:
-        if bars.tasks:
-            bars.stop()
 
 
 def only_kept(pairs: Pairs, keep: Path | None, start: "Encoder") -> Pairs:

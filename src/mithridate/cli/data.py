@@ -7,7 +7,8 @@ from typing import Literal
 
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import Data, ReadOptions, display, emit, parse, pick
+from mithridate.cli.common import Data, ReadOptions, emit, parse, pick
+from mithridate.cli.progress import display
 from mithridate.cli.truth import TriggerTest, Truth
 from mithridate.errors import DataError
 from mithridate.text import say

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mithridate.cli.common import Threads, display, emit, parse
+from mithridate.cli.common import Threads, emit, parse
+from mithridate.cli.progress import display
 from mithridate.data.pairs import nearest_names
 from mithridate.errors import MithridateError
 from mithridate.folders import refuse_existing, was_killed

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import CacheOptions, Data, ReadOptions, Threads, display, emit, parse
+from mithridate.cli.common import CacheOptions, Data, ReadOptions, Threads, emit, parse
+from mithridate.cli.progress import display
 from mithridate.folders import new_folder, refuse_existing
 
 

@@ -9,7 +9,8 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mithridate.auditing.registry import DETECTORS
 from mithridate.auditing.threshold import Above, Budget, CleanQuantile, Threshold
-from mithridate.cli.common import Plugins, ReadOptions, Threads, display, emit, parse, pick, suggest, with_plugins
+from mithridate.cli.common import Plugins, ReadOptions, Threads, emit, parse, pick, suggest, with_plugins
+from mithridate.cli.progress import display
 from mithridate.errors import FilterError
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.text import say

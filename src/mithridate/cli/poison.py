@@ -7,20 +7,9 @@ from typing import Any, Generic, Literal, TypeVar
 
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import (
-    CacheOptions,
-    Data,
-    Display,
-    Plugins,
-    ReadOptions,
-    Threads,
-    display,
-    emit,
-    parse,
-    pick,
-    with_plugins,
-)
+from mithridate.cli.common import CacheOptions, Data, Plugins, ReadOptions, Threads, emit, parse, pick, with_plugins
 from mithridate.cli.preflight import CheckOptions
+from mithridate.cli.progress import Display, display
 from mithridate.data.write import write_table, write_webdataset
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.poisoning.apply import poison

@@ -7,16 +7,8 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.cli.common import (
-    CacheOptions,
-    ReadOptions,
-    Threads,
-    display,
-    emit,
-    only_kept,
-    parse,
-    refuse_poison,
-)
+from mithridate.cli.common import CacheOptions, ReadOptions, Threads, emit, only_kept, parse, refuse_poison
+from mithridate.cli.progress import display
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.text import say
 

@@ -1,6 +1,5 @@
 """`mithridate repair-curve CLEAN --encoder POISONED --test TEST --manifest M --out DIR`."""
 
-import argparse
 import json
 import math
 from collections.abc import Sequence
@@ -10,17 +9,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import (
-    CacheOptions,
-    Data,
-    ReadOptions,
-    Threads,
-    display,
-    emit,
-    parse,
-    pick,
-    refuse_poison,
-)
+from mithridate.cli.common import CacheOptions, Data, ReadOptions, Threads, emit, parse, pick, refuse_poison
+from mithridate.cli.options import early
+from mithridate.cli.progress import display
 from mithridate.data.pairs import Pairs
 from mithridate.errors import MithridateError, OutputError
 from mithridate.folders import refuse_existing
@@ -205,7 +196,5 @@ def read_curve(out: Path) -> dict[str, Any]:
 
 
 def run(argv: Sequence[str]) -> None:
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--objective")
-    known, _ = first.parse_known_args(list(argv))
-    parse(RepairCurve[pick(OBJECTIVES, known.objective or "clip", "objective")], argv, prog="repair-curve").run()
+    objective = (early(argv, "objective")["objective"] or ["clip"])[-1]
+    parse(RepairCurve[pick(OBJECTIVES, objective, "objective")], argv, prog="repair-curve").run()

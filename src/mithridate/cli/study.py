@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from tyro.conf import Positional, arg
 
 from mithridate.cli.common import Plugins, Threads, emit, parse, with_plugins
+from mithridate.cli.progress import duration
 from mithridate.text import say
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _print_preview(status: "StudyStatus", *, as_json: bool) -> None:
         say("time left: unknown until the first cell is done")
     elif left and status.seconds_left is not None:
         how = "estimated by a few steps of training" if status.estimated else "by what is done"
-        say(f"time left: about {_time(status.seconds_left)} of one process, {how}")
+        say(f"time left: about {duration(status.seconds_left)} of one process, {how}")
 
 
 def _write(study: "Study", outcomes: "list[Outcome]", out: Path, failed: "Sequence[tuple[Cell, str]]") -> Path:
@@ -128,8 +129,8 @@ def _line(progress: "CellProgress", study: "Study", out: Path) -> str:
     alone = replace(study, experiments=(replace(study.experiments[0], cells=(progress.cell,)),))
     (outcome,) = read_outcomes(alone, out) or [None]
     numbers = "" if outcome is None else _headline(outcome)
-    left = f"; about {_time(progress.left)} left" if progress.left else ""
-    return f"{begin}: {numbers}; {_time(progress.seconds)}{left}"
+    left = f"; about {duration(progress.left)} left" if progress.left else ""
+    return f"{begin}: {numbers}; {duration(progress.seconds)}{left}"
 
 
 def _headline(outcome: "Outcome") -> str:
@@ -144,12 +145,6 @@ def _headline(outcome: "Outcome") -> str:
         elif measure in outcome.estimates:
             parts.append(f"{measure} {show(outcome.estimates[measure].value).value}")
     return ", ".join(parts)
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def _print_table(status: "StudyStatus") -> None:
@@ -184,9 +179,11 @@ class Status:
         for name, message in status.failed.items():
             say(f"failed: {name}: {message}")
         if status.seconds_spent:
-            say(f"spent: {', '.join(f'{_time(each)} on {kind}' for kind, each in status.seconds_spent.items())}")
+            say(f"spent: {', '.join(f'{duration(each)} on {kind}' for kind, each in status.seconds_spent.items())}")
         left, seconds = sum(status.stages_left.values()), status.seconds_left
-        rest = "unknown until the first cell is done" if seconds is None else f"about {_time(seconds)} of one process"
+        rest = (
+            "unknown until the first cell is done" if seconds is None else f"about {duration(seconds)} of one process"
+        )
         say(f"{left} stages left; {rest}" if left else "done")
         return 0
 

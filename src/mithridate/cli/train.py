@@ -1,6 +1,5 @@
 """`mithridate train DATA --out DIR`."""
 
-import argparse
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,6 @@ from mithridate.cli.common import (
     Plugins,
     ReadOptions,
     Threads,
-    display,
     emit,
     only_kept,
     parse,
@@ -25,6 +23,8 @@ from mithridate.cli.common import (
     refuse_poison,
     with_plugins,
 )
+from mithridate.cli.options import early
+from mithridate.cli.progress import display
 from mithridate.errors import MithridateError
 from mithridate.training.config import PRESETS, TrainConfig
 from mithridate.training.registry import OBJECTIVES
@@ -111,13 +111,12 @@ def _nothing_left_if_refused(out: Path) -> Iterator[None]:
 def run(argv: Sequence[str]) -> None:
     argv = with_plugins(argv)
     # which defaults hold is decided by options that are read before the others
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--encoder", "--pretrained", "--preset", "--objective"):
-        first.add_argument(name)
-    known, _ = first.parse_known_args(list(argv))
-    bare = known.pretrained is None and ":" not in (known.encoder or "") and not Path(known.encoder or "x").is_dir()
-    preset = known.preset if known.preset in PRESETS else "scratch" if bare else "finetune"
-    objective = pick(OBJECTIVES, known.objective or "clip", "objective")
+    known = early(argv, "encoder", "pretrained", "preset", "objective")
+    encoder, preset = (known["encoder"] or [""])[-1], (known["preset"] or [None])[-1]
+    bare = not known["pretrained"] and ":" not in encoder and not Path(encoder or "x").is_dir()
+    if preset not in PRESETS:
+        preset = "scratch" if bare else "finetune"
+    objective = pick(OBJECTIVES, (known["objective"] or ["clip"])[-1], "objective")
     default = Train[objective](data="", out=Path(), config=PRESETS[preset], options=objective())
     parse(Train[objective], argv, prog="train", default=_required(default)).run()
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.cli.common import Data, ReadOptions, display, emit
+from mithridate.cli.common import Data, ReadOptions, emit
+from mithridate.cli.progress import display
 from mithridate.folders import refuse_existing
 
 

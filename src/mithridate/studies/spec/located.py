@@ -91,7 +91,7 @@ def read_located(path: Path, name: str | None = None) -> Located:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise StudyError(f"{name} has {size} bytes; a study file may have at most {MAX_BYTES}")
+            raise StudyError(f"{name} has {size} bytes; such a file may have at most {MAX_BYTES}")
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise StudyError(f"{name} is not UTF-8 text: {error}") from error
@@ -131,7 +131,7 @@ class _Reader:
         here = Located(None, line, self.name)
         self.values += 1
         if self.values > MAX_VALUES:
-            here.fail(f"a study file may have at most {MAX_VALUES} values; what aliases point at counts each time")
+            here.fail(f"such a file may have at most {MAX_VALUES} values; what aliases point at counts each time")
         if depth > MAX_DEPTH:
             here.fail(f"values may be nested at most {MAX_DEPTH} deep")
         if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.rpartition(":")[2] not in ("str", "map", "seq"):
