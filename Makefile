@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # compiled files are kept: the tests instrument and import the package in several processes
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast check format bench bench-quick clean
+.PHONY: demo test test-fast check format bench bench-quick dist clean
 
 demo: $(READY)  ## toy world, poison, two trainings, runs/demo/report.html
 	$(BIN)/mithridate demo --out runs/demo --overwrite
@@ -32,6 +32,11 @@ bench: $(READY)  ## what is fast, against what a user would run instead: runs/be
 
 bench-quick: $(READY)  ## the same at smaller sizes, in under two minutes where nothing else runs
 	$(BIN)/python benchmarks/bench.py --quick --out runs/bench-quick
+
+dist: $(READY)  ## wheel and sdist in dist/, checked
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 # Installed anew when what is to be installed changes.
 $(READY): pyproject.toml constraints.txt

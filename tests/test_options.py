@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
@@ -14,7 +15,7 @@ from mithridate.cli.common import parse
 from mithridate.cli.completion import completion, kinds
 from mithridate.cli.data import Toy
 from mithridate.cli.examples import EXAMPLES, example
-from mithridate.cli.options import options_of
+from mithridate.cli.options import flag, options_of
 from mithridate.cli.poison import Poison
 from mithridate.cli.train import Train
 from mithridate.poisoning.registry import ATTACKS
@@ -61,9 +62,9 @@ def test_a_file_may_name_what_the_help_names(capsys):
             parse(kind, ["--help"], prog=prog)
         shown = capsys.readouterr().out
         assert "Example: mithridate" in shown and "--config FILE" in shown
-        flags = set(re.findall(r"^\W{2,4}--([a-z][a-z0-9-]+)", shown, flags=re.MULTILINE))
+        flags = set(re.findall(r"^\W{2,3}(--[a-z][a-z0-9-]+|-[a-z](?= ))", shown, flags=re.MULTILINE))
         options = options_of(kind)
-        assert flags == {name for name, option in options.items() if not option.positional}, prog
+        assert flags - {"-h"} == {flag(name) for name, option in options.items() if not option.positional}, prog
         for option in options.values():
             TypeAdapter(option.type)  # raises for a type that no file can hold
 
@@ -94,7 +95,7 @@ def test_what_must_be_given_may_stand_in_the_file_or_in_the_call(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     config = file_of(tmp_path, "source: sheep\nclean: trusted\n")
     argv = ["toy", "--target", "bird", "--out", "p", "--test", "held-out", "--config", config]
-    made = parse(Poison[ATTACKS["single-label"]], argv, prog="poison single-label")
+    made: Any = parse(Poison[ATTACKS["single-label"]], argv, prog="poison single-label")
     assert (made.attack.source, made.attack.target) == ("sheep", "bird")
     assert (made.check.clean, made.check.test) == ("trusted", "held-out")  # neither alone is allowed
 

@@ -153,9 +153,13 @@ def parse(kind: Callable[..., T], argv: Sequence[str], *, prog: str, default: T 
         if value.threads is not None and value.threads < 1:
             raise MithridateError(f"threads must be at least 1, got {value.threads}")
         use_threads(value.threads)
-    if sys.stderr.isatty() and not getattr(value, "json", False):
+    if _terminal() and not getattr(value, "json", False):
         say(f"mithridate {prog}: loading ...", stderr=True)  # the libraries below take seconds
     return value
+
+
+def _terminal() -> bool:
+    return sys.stderr.isatty()
 
 
 def description(kind: Any, prog: str) -> str:

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from mithridate.cli.options import options_of
+from mithridate.cli.options import flag, options_of
 
 SHELLS = ("bash", "zsh")
 
@@ -93,7 +93,7 @@ def completion(shell: str) -> str:
     # a name of two words is met before its first word alone
     for prog, kind in sorted(found.items(), key=lambda item: -item[0].count(" ")):
         known = {name: option for name, option in options_of(kind).items() if not option.positional}
-        words = [f"--{name}" for name in known] + ["--config", "--help"]
+        words = [flag(name) for name in known] + ["--config", "--help"]
         words += [f"--no-{name}" for name, option in known.items() if option.type is bool]
         pattern = f'"{prog}"' if " " in prog else f'"{prog} "*'
         options.append(f'      {pattern}) words="{" ".join(words)}" ;;')
@@ -101,7 +101,7 @@ def completion(shell: str) -> str:
         if "objective" in known:
             listed["objective"] = tuple(OBJECTIVES)
         choices += [
-            f'    "{prog}"*" --{name}") words="{" ".join(words)}" ;;' for name, words in listed.items() if words
+            f'    "{prog}"*" {flag(name)}") words="{" ".join(words)}" ;;' for name, words in listed.items() if words
         ]
     parts = {
         "@COMMANDS@": " ".join(COMMANDS),

@@ -44,7 +44,7 @@ def options_of(kind: Any) -> dict[str, Option]:
 def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
     """Type of each field of a dataclass, without tyro's markers and type variables, and whether it is positional."""
     cls = get_origin(kind) or kind
-    known = dict(zip(getattr(cls, "__parameters__", ()), get_args(kind)))
+    known: dict[Any, Any] = dict(zip(getattr(cls, "__parameters__", ()), get_args(kind)))
     found = {}
     for name, hint in get_type_hints(cls, include_extras=True).items():
         bare, *markers = get_args(hint) if get_origin(hint) is Annotated else (hint,)
@@ -55,6 +55,11 @@ def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
 
 def _has_parts(kind: Any) -> bool:
     return is_dataclass(get_origin(kind) or kind)
+
+
+def flag(name: str) -> str:
+    """How an option is written: tyro gives one letter one hyphen."""
+    return f"-{name}" if len(name) == 1 else f"--{name}"
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -109,7 +114,9 @@ def read_config(argv: Sequence[str]) -> Config:
     located = read_located(known.config[0])
     values = {} if located.value is None else located.items("a file of options")
     values = {name.replace("_", "-"): value for name, value in values.items()}
-    said = {word[2:].partition("=")[0].replace("_", "-").removeprefix("no-") for word in rest if word.startswith("--")}
+    said = {
+        word.lstrip("-").partition("=")[0].replace("_", "-").removeprefix("no-") for word in rest if word[:1] == "-"
+    }
     return Config(rest, {name: value for name, value in values.items() if name not in said}, known.config[0])
 
 
