@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # compiled files are kept: the tests instrument and import the package in several processes
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast check format bench bench-quick dist clean
+.PHONY: demo test test-fast check format bench bench-quick dist docs clean
 
 demo: $(READY)  ## toy world, poison, two trainings, runs/demo/report.html
 	$(BIN)/mithridate demo --out runs/demo --overwrite
@@ -38,6 +38,9 @@ dist: $(READY)  ## wheel and sdist in dist/, checked
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 
+docs: $(READY)  ## the documentation as a site, site/index.html; a broken link is an error
+	$(BIN)/mkdocs build --strict
+
 # Installed anew when what is to be installed changes.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mithridate needs Python >= 3.11, got " + sys.version.split()[0])'
@@ -46,4 +49,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build dist src/*.egg-info .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) runs build dist site src/*.egg-info .pytest_cache .ruff_cache .coverage

@@ -13,6 +13,7 @@ from mithridate.cli.progress import duration
 from mithridate.text import say
 
 if TYPE_CHECKING:
+    from mithridate.report.figures import FigureStyle
     from mithridate.studies.analysis.outcomes import Outcome
     from mithridate.studies.session import CellProgress, RunSummary
     from mithridate.studies.spec.study import Cell, Study
@@ -48,6 +49,12 @@ class StudyCommand:
     """Keep the weights of every model, and every poisoned set; by default they go when no cell needs them any more."""
     dry_run: bool = False
     """Tell what would be done and how long it would take, and do nothing."""
+    figure_width: float = 5.6
+    """Inches that figures are wide: 3.25 fits a column of a two-column paper."""
+    figure_font_size: float = 10.5
+    """Points of the text in figures."""
+    figure_font: str | None = None
+    """Font of the text in figures: Times New Roman, serif."""
     plugin: Plugins = ()
     threads: Threads = None
     json: bool = False
@@ -55,6 +62,7 @@ class StudyCommand:
 
     def run(self) -> int:
         # torch is not loaded for --help
+        from mithridate.report.figures import FigureStyle
         from mithridate.studies.run import run_study
         from mithridate.studies.spec.load import read_study, study_path
         from mithridate.studies.status import preview_study
@@ -63,6 +71,7 @@ class StudyCommand:
         if self.dry_run:
             _print_preview(preview_study(study, self.out, only=self.only), as_json=self.json)
             return 0
+        style = FigureStyle(self.figure_width, self.figure_font_size, self.figure_font)
         summary = run_study(
             study,
             self.out,
@@ -74,16 +83,16 @@ class StudyCommand:
             on_cell=lambda progress: say(_line(progress, study, self.out), stderr=True),
         )
         # under torchrun the first process speaks for all
-        return self._finish(study, summary) if os.environ.get("RANK", "0") == "0" else 0
+        return self._finish(study, summary, style) if os.environ.get("RANK", "0") == "0" else 0
 
-    def _finish(self, study: "Study", summary: "RunSummary") -> int:
+    def _finish(self, study: "Study", summary: "RunSummary", style: "FigureStyle") -> int:
         from mithridate.studies.analysis.outcomes import read_outcomes
         from mithridate.studies.status import cell_name
 
         for cell, message in summary.failed:
             say(f"mithridate: failed: {cell_name(cell)}: {message}", stderr=True)
         outcomes = read_outcomes(study, self.out)
-        page = _write(study, outcomes, self.out, summary.failed) if outcomes else None
+        page = _write(study, outcomes, self.out, summary.failed, style) if outcomes else None
         result = {
             "out": str(self.out),
             "cells": summary.of,
@@ -110,13 +119,15 @@ def _print_preview(status: "StudyStatus", *, as_json: bool) -> None:
         say(f"time left: about {duration(status.seconds_left)} of one process, {how}")
 
 
-def _write(study: "Study", outcomes: "list[Outcome]", out: Path, failed: "Sequence[tuple[Cell, str]]") -> Path:
+def _write(
+    study: "Study", outcomes: "list[Outcome]", out: Path, failed: "Sequence[tuple[Cell, str]]", style: "FigureStyle"
+) -> Path:
     from mithridate.studies.render.page import write_study
 
     reached = {outcome.cell.experiment for outcome in outcomes} | {cell.experiment for cell, _ in failed}
     shown = tuple(experiment for experiment in study.experiments if experiment.name in reached)
     seconds = {"of training": round(sum(outcome.numbers["seconds"] for outcome in outcomes), 1)}
-    return write_study(replace(study, experiments=shown), outcomes, out, seconds=seconds, failed=failed)
+    return write_study(replace(study, experiments=shown), outcomes, out, seconds=seconds, failed=failed, style=style)
 
 
 def _line(progress: "CellProgress", study: "Study", out: Path) -> str:

@@ -7,14 +7,16 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
 
+from mithridate.errors import MithridateError
 from mithridate.report.document import Figure
-from mithridate.report.draw import DASHES, DRAW, INK, SERIES, cleaned, heat_size
+from mithridate.report.draw import DASHES, DRAW, INK, SERIES, Cleaned, cleaned, heat_size
 from mithridate.report.numbers import show_tick
 from mithridate.text import one_line
 
@@ -24,6 +26,32 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 SIZE = (5.6, 3.3)  # inches: at 360 pixels, a telephone's width, text is still 9 pixels high
+
+
+@dataclass(frozen=True)
+class FigureStyle:
+    """How wide a figure is and how its text looks, for a paper. Raises `MithridateError` for what cannot be drawn."""
+
+    width: float = SIZE[0]
+    """Inches: 3.25 for a column of a two-column paper."""
+    font_size: float = 10.5
+    """Points."""
+    font: str | None = None
+    """Family, as matplotlib names it (`Times New Roman`, `serif`); by default matplotlib's own."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("width", 1, 40), ("font_size", 3, 40)):
+            if not low <= getattr(self, name) <= high:
+                raise MithridateError(f"{name} must be {low} to {high}, got {getattr(self, name)}")
+        if self.font is not None:
+            from matplotlib.font_manager import FontProperties, findfont
+
+            try:
+                findfont(FontProperties(family=self.font), fallback_to_default=False)
+            except ValueError as error:
+                raise MithridateError(f"no font of this machine is called {self.font!r}") from error
+
+
 LABEL_LIMIT = 48
 
 _STYLE: Any = {
@@ -49,7 +77,7 @@ _STYLE: Any = {
 }
 
 
-def save_figure(figure: Figure, *paths: Path) -> None:
+def save_figure(figure: Figure, *paths: Path, style: FigureStyle | None = None) -> None:
     """Write `figure` to each of `paths`; its ending (`.svg`, `.png` or `.pdf`) says as what."""
     kinds = {
         ".svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
@@ -59,7 +87,7 @@ def save_figure(figure: Figure, *paths: Path) -> None:
     for path in map(Path, paths):
         if path.suffix.lower() not in kinds:
             raise ValueError(f"a figure is saved as one of {', '.join(kinds)}, got {path.name!r}")
-    with _drawn(figure) as canvas:
+    with _drawn(figure, style or FigureStyle()) as canvas:
         for path in map(Path, paths):
             canvas.savefig(path, dpi=200, metadata=kinds[path.suffix.lower()])
 
@@ -71,7 +99,7 @@ def figure_svg(figure: Figure, *, prefix: str) -> str:
     the CSS variable `--series-i` where the page sets one.
     """
     buffer = io.StringIO()
-    with _drawn(figure) as canvas:
+    with _drawn(figure, FigureStyle()) as canvas:
         canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     root = ElementTree.fromstring(buffer.getvalue())
     for parent in root.iter():
@@ -123,19 +151,22 @@ def _described(figure: Figure) -> str:
 
 
 @contextmanager
-def _drawn(figure: Figure) -> Iterator[Canvas]:
+def _drawn(figure: Figure, style: FigureStyle) -> Iterator[Canvas]:
     """The drawn figure, with the style set until it is saved."""
     import matplotlib
     from matplotlib.figure import Figure as Canvas
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
     with matplotlib.rc_context(), warnings.catch_warnings():
         # SVG holds text, not glyphs: who shows it has the fonts. In a PNG a missing glyph is a box one sees.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         matplotlib.rcdefaults()  # no matplotlibrc may change what is drawn
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams.update({**_STYLE, "font.size": style.font_size})
+        if style.font is not None:
+            matplotlib.rcParams["font.family"] = [style.font, "sans-serif"]
         heat = figure.kind == "heat"
         size = heat_size(figure) if heat else SIZE
+        size = (style.width, size[1] * style.width / SIZE[0]) if style.width != SIZE[0] else size
         canvas = Canvas(figsize=size, layout="constrained")
         axes = canvas.add_subplot()
         curves = [cleaned(curve) for curve in figure.curves]
@@ -154,11 +185,21 @@ def _drawn(figure: Figure) -> Iterator[Canvas]:
                 if axis is axes.yaxis or not figure.ticks:
                     axis.set_major_formatter(FuncFormatter(lambda value, _: show_tick(value)))
                 axis.set_minor_formatter(NullFormatter())
+            if _whole(figure, curves):
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(axis="y")
             axes.set_axisbelow(True)
         labels = [one_line(item.label, limit=LABEL_LIMIT) for item in (*figure.curves, *marks)]
-        _label(canvas, handles, labels[-len(handles) :] if handles else [])
+        _label(canvas, handles, labels[-len(handles) :] if handles else [], style)
         yield canvas
+
+
+def _whole(figure: Figure, curves: list[Cleaned]) -> bool:
+    """Whether x counts something, epochs for example: then no tick stands between two numbers."""
+    values = np.concatenate([curve.x for curve in curves]) if curves else np.empty(0)
+    if figure.kind != "line" or figure.log or figure.ticks or not len(values):
+        return False
+    return bool((values == np.round(values)).all())
 
 
 def _name_places(axes: Axes, names: list[str], *, wide: bool) -> None:
@@ -171,12 +212,14 @@ def _name_places(axes: Axes, names: list[str], *, wide: bool) -> None:
         axes.set_xlim(-0.5, len(names) - 0.5)
 
 
-def _label(canvas: Canvas, handles: list[Artist], labels: list[str]) -> None:
+def _label(canvas: Canvas, handles: list[Artist], labels: list[str], style: FigureStyle) -> None:
     if not handles:
         return
-    columns = max(1, min(len(labels), 62 // (max(map(len, labels)) + 6)))
+    room = round(62 * style.width / SIZE[0] * 10.5 / style.font_size)  # letters in a line
+    columns = max(1, min(len(labels), room // (max(map(len, labels)) + 6)))
     rows = -(-len(labels) // columns)
-    canvas.set_size_inches(SIZE[0], SIZE[1] + 0.23 * (rows - 1))  # a long legend does not eat the axes
+    width, height = canvas.get_size_inches()
+    canvas.set_size_inches(width, height + 0.022 * style.font_size * (rows - 1))  # a long legend does not eat the axes
     # The texts come afterwards: a legend leaves out a label that starts with an underscore.
     legend = canvas.legend(
         handles,

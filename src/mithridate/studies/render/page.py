@@ -11,7 +11,7 @@ from mithridate.errors import DataError, OutputError
 from mithridate.folders import write_atomically
 from mithridate.report.document import Cell as Shown
 from mithridate.report.document import Figure, Report, Section, Table
-from mithridate.report.figures import save_figure
+from mithridate.report.figures import FigureStyle, save_figure
 from mithridate.report.latex import to_latex
 from mithridate.report.markdown import table_markdown
 from mithridate.report.table_csv import to_csv
@@ -30,12 +30,18 @@ Failed = Sequence[tuple[Cell, str]]
 
 
 def write_study(
-    study: Study, outcomes: list[Outcome], out: Path, *, seconds: dict | None = None, failed: Failed = ()
+    study: Study,
+    outcomes: list[Outcome],
+    out: Path,
+    *,
+    seconds: dict | None = None,
+    failed: Failed = (),
+    style: FigureStyle | None = None,
 ) -> Path:
     """Write what came out of a study into the folder `out`; gives back the page, `out`/report.html.
 
     `report.json` and `.md` beside it; `tables/` as Markdown, LaTeX and CSV, `figures/` as SVG, PNG and PDF, those of
-    an earlier call replaced. `failed`: cells that raised, and what they said.
+    an earlier call replaced. `failed`: cells that raised, and what they said. `style`: of the figures' files.
     """
     out = Path(out)
     report = study_report(study, outcomes, seconds=seconds, failed=failed)
@@ -44,7 +50,7 @@ def write_study(
             (out / folder).mkdir(parents=True, exist_ok=True)
         tables = [table for section in report.sections for table in section.tables]
         kept = [_write_table(table, out / "tables") for table in (claims_table(report), *tables) if table.rows]
-        kept += [_write_figure(figure, out / "figures") for s in report.sections for figure in s.figures]
+        kept += [_write_figure(figure, out / "figures", style) for s in report.sections for figure in s.figures]
         for path in (*(out / "tables").iterdir(), *(out / "figures").iterdir()):
             if path.stem not in kept:  # of an earlier call
                 path.unlink()
@@ -179,8 +185,8 @@ def _write_table(table: Table, folder: Path) -> str:
     return table.name
 
 
-def _write_figure(figure: Figure, folder: Path) -> str:
-    save_figure(figure, *(folder / f"{figure.name}.{ending}" for ending in ("svg", "png", "pdf")))
+def _write_figure(figure: Figure, folder: Path, style: FigureStyle | None) -> str:
+    save_figure(figure, *(folder / f"{figure.name}.{ending}" for ending in ("svg", "png", "pdf")), style=style)
     return figure.name
 
 
