@@ -242,6 +242,26 @@ WRONG = {
         r"line 23: claim.of: objective has no label 'roclip'; did you mean RoCLIP",
     ),
     "unknown verb of a claim": (changed("is: above", "is: over"), r"line 23: claim.is should be 'above', .*got 'over'"),
+    "claim of robustness without a floor": (
+        changed("is: above", "is: below"),
+        r"line 23: a model that has learned nothing has a Hit@10 below anything.*floor",
+    ),
+    "a floor of two numbers": (
+        changed("is: above", "is: below, floor: {measure: IR@10, above: 0.3, times_chance: 3}"),
+        r"line 23: a floor needs `above` .* or `times_chance`",
+    ),
+    "a floor of no measure": (
+        changed("is: above", "is: below, floor: {measure: IR@1O, above: 0.3}"),
+        r"line 23: floor.measure: unknown measure 'IR@1O'; did you mean IR@10",
+    ),
+    "stopped at nothing": (
+        changed("of: {objective: clip}", "of: {objective: clip, epoch: {until: {measure: IR@10}}}"),
+        r"line 23: claim.of.epoch.until needs a measure, and `at`",
+    ),
+    "stopped in a table": (
+        changed("measures: [Hit@10, IR@10]}", "measures: [IR@10], where: {epoch: {until: {measure: IR@10, at: 1}}}}"),
+        r"line 21: table.where.epoch: only a claim's `of` and `than`",
+    ),
     "claim along words": (
         changed("is: above", "is: rising, along: objective"),
         r"along: the labels of objective are not numbers",

@@ -25,6 +25,7 @@ from mithridate.studies.spec.study import (
     Cell,
     Claim,
     Experiment,
+    Floor,
     ShowFigure,
     ShowTable,
     StartSpec,
@@ -288,6 +289,56 @@ def test_a_fixed_number_is_told_from_a_rate_by_the_score_test(successes, verdict
     found = judged([outcome({}, asr=rate_of(successes, 100))], measure="ASR", is_="below", value=0.05)
     assert found.verdict == verdict
     assert found.tests[0].difference.p == pytest.approx(p, abs=1e-4)
+
+
+def test_a_model_that_learned_nothing_does_not_resist():
+    """Success falls to nothing in both; one of them still retrieves, the other is at chance."""
+    floor = Floor(measure="IR@10", times_chance=3)
+    claim = {"measure": "ASR", "is_": "below", "value": 0.5, "floor": floor}
+    cells = [
+        outcome({"objective": name}, s, chance={"IR@10": 0.1}, asr=rate_of(s, 100), ir=rate_of(found + s, 100))
+        for name, found in (("good", 80), ("lost", 12))
+        for s in range(3)
+    ]
+    good, lost = (judged(cells, of={"objective": name}, **claim) for name in ("good", "lost"))
+    assert (good.verdict, lost.verdict) == ("held", "not learned")
+    assert lost.tests[0].floor.level == pytest.approx(0.3)
+    assert lost.tests[0].floor.utility.value == pytest.approx(0.13)
+    assert judged(cells, every=("objective",), **claim).verdict == "not learned"
+    # what is refuted stays so, and a measure that is missing leaves nothing to say
+    assert judged(cells, of={"objective": "lost"}, **{**claim, "measure": "IR@10", "value": 0.05}).verdict == "refuted"
+    missing = judged(cells, of={"objective": "good"}, **{**claim, "floor": Floor(measure="probe", above=0.3)})
+    assert (missing.verdict, missing.missing) == ("not measured", ("probe was not measured on the poisoned model",))
+    from mithridate.studies.render.words import sentence
+
+    assert "not above the floor of 0.3" in sentence(lost)
+    assert "above the floor of 0.3" in sentence(good)
+
+
+def test_two_sides_are_compared_at_equal_utility():
+    """Plain training is stopped at the first epoch at which it retrieves as much as the defence does in the end."""
+    defended = [outcome({"objective": "roclip"}, s, asr=rate_of(10, 100), ir=rate_of(40 + 10 * s, 100)) for s in (0, 1)]
+    plain = [
+        outcome(
+            {"objective": "clip"},
+            s,
+            asr={e: rate_of(20 * e, 100) for e in (1, 2, 3, 4)},
+            ir={e: rate_of(15 * e, 100) for e in (1, 2, 3, 4)},
+        )
+        for s in (0, 1)
+    ]
+    of = {"objective": "roclip"}
+    than = {"objective": "clip", "epoch": {"until": {"measure": "IR@10", "at": None}}}
+    (tested,) = judged([*defended, *plain], measure="ASR", of=of, is_="below", than=than).tests
+    # 0.4 is first reached after epoch 3 (0.45), 0.5 after epoch 4 (0.6): ASR 0.6 and 0.8
+    assert [side.value for side in tested.sides] == pytest.approx([0.1, 0.7])
+    fixed = {"objective": "clip", "epoch": {"until": {"measure": "IR@10", "at": 0.3}}}
+    (tested,) = judged([*defended, *plain], measure="ASR", of=of, is_="below", than=fixed).tests
+    assert tested.sides[1].value == pytest.approx(0.4)
+    never = {"objective": "clip", "epoch": {"until": {"measure": "IR@10", "at": 0.9}}}
+    found = judged([*defended, *plain], measure="ASR", of=of, is_="below", than=never)
+    assert found.verdict == "not measured"
+    assert "IR@10" in found.missing[0]
 
 
 def test_chance_is_what_the_cells_say():

@@ -160,7 +160,7 @@ class JudgedClaim(_Strict):
     """A claim that was tested: the sentence, what came out, why, and where the claim is from."""
 
     claim: str
-    verdict: Literal["held", "refuted", "open", "not measured"]
+    verdict: Literal["held", "refuted", "open", "not learned", "not measured"]
     explanation: str
     source: str = ""
 

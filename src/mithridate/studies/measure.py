@@ -8,6 +8,7 @@ import numpy as np
 from mithridate.data.labelled import class_index, match_classes
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import embed
+from mithridate.encoder.encoder import Encoder
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.evaluate import evaluate, poisoned_images
 from mithridate.evaluation.evaluation_file import write_evaluation
@@ -43,6 +44,7 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
     runs = {MODEL: read_run(store.folder(stage.model)), CLEAN: read_run(store.folder(stage.clean))} if plain else {}
     evaluation = evaluate(models, test, manifest, reference=CLEAN, seed=stage.seed, cache=cache, runs=runs)
     values: Values = {}
+    counted = _counted(_of_one_class(test), manifest) if stage.classified else slice(None)
     for name in models:
         values |= {(name, last, metric): found for metric, found in unit_values(evaluation, name, test).items()}
     others = [(MODEL, stage.model, epoch) for epoch in range(1, last if stage.epochs else 1)]
@@ -50,11 +52,13 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
     for name, model, epoch in others:
         assert model is not None
         alone = evaluate({name: store.encoder(model, epoch)}, test, manifest, seed=stage.seed, cache=cache)
-        for metric, found in unit_values(alone, name, test).items():
+        own = unit_values(alone, name, test)
+        if epoch is not None and any(classified.prompts for _, classified in stage.classified):
+            own["zero-shot"] = right_by_prompts(store.encoder(model, epoch), test, cache)[counted]
+        for metric, found in own.items():
             values[name, epoch or last, metric] = found
             if name == "start" and stage.epochs and not _repaired(stage):
                 values[MODEL, 0, metric] = found
-    counted = _counted(_of_one_class(test), manifest) if stage.classified else slice(None)
     for model, classified in stage.classified:
         with np.load(store.folder(classified) / VALUES, allow_pickle=False) as found:
             values |= {(model, last, metric): found[metric][counted] for metric in found.files}
@@ -203,7 +207,7 @@ def classify(stage: "ClassifiedImages", store: Store) -> dict[str, np.ndarray]:
     names = match_classes(test)
     found: dict[str, np.ndarray] = {}
     if stage.prompts:
-        found["zero-shot"] = _bits(zero_shot(model, test, classes=names, cache=cache).ranks == 0)
+        found["zero-shot"] = right_by_prompts(model, test, cache)
     if stage.train is not None:
         seen = _of_one_class(store.pairs(stage.train))
         seen = seen.where(np.isin(np.array([label[0] for label in seen.labels.to_pylist()], object), names))
@@ -216,6 +220,12 @@ def classify(stage: "ClassifiedImages", store: Store) -> dict[str, np.ndarray]:
         scores = AdamWProbe().fit_predict(features[0], class_index(seen, names), features[1], rng)
         found["probe"] = _bits(scores.argmax(axis=1) == class_index(test, names))
     return found
+
+
+def right_by_prompts(model: Encoder, test: Pairs, cache: Path | str) -> np.ndarray:
+    """(images of one class,) whether prompts classify each rightly."""
+    alone = _of_one_class(test)
+    return _bits(zero_shot(model, alone, classes=match_classes(alone), cache=cache).ranks == 0)
 
 
 def _of_one_class(pairs: Pairs) -> Pairs:

@@ -11,7 +11,7 @@ from mithridate.statistics.differences import Difference, paired_difference
 from mithridate.statistics.estimate import Estimate
 from mithridate.statistics.seeds import bootstrap_difference, hierarchical_difference
 from mithridate.studies.analysis.outcomes import Outcome
-from mithridate.studies.analysis.select import combine, is_rate, same_units, units
+from mithridate.studies.analysis.select import Until, combine, is_rate, same_units, units
 
 Values = Mapping[int, np.ndarray]
 """seed -> (units,) numbers."""
@@ -20,7 +20,7 @@ Values = Mapping[int, np.ndarray]
 class Side:
     """One side of a comparison: a measure of these outcomes on a model, after an epoch (None: the last)."""
 
-    def __init__(self, outcomes: Sequence[Outcome], measure: str, model: str, epoch: int | None) -> None:
+    def __init__(self, outcomes: Sequence[Outcome], measure: str, model: str, epoch: int | Until | None) -> None:
         self.estimate = combine(outcomes, measure, model, epoch)
         self.values: Values = units(outcomes, measure, model, epoch)
         self.of_units = bool(self.values)

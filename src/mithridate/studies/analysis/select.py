@@ -1,7 +1,7 @@
 """Which outcomes a `Where` names, and their numbers over seeds with an interval."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import isclose
 from typing import Any, TypeVar
 
@@ -72,6 +72,23 @@ def last_epoch(outcome: Outcome, measure: str, model: str) -> int:
     return max((epoch for name, epoch, m in outcome.values if (name, m) == (model, measure)), default=outcome.last)
 
 
+@dataclass(frozen=True)
+class Until:
+    """The first epoch after which the mean of a measure is at least `at`: one number, or one a seed."""
+
+    measure: str
+    at: float | Mapping[int, float]
+
+    def epoch(self, outcome: Outcome, model: str) -> int | None:
+        """That epoch of a cell; None where it was never reached, or the level of its seed is not known."""
+        level = self.at.get(outcome.cell.seed) if isinstance(self.at, Mapping) else self.at
+        if level is None:
+            return None
+        known = sorted(epoch for name, epoch, m in outcome.values if (name, m) == (model, self.measure))
+        reached = (e for e in known if outcome.values[model, e, self.measure].mean() >= level)
+        return next(reached, None)
+
+
 def labels(outcomes: Sequence[Outcome], axis: str) -> list[Label]:
     """The labels of an axis: numbers in rising order, names in the order of the outcomes."""
     found: list[Label] = []
@@ -102,7 +119,9 @@ def grouped(outcomes: Sequence[Outcome], axes: Sequence[str]) -> dict[tuple[Labe
 # --- numbers ----------------------------------------------------------------------------------------
 
 
-def units(outcomes: Sequence[Outcome], measure: str, model: str, epoch: int | None = None) -> dict[int, np.ndarray]:
+def units(
+    outcomes: Sequence[Outcome], measure: str, model: str, epoch: int | Until | None = None
+) -> dict[int, np.ndarray]:
     """seed -> (units,) of a measure; several cells of a seed are taken together.
 
     Cells with as many units are averaged position by position: right where the units are the same ones (what is hard
@@ -111,8 +130,10 @@ def units(outcomes: Sequence[Outcome], measure: str, model: str, epoch: int | No
     """
     found: dict[int, list[tuple[tuple[tuple[str, Label], ...], np.ndarray]]] = {}
     for outcome in outcomes:
-        at = last_epoch(outcome, measure, model) if epoch is None else epoch
-        values = outcome.values.get((model, at, measure))
+        at = epoch.epoch(outcome, model) if isinstance(epoch, Until) else epoch
+        if at is None and epoch is None:
+            at = last_epoch(outcome, measure, model)
+        values = None if at is None else outcome.values.get((model, at, measure))
         if values is not None and len(values):
             found.setdefault(outcome.cell.seed, []).append((outcome.cell.axes, np.asarray(values)))
     most = max((len({axes for axes, _ in cells}) for cells in found.values()), default=0)
@@ -165,7 +186,7 @@ def estimate_of(values: Mapping[int, np.ndarray], *, same: bool) -> Estimate | N
 
 
 def combine(
-    outcomes: Sequence[Outcome], measure: str, model: str = "poisoned", epoch: int | None = None
+    outcomes: Sequence[Outcome], measure: str, model: str = "poisoned", epoch: int | Until | None = None
 ) -> Estimate | None:
     """A measure over the seeds of these outcomes, with an interval; None where it was not measured.
 

@@ -9,10 +9,20 @@ from mithridate.statistics.differences import Difference, corrected, inside_nois
 from mithridate.statistics.estimate import Estimate
 from mithridate.studies.analysis.contrast import Side, against, difference, rise
 from mithridate.studies.analysis.outcomes import Outcome
-from mithridate.studies.analysis.select import admits, chance, chosen, epochs, labels, models
+from mithridate.studies.analysis.select import Until, admits, chance, chosen, epochs, labels, models
 from mithridate.studies.spec.study import Claim, Label, Where
 
-Verdict = Literal["held", "refuted", "open", "not measured"]
+Verdict = Literal["held", "refuted", "open", "not learned", "not measured"]
+
+
+@dataclass(frozen=True)
+class FloorTest:
+    """The utility of the models spoken of, the level that it must exceed, and whether it does beyond its noise."""
+
+    measure: str
+    utility: Estimate
+    level: float
+    learned: bool
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,7 @@ class ClaimTest:
     level: float | None = None
     steps: tuple[Label, ...] = ()
     verdict: Verdict = "open"
+    floor: FloorTest | None = None
 
 
 @dataclass(frozen=True)
@@ -45,9 +56,9 @@ def judge(claim: Claim, outcomes: Sequence[Outcome]) -> ClaimResult:
     """The verdict on `claim` from the outcomes of its experiment.
 
     `held` and `refuted` need evidence: a corrected p-value below 0.05 and an interval without 0, on this or the
-    other side. What misses within its noise is `open`. `equal`: the 95 % interval of the difference lies within the
-    margin (held), or wholly outside (refuted). With `every` all labels must hold, and one refuted refutes; p-values
-    are corrected by Holm over them.
+    other side. What misses within its noise is `open`. What would hold of models that miss the floor is `not
+    learned`. `equal`: the 95 % interval of the difference lies within the margin (held), or wholly outside
+    (refuted). With `every` all labels must hold, and one refuted refutes; p-values are corrected by Holm over them.
     """
     tests: list[ClaimTest] = []
     missing: list[str] = []
@@ -64,22 +75,26 @@ def judge(claim: Claim, outcomes: Sequence[Outcome]) -> ClaimResult:
     if claim.every and len(tests) > 1:
         differences = corrected(differences)
     tests = [
-        ClaimTest(t.at, t.sides, d, t.level, t.steps, _verdict(claim, d))
-        for t, d in zip(tests, differences, strict=True)
+        replace(t, difference=d, verdict=_verdict(claim, d, t.floor)) for t, d in zip(tests, differences, strict=True)
     ]
     verdicts = [tested.verdict for tested in tests]
-    overall: Verdict = "refuted" if "refuted" in verdicts else "open" if "open" in verdicts else "held"
+    overall = next(verdict for verdict in _WORST_FIRST if verdict in verdicts)
     return ClaimResult(claim, overall, tuple(tests), tuple(missing))
 
 
-def _verdict(claim: Claim, d: Difference) -> Verdict:
+_WORST_FIRST: tuple[Verdict, ...] = ("refuted", "not learned", "open", "held")
+
+
+def _verdict(claim: Claim, d: Difference, floor: FloorTest | None) -> Verdict:
     if claim.is_ == "equal":
         if -claim.margin <= d.low and d.high <= claim.margin:
             return "held"
         return "refuted" if d.low > claim.margin or d.high < -claim.margin else "open"
     if inside_noise(d):
         return "open"
-    return "held" if (d.value > 0) == (claim.is_ in ("above", "rising")) else "refuted"
+    if (d.value > 0) != (claim.is_ in ("above", "rising")):
+        return "refuted"
+    return "held" if floor is None or floor.learned else "not learned"
 
 
 def _labels(claim: Claim, outcomes: Sequence[Outcome], missing: list[str]) -> list[dict[str, Label]]:
@@ -104,9 +119,15 @@ def _labels(claim: Claim, outcomes: Sequence[Outcome], missing: list[str]) -> li
     return [at for at in combinations if chosen(cells, at)]  # a grid may have holes
 
 
-def _view(where: Where) -> tuple[str, int | None]:
-    """Model and epoch (None: the last) of a side. Raises `ValueError` where it is not one of each."""
+def _view(where: Where, levels: Mapping[int, float] | None = None) -> tuple[str, int | Until | None]:
+    """Model and epoch (None: the last) of a side. Raises `ValueError` where it is not one of each.
+
+    `levels`: by seed what is to be reached where `until` does not say.
+    """
     model, epoch = where.get("model", "poisoned"), where.get("epoch")
+    if isinstance(model, str) and isinstance(epoch, Mapping) and "until" in epoch:
+        until = epoch["until"]
+        return model, Until(until["measure"], levels or {} if until["at"] is None else until["at"])
     if not isinstance(model, str) or not isinstance(epoch, int | None):
         raise ValueError(
             f"a claim speaks of one model and one epoch, got {model!r} and {epoch!r}; name them in `every` to test each"
@@ -114,16 +135,25 @@ def _view(where: Where) -> tuple[str, int | None]:
     return model, epoch
 
 
-def _side(claim: Claim, where: Where, outcomes: Sequence[Outcome], *, fall_back: bool = False) -> Side | str:
+def _side(
+    claim: Claim,
+    where: Where,
+    outcomes: Sequence[Outcome],
+    *,
+    fall_back: bool = False,
+    levels: Mapping[int, float] | None = None,
+) -> Side | str:
     cells = chosen(outcomes, where)
     if not cells:
         named = {axis: wanted for axis, wanted in where.items() if axis not in ("model", "epoch")}
         return f"no cell has {described(named)}" if named else "no cell was measured"
-    model, epoch = _view(where)
+    model, epoch = _view(where, levels)
     side = Side(cells, claim.measure, model, epoch)
     if side.estimate is None and fall_back:
         side = Side(cells, claim.measure, model, None)
     if side.estimate is None:
+        if isinstance(epoch, Until):
+            return f"no {model} model reached the {epoch.measure} that it was to be stopped at, or it was not measured"
         after = "" if epoch is None else f" after epoch {epoch}"
         return f"{claim.measure} was not measured on the {model} model{after}"
     return side
@@ -137,18 +167,51 @@ def _test(claim: Claim, where: Where, at: dict[str, Label], outcomes: Sequence[O
     if isinstance(side, str):
         return side
     assert side.estimate is not None
+    floor = _floor(claim, where, outcomes)
+    if isinstance(floor, str):
+        return floor
     if claim.than is None:
         level = claim.value if claim.value is not None else chance(chosen(outcomes, where), claim.measure)
         if level is None:
             return f"chance is not known for {claim.measure}"
-        return ClaimTest(at, (side.estimate,), against(side, level), level)
+        return ClaimTest(at, (side.estimate,), against(side, level), level, floor=floor)
     # the same cells but for what `than` says; a model that was not measured after every epoch counts as it ended
     second = replace(claim, measure=claim.than_measure or claim.measure)
-    other = _side(second, {**where, **claim.than}, outcomes, fall_back="epoch" not in claim.than)
+    levels = _levels(claim, where, outcomes)
+    other = _side(second, {**where, **claim.than}, outcomes, fall_back="epoch" not in claim.than, levels=levels)
     if isinstance(other, str):
         return other
     assert other.estimate is not None
-    return ClaimTest(at, (side.estimate, other.estimate), difference(side, other))
+    return ClaimTest(at, (side.estimate, other.estimate), difference(side, other), floor=floor)
+
+
+def _levels(claim: Claim, where: Where, outcomes: Sequence[Outcome]) -> dict[int, float] | None:
+    """By seed what the first side has of the measure that the second is stopped at, where that names no number."""
+    epoch = claim.than.get("epoch") if claim.than else None
+    if not isinstance(epoch, Mapping) or "until" not in epoch or epoch["until"]["at"] is not None:
+        return None
+    side = _side(replace(claim, measure=epoch["until"]["measure"]), where, outcomes)
+    return None if isinstance(side, str) else {seed: float(values.mean()) for seed, values in side.values.items()}
+
+
+def _floor(claim: Claim, where: Where, outcomes: Sequence[Outcome]) -> FloorTest | str | None:
+    """Whether the models spoken of can still do what the claim asks of them; why not, where it was not measured."""
+    if claim.floor is None:
+        return None
+    measure = claim.floor.measure
+    side = _side(replace(claim, measure=measure), where, outcomes)
+    if isinstance(side, str):
+        return side
+    level, times = claim.floor.above, claim.floor.times_chance
+    if times is not None:
+        by_chance = chance(chosen(outcomes, where), measure)
+        if by_chance is None:
+            return f"chance is not known for {measure}"
+        level = times * by_chance
+    assert side.estimate is not None
+    assert level is not None
+    d = against(side, level)
+    return FloorTest(measure, side.estimate, level, d.value > 0 and not inside_noise(d))
 
 
 def _trend(claim: Claim, where: Where, at: dict[str, Label], outcomes: Sequence[Outcome]) -> ClaimTest | str:
@@ -173,6 +236,10 @@ def described(where: Where) -> str:
     """What a `Where` asks for, in words."""
 
     def one(wanted: Any) -> str:
+        if isinstance(wanted, Mapping) and "until" in wanted:
+            at = wanted["until"]["at"]
+            level = "as much as the other side has" if at is None else at
+            return f"at which {wanted['until']['measure']} first reached {level}"
         if isinstance(wanted, Mapping):
             return f"other than {one(wanted['not'])}"
         if isinstance(wanted, list | tuple):

@@ -75,7 +75,7 @@ def study_report(
     words = [f"{measured}, {_count(len(seeds), 'seed')}{f', profile {study.profile}' if study.profile else ''}."]
     verdicts = [each.verdict for section in sections for each in section.claims]
     if verdicts:
-        counts = [(v, verdicts.count(v)) for v in ("held", "refuted", "open", "not measured")]
+        counts = [(v, verdicts.count(v)) for v in ("held", "refuted", "open", "not learned", "not measured")]
         shown = ", ".join(f"{number} {verdict}" for verdict, number in counts if number)
         words.append(f"Of {_count(len(verdicts), 'claim')}: {shown}.")
     if failed:

@@ -28,14 +28,17 @@ def sentence(judged: ClaimResult) -> str:
     if not judged.tests:
         return f"Not measured: {missing}."
     verdict = judged.verdict.capitalize()
+    floor = _floor(judged)
     if len(judged.tests) == 1:
         (tested,) = judged.tests
-        text = f"{verdict}: {_place(tested)}{_sentence(claim, tested)}."
+        text = f"{verdict}: {_place(tested)}{_sentence(claim, tested)}{floor}."
     elif len(judged.tests) <= DETAILS:
         parts = [f"{_labels(tested)}: {_short(claim, tested)}" for tested in judged.tests]
-        text = f"{verdict}: {claim.measure} {_sides(claim)}. {_counts(judged)}. {'; '.join(parts)}{_basis(judged)}."
+        text = (
+            f"{verdict}: {claim.measure} {_sides(claim)}. {_counts(judged)}. {'; '.join(parts)}{_basis(judged)}{floor}."
+        )
     else:
-        text = f"{verdict}: {claim.measure} {_sides(claim)}. {_counts(judged)}{_basis(judged)}."
+        text = f"{verdict}: {claim.measure} {_sides(claim)}. {_counts(judged)}{_basis(judged)}{floor}."
     return f"{text} Not measured: {missing}." if missing else text
 
 
@@ -70,6 +73,21 @@ def _sentence(claim: Claim, tested: ClaimTest) -> str:
     if claim.is_ == "equal":
         return f"{text}, {_within(claim, tested)}"
     return f"{text}, inside its noise" if tested.verdict == "open" else text
+
+
+def _floor(judged: ClaimResult) -> str:
+    """What the models can still do beside the least that the claim asks for; of several tests, where it is missed."""
+    tests = [tested for tested in judged.tests if tested.floor is not None]
+    missed = [tested for tested in tests if tested.floor is not None and not tested.floor.learned]
+    if not tests:
+        return ""
+    shown = [t.floor for t in (missed or tests) if t.floor is not None]
+    if len(judged.tests) > 1 and not missed:
+        return f"; {shown[0].measure} is above {_label(shown[0].level)} in all of them"
+    where = f" ({_names(missed)})" if len(judged.tests) > 1 else ""
+    values = " and ".join(str(show(floor.utility)) for floor in shown[:DETAILS])
+    way = "not above" if missed else "above"
+    return f"; {shown[0].measure} is {values}, {way} the floor of {_label(shown[0].level)}{where}"
 
 
 def _short(claim: Claim, tested: ClaimTest) -> str:
@@ -132,7 +150,7 @@ def _with(words: str) -> str:
 def _counts(judged: ClaimResult) -> str:
     """How many of its tests came out how; of what did not hold, which."""
     total, parts = len(judged.tests), []
-    for verdict in ("held", "refuted", "open"):
+    for verdict in ("held", "refuted", "open", "not learned"):
         tests = [tested for tested in judged.tests if tested.verdict == verdict]
         if tests:
             names = "" if verdict == "held" else f" ({_names(tests)})"

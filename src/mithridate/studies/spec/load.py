@@ -28,16 +28,29 @@ from mithridate.studies.spec.build import (
 from mithridate.studies.spec.cells import Axis, Combination, combinations
 from mithridate.studies.spec.data import DataSpec, ToySpec
 from mithridate.studies.spec.located import Located, read_located, shown, suggestion
-from mithridate.studies.spec.shows import read_claim, read_show
+from mithridate.studies.spec.shows import read_claim, read_floor, read_show
 from mithridate.studies.spec.study import Cell, Experiment, Label, StartSpec, Study
 from mithridate.training.clip import Clip
 
 MEASURES = ("zero-shot", "probe", "shift", "epochs", "start")
 FILES = "files"  # the profile that a folder is read by
 
-_OF_STUDY = ("study", "title", "about", "profiles", "seeds", "measure", "experiments", *SECTIONS)
+_OF_STUDY = ("study", "title", "about", "profiles", "seeds", "measure", "floor", "experiments", *SECTIONS)
 _OF_EXPERIMENT = (
-    *("name", "title", "asks", *SECTIONS, "vary", "unless_equal", "seeds", "measure", "profiles", "show", "claims"),
+    *(
+        "name",
+        "title",
+        "asks",
+        *SECTIONS,
+        "vary",
+        "unless_equal",
+        "seeds",
+        "measure",
+        "floor",
+        "profiles",
+        "show",
+        "claims",
+    ),
 )
 _WORD = re.compile(r"\$([A-Za-z_][\w-]*)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
@@ -151,7 +164,7 @@ class _Reader:
     def study(self, root: Located) -> Study:
         whole = ("profiles", "experiments")  # words of an experiment that is left out need not be there
         top = {key: node if key in whole else self.filled(node) for key, node in root.value.items()}
-        inherited = {key: top[key] for key in (*SECTIONS, "seeds", "measure") if key in top}
+        inherited = {key: top[key] for key in (*SECTIONS, "seeds", "measure", "floor") if key in top}
         inherited |= {key: self.filled(node) for key, node in self.words.items() if key in (*SECTIONS, "seeds")}
         experiments: list[Experiment] = []
         for entry in top["experiments"].entries("experiments"):
@@ -216,7 +229,8 @@ class _Reader:
             node.fail(f"unless_equal leaves no combination of experiment {name!r}")
         labels = {axis.name: [label for label, _ in axis.entries] for axis in axes}
         shows = [read_show(e, labels) for e in given["show"].entries("show")] if "show" in given else []
-        claims = [read_claim(e, labels) for e in given["claims"].entries("claims")] if "claims" in given else []
+        floor = read_floor(merged["floor"]) if "floor" in merged else None
+        claims = [read_claim(e, labels, floor) for e in given["claims"].entries("claims")] if "claims" in given else []
         return Experiment(
             name=name,
             title=given["title"].text("title") if "title" in given else name,

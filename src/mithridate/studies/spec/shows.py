@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
 from mithridate.studies.spec.build import value_of
 from mithridate.studies.spec.located import Located, shown, suggestion
-from mithridate.studies.spec.study import Claim, Label, ShowFigure, ShowTable, Where
+from mithridate.studies.spec.study import Claim, Floor, Label, ShowFigure, ShowTable, Where
 
 MODELS = ("poisoned", "clean", "start")
 VIEWS = ("model", "epoch")  # axes that every cell has several labels of
@@ -16,6 +16,7 @@ MEASURES = (
     *("MinRank", "ASR", "PSR", "IR@10", "TR@10", "IR@10 other classes", "zero-shot", "probe", "shift image"),
     *("shift text", "AUROC", "poison removed", "clean pairs lost", "pairs", "count", "rate", "class_share", "seconds"),
 )
+_SUCCESS = re.compile(r"(Hit@\d+|ASR|PSR)( .+)?")
 _OF_A_GOAL = re.compile(r"(Hit@\d+|MinRank|ASR|PSR) .+")
 Axes = Mapping[str, Sequence[Label]]
 
@@ -32,9 +33,24 @@ def read_show(node: Located, axes: Axes) -> ShowTable | ShowFigure:
     return found
 
 
-def read_claim(node: Located, axes: Axes) -> Claim:
-    """A claim. Raises `StudyError` as `read_show` does."""
+def read_floor(node: Located) -> Floor:
+    """The utility that a claim of robustness asks for. Raises `StudyError` where it is not one number of a measure."""
+    floor = _read(Floor, node, "floor", {})
+    if (floor.above is None) == (floor.times_chance is None):
+        node.fail("a floor needs `above` (a number) or `times_chance` (a multiple of chance), and not both")
+    return floor
+
+
+def read_claim(node: Located, axes: Axes, floor: Floor | None = None) -> Claim:
+    """A claim; `floor` is that of the experiment. Raises `StudyError` as `read_show` does."""
     claim = _read(Claim, node, "claim", axes, rename={"is": "is_"})
+    if claim.is_ == "below" and _SUCCESS.fullmatch(claim.measure) and claim.of.get("model", "poisoned") == "poisoned":
+        claim = replace(claim, floor=claim.floor or floor)
+        if claim.floor is None:
+            node.fail(
+                f"a model that has learned nothing has a {claim.measure} below anything: say what it must still be "
+                "able to do, as `floor: {measure: IR@10, times_chance: 3}`, in the claim, its experiment or the study"
+            )
     if claim.is_ in ("rising", "falling") and claim.along is None:
         node.fail(f"a claim that {claim.measure} is {claim.is_} needs `along`: the axis with numbers")
     if claim.is_ in ("rising", "falling") and (claim.than is not None or claim.value is not None):
@@ -59,6 +75,8 @@ def _read(kind: Any, node: Located, what: str, axes: Axes, rename: Mapping[str, 
             entry.fail(f"a {what} has no field {name!r}; {suggestion(name, [back.get(n, n) for n in known])}")
         if field in _WHERES:
             values[field] = None if entry.value is None else _where(entry, f"{what}.{name}", axes)
+        elif field == "floor":
+            values[field] = read_floor(entry)
         elif field in ("rows", "measures", "series", "every"):
             values[field] = entry.words(f"{what}.{name}")
         else:
@@ -111,6 +129,9 @@ def _where(node: Located, what: str, axes: Axes) -> Where:
     for axis, wanted in node.items(what).items():
         _refuse_unknown_axis(axis, wanted, what, axes)
         inner = wanted
+        if axis == "epoch" and isinstance(wanted.value, dict) and "until" in wanted.value:
+            found[axis] = _until(wanted, f"{what}.epoch")
+            continue
         if isinstance(wanted.value, dict):
             if list(wanted.value) != ["not"]:
                 wanted.fail(
@@ -122,6 +143,24 @@ def _where(node: Located, what: str, axes: Axes) -> Where:
             _refuse_unknown_label(label, axis, what, axes)
         found[axis] = wanted.plain()
     return found
+
+
+def _until(node: Located, what: str) -> dict[str, Any]:
+    """`{until: {measure, at}}`, checked; `at` may be left out in `than`."""
+    given = node.value["until"].items(f"{what}.until")
+    if not what.startswith(("claim.of.", "claim.than.")):
+        node.fail(f"{what}: only a claim's `of` and `than` stop at an epoch until which a measure was reached")
+    for name, entry in given.items():
+        if name not in ("measure", "at"):
+            entry.fail(f"{what}.until has no field {name!r}; {suggestion(name, ('measure', 'at'))}")
+    if "measure" not in given or ("at" not in given and not what.startswith("claim.than.")):
+        node.fail(f"{what}.until needs a measure, and `at`: the number to be reached (`than` may leave it out)")
+    measure = given["measure"].text(f"{what}.until.measure")
+    _refuse_unknown_measure(measure, given["measure"], f"{what}.until.measure")
+    at = given["at"].value if "at" in given else None
+    if at is not None and (isinstance(at, bool) or not isinstance(at, int | float)):
+        given["at"].fail(f"{what}.until.at must be a number, got {shown(at)}")
+    return {"until": {"measure": measure, "at": at}}
 
 
 def _refuse_unknown_label(node: Located, axis: str, what: str, axes: Axes) -> None:

@@ -81,7 +81,10 @@ class Cell:
 
 
 Where = Mapping[str, Any]
-"""Which cells: axis -> label, or a list of labels, or {not: label}; `model` and `epoch` may be among the axes."""
+"""Which cells: axis -> label, or a list of labels, or {not: label}; `model` and `epoch` may be among the axes.
+
+In a claim `epoch` may be {until: {measure, at}}: the first epoch after which the measure is `at` or more. Without `at`,
+in `than`: as much as the cells of `of` have, seed by seed, which makes it a comparison at equal utility."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +122,17 @@ class ShowFigure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Floor:
+    """What a model must still be able to do for a claim of robustness to hold of it: one of `above`, `times_chance`."""
+
+    measure: str
+    above: float | None = None
+    """A fixed number."""
+    times_chance: float | None = None
+    """In its place a multiple of the measure's chance level."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """A published sentence, and the test that decides whether it held here."""
 
@@ -143,6 +157,8 @@ class Claim:
     """rising, falling: the axis with numbers."""
     every: tuple[str, ...] = ()
     """Axes: the claim must hold for each of their labels by itself (p-values are Holm's)."""
+    floor: Floor | None = None
+    """The utility without which a success below something says nothing; by default that of the experiment or study."""
 
 
 @dataclass(frozen=True, kw_only=True)
