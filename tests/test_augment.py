@@ -128,7 +128,11 @@ def test_draws_come_from_their_generator_and_a_part_of_them_changes_its_images_a
 
 
 def test_the_draws_have_the_shares_that_they_say():
+    gentle = draw(20_000, generator=torch.Generator().manual_seed(0), crop=0.9, flip=False)
+    assert gentle.windows[:, 0, 0].min() > 0  # none is mirrored
+    assert (gentle.windows[:, 0, 0] * gentle.windows[:, 1, 1]).min() >= 0.74  # 0.9 of the area, aspect cut at the edge
     drawn = draw(20_000, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(drawn.factors, gentle.factors)  # what is not asked for changes no other draw
     assert (drawn.windows[:, 0, 0] < 0).float().mean().item() == pytest.approx(0.5, abs=0.02)
     assert drawn.grey.float().mean().item() == pytest.approx(0.2, abs=0.02)
     assert (drawn.sigma == 0).float().mean().item() == pytest.approx(0.5, abs=0.02)

@@ -427,8 +427,15 @@ def test_a_pool_takes_in_the_newest_and_goes_round():
     assert sorted(pool[:, 0].tolist()) == [22, 23, 24, 25, 26] and pool[(place - 1) % 5, 0] == 26
 
 
-def test_a_pool_holds_two_percent_and_no_more_than_there_is():
-    assert [pool_size(None, n) for n in (10, 30_000, 5_000_000)] == [1, 600, 21_845]
+def test_a_pool_holds_two_percent_and_no_more_than_there_is(caplog):
+    sizes = [pool_size(None, Start(n, WIDTH, 4, batch=b)) for n, b in ((10, 1), (30_000, 1), (5_000_000, 128))]
+    assert sizes == [5, 600, 21_845]
+    # five batches at least, where there are as many pairs
+    assert [pool_size(None, Start(n, WIDTH, 4, batch=128)) for n in (6000, 300)] == [640, 300]
+    assert pool_size(640, Start(6000, WIDTH, 4, batch=128)) == 640
+    assert not caplog.records
+    pool_size(120, Start(6000, WIDTH, 4, batch=128))
+    assert "--pool-size 640" in caplog.text
     with pytest.raises(mt.MithridateError, match=r"pool_size 61 for 60 pairs; choose a smaller --pool-size"):
         OBJECTIVES["roclip"](pool_size=61).build(START)
 
@@ -457,3 +464,13 @@ def test_the_nearest_row_is_found_over_chunks_and_equal_rows():
 def test_options_that_cannot_be_are_refused(name, options, match):
     with pytest.raises(mt.MithridateError, match=match):
         OBJECTIVES[name](**options).build(START)
+
+
+@pytest.mark.parametrize("name", ["augment-only", "roclip", "cleanclip", "safeclip"])
+@pytest.mark.parametrize("crop", [0.0, 1.5, -1.0])
+def test_a_crop_that_leaves_nothing_is_refused(name, crop):
+    with pytest.raises(mt.MithridateError, match=r"crop must lie in \(0, 1\]"):
+        OBJECTIVES[name](crop=crop).build(Start(PAIRS, WIDTH, 10))
+    views = OBJECTIVES[name](crop=0.9, flip=False).build(Start(PAIRS, WIDTH, 10)).plan(0).views
+    augmented = [view for view in views if view.image == "augmented"]
+    assert augmented and all((view.crop, view.flip) == (0.9, False) for view in augmented)

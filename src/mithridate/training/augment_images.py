@@ -38,14 +38,15 @@ class Draws:
         return Draws(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
-def draw(b: int, *, generator: torch.Generator) -> Draws:
-    """Crops of 8 to 100 % of the area; flip 0.5; jitter 0.8; greyscale 0.2; blur 0.5."""
+def draw(b: int, *, generator: torch.Generator, crop: float = 0.08, flip: bool = True) -> Draws:
+    """Crops of `crop` to 1 of the area; flip 0.5; jitter 0.8; greyscale 0.2; blur 0.5."""
 
     def chance(p: float) -> Tensor:
         return torch.rand(b, generator=generator) < p
 
-    windows = crop_windows(b, generator=generator, low=0.08)
-    windows[:, 0, 0] *= torch.where(chance(0.5), -1.0, 1.0)
+    windows = crop_windows(b, generator=generator, low=crop)
+    mirrored = chance(0.5)  # drawn in any case: the other draws stay what they are
+    windows[:, 0, 0] *= torch.where(mirrored & flip, -1.0, 1.0)
     order = torch.rand(b, 4, generator=generator).argsort(dim=1)
     spread = torch.tensor([*_JITTER, _HUE])
     factors = (torch.rand(b, 4, generator=generator) * 2 - 1) * spread * chance(0.8)[:, None]

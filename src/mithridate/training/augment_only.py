@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mithridate.training.objective import Start, Views
+from mithridate.training.objective import Start, Views, refuse_crop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,8 +14,13 @@ class AugmentOnly:
     """Images the model sees."""
     captions: Views = "augmented"
     """Captions the model sees."""
+    crop: float = 0.08
+    """Least share of an augmented image's area that is left. A patch in the corner falls out of small crops."""
+    flip: bool = True
+    """Mirror half of the augmented images; captions that name sides are wrong then."""
 
     def build(self, start: Start) -> Any:
+        refuse_crop(self.crop)
         from mithridate.training.augment_only_loss import AugmentOnlyLoss
 
         return AugmentOnlyLoss(self)

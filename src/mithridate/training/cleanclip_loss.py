@@ -19,7 +19,8 @@ class CleanClipLoss(nn.Module):
         self.options = options
 
     def plan(self, epoch: int) -> EpochPlan:
-        return EpochPlan((PLAIN, View("augmented", "augmented")) if self.options.inmodal_weight else (PLAIN,))
+        augmented = View("augmented", "augmented", crop=self.options.crop, flip=self.options.flip)
+        return EpochPlan((PLAIN, augmented) if self.options.inmodal_weight else (PLAIN,))
 
     def forward(self, batch: EncodedBatch) -> Float[Tensor, ""]:
         loss = self.options.clip_weight * clip_loss(batch.image, batch.text, batch.scale)

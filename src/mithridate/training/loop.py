@@ -74,7 +74,7 @@ def train(
         )
     low_precision = _low_precision(config, device)
     width = int(encoder.config["model_cfg"]["embed_dim"])
-    loss = objective.build(Start(len(pairs), width, config.epochs, config.seed)).to(device)
+    loss = objective.build(Start(len(pairs), width, config.epochs, config.seed, config.batch_size)).to(device)
     plans = isinstance(loss, Plans)
     views = {view for epoch in range(config.epochs if plans else 1) for view in plan_of(loss, epoch).views}
     synonyms = None if all(view.text == "plain" for view in views) else find_synonyms()
@@ -247,7 +247,8 @@ class _Loop:
                 out.append(images)
                 continue
             drawn = torch.Generator().manual_seed(stream_seed(config.seed, "augmented image", step, number))
-            out.append(augment_images(images, draw(config.batch_size, generator=drawn).part(own.start, own.stop)))
+            draws = draw(config.batch_size, generator=drawn, crop=view.crop, flip=view.flip)
+            out.append(augment_images(images, draws.part(own.start, own.stop)))
         return out
 
     def _log(self, waiting: list[tuple[int, float, Tensor]], per_epoch: int, clock: float) -> float:

@@ -21,12 +21,15 @@ class View:
     """Which pixels and captions of a batch's pairs are encoded, and by which model.
 
     `augmented` is drawn anew for every step and view; `fixed` is one augmented caption a pair for the whole run.
-    `start` is the model as it was before the first step, in eval mode and without gradient.
+    `start` is the model as it was before the first step, in eval mode and without gradient. `crop` and `flip` are of
+    augmented images: the least share of the area that is left, and whether half of them are mirrored.
     """
 
     image: Literal["plain", "augmented"] = "plain"
     text: Literal["plain", "augmented", "fixed"] = "plain"
     model: Literal["current", "start"] = "current"
+    crop: float = 0.08
+    flip: bool = True
 
 
 PLAIN = View()

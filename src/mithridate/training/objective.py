@@ -21,6 +21,7 @@ class Start:
     width: int  # of embeddings
     epochs: int
     seed: int = 0
+    batch: int = 1  # pairs of a step
 
 
 @runtime_checkable
@@ -36,6 +37,12 @@ class Objective(Protocol):
         Raises `MithridateError` where the options do not fit the data.
         """
         ...
+
+
+def refuse_crop(crop: float) -> None:
+    """Raise `MithridateError` where a share of the area to be left is none."""
+    if not 0 < crop <= 1:
+        raise MithridateError(f"crop must lie in (0, 1], got {crop}")
 
 
 def refuse_negative(options: object, names: Sequence[str]) -> None:

@@ -1,5 +1,7 @@
 """A pool of embeddings that is kept across steps: first in, first out, and asked for the nearest."""
 
+import logging
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -7,17 +9,31 @@ from torch import Tensor
 
 from mithridate.errors import MithridateError
 from mithridate.randomness import stream
+from mithridate.training.objective import Start
 
 _CHUNK = 2048  # rows of the pool, which at CLIP's widths stay in a core's cache
 _LARGEST, _SHARE = 21_845, 0.02  # RoCLIP's default for a million pairs, and what share of them that is
+_BATCHES = 5  # below that each step replaces much of the pool: an image meets few captions, most of the last batches
+
+_LOG = logging.getLogger(__name__)
 
 
-def pool_size(wanted: int | None, pairs: int) -> int:
-    """How many embeddings a pool holds: `wanted`, or 2 % of the pairs and 21,845 at most.
+def pool_size(wanted: int | None, start: Start) -> int:
+    """How many embeddings a pool holds: `wanted`, or 2 % of the pairs (21,845 at most), five batches at least.
 
-    Raises `MithridateError` where the data have fewer pairs.
+    Warns of a `wanted` pool of less than five batches. Raises `MithridateError` where the data have fewer pairs.
     """
-    size = min(_LARGEST, max(1, round(_SHARE * pairs))) if wanted is None else wanted
+    pairs, least = start.pairs, _BATCHES * start.batch
+    size = min(pairs, max(least, min(_LARGEST, round(_SHARE * pairs)))) if wanted is None else wanted
+    if size < min(least, pairs):
+        _LOG.warning(
+            "a pool of %s captions holds less than %s batches of %s pairs, so most of it is the captions of the last "
+            "steps (RoCLIP's holds 42 batches); give --pool-size %s or more",
+            size,
+            _BATCHES,
+            start.batch,
+            least,
+        )
     if not 1 <= size <= pairs:
         raise MithridateError(
             f"a pool holds at least one caption and no more than there are pairs, got pool_size {size} for {pairs} "

@@ -1,10 +1,13 @@
 """RoCLIP (Yang, Gao & Mirzasoleiman, NeurIPS 2023). Its options; the loss is in `roclip_loss.py`."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 from mithridate.errors import MithridateError
-from mithridate.training.objective import Start, Views
+from mithridate.training.objective import Start, Views, refuse_crop
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,11 +19,15 @@ class RoClip:
     """
 
     pool_size: int | None = None
-    """Captions in the pool; by default 2 % of the pairs, 21,845 at most."""
+    """Captions in the pool; by default 2 % of the pairs (21,845 at most), five batches at least."""
     every: int = 2
     """K: every K-th epoch matches, the K-th first; 1 is all of them, 0 none."""
     views: Views = "augmented"
     """What the model sees: images after SimCLR's augmentation and captions after EDA, or the pairs as they are."""
+    crop: float = 0.08
+    """Least share of an augmented image's area that is left. A patch in the corner falls out of small crops."""
+    flip: bool = True
+    """Mirror half of the augmented images; captions that name sides are wrong then."""
     faithful: bool = False
     """As the published code: the pool starts as noise that is not of unit length and is never filled, its remainder is
     dropped when it is full, and one augmented caption a pair stands for the whole run."""
@@ -32,6 +39,12 @@ class RoClip:
             raise MithridateError(
                 f"every {self.every}th epoch matches, and there are {start.epochs}; raise --epochs, or give --every 0 "
                 "for none"
+            )
+        refuse_crop(self.crop)
+        if self.every == 1 and start.epochs > 1:
+            _LOG.warning(
+                "every epoch matches, so the text tower is never trained: a model that begins at random weights learns "
+                "nothing of captions; give --every 2 or more"
             )
         from mithridate.training.roclip_loss import RoClipLoss
 

@@ -24,7 +24,7 @@ class RoClipLoss(nn.Module):
     def __init__(self, options: Any, start: Start) -> None:
         super().__init__()
         self.options, self._start = options, start
-        size = pool_size(options.pool_size, start.pairs) if options.every else 0
+        size = pool_size(options.pool_size, start) if options.every else 0
         pool = torch.zeros(size, start.width)
         if options.faithful:
             pool.normal_(generator=torch.Generator().manual_seed(stream_seed(start.seed, "first pool")))
@@ -35,9 +35,9 @@ class RoClipLoss(nn.Module):
         return self.options.every > 0 and (epoch + 1) % self.options.every == 0
 
     def plan(self, epoch: int) -> EpochPlan:
-        view = View(self.options.views, self.options.views)
-        if self.options.faithful and self.options.views == "augmented":
-            view = View("augmented", "fixed")
+        options = self.options
+        text = "fixed" if options.faithful and options.views == "augmented" else options.views
+        view = View(options.views, text, crop=options.crop, flip=options.flip)
         return EpochPlan((view,), no_gradient=("text",) if self.matching(epoch) else ())
 
     def prepare(self, epoch: EpochStart) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mithridate.errors import MithridateError
-from mithridate.training.objective import Start, Views, refuse_negative
+from mithridate.training.objective import Start, Views, refuse_crop, refuse_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +29,17 @@ class SafeClip:
     rescored: float = 0.3
     """Share of all pairs, those with the largest similarity, that is measured anew before every further epoch."""
     pool_size: int | None = None
-    """Images and captions in the pools of neighbours; by default 2 % of the pairs, 21,845 at most."""
+    """Images and captions in the pools of neighbours; by default 2 % of the pairs (21,845 at most), five batches at
+    least."""
     views: Views = "augmented"
     """What the model sees: images after SimCLR's augmentation and captions after EDA, or the pairs as they are."""
+    crop: float = 0.08
+    """Least share of an augmented image's area that is left. A patch in the corner falls out of small crops."""
+    flip: bool = True
+    """Mirror half of the augmented images; captions that name sides are wrong then."""
 
     def build(self, start: Start) -> Any:
+        refuse_crop(self.crop)
         refuse_negative(self, ("unimodal_epochs", "slow_epochs", "slow_factor", "growth"))
         for name in ("threshold", "rescored"):
             if not 0 <= getattr(self, name) <= 1:

@@ -35,7 +35,7 @@ class SafeClipLoss(nn.Module):
     def __init__(self, options: Any, start: Start) -> None:
         super().__init__()
         self.options, self._start = options, start
-        size = pool_size(options.pool_size, start.pairs)
+        size = pool_size(options.pool_size, start)
         self.register_buffer("image_pool", torch.zeros(size, start.width))
         self.register_buffer("text_pool", torch.zeros(size, start.width))
         self.register_buffer("places", torch.zeros(2, dtype=torch.int64))
@@ -51,7 +51,7 @@ class SafeClipLoss(nn.Module):
         return "slow" if epoch < o.unimodal_epochs + o.slow_epochs else "mixed"
 
     def plan(self, epoch: int) -> EpochPlan:
-        view = View(self.options.views, self.options.views)
+        view = View(self.options.views, self.options.views, crop=self.options.crop, flip=self.options.flip)
         phase = self.phase(epoch)
         if phase == "slow":
             return EpochPlan((view,), lr_factor=self.options.slow_factor)
