@@ -11,14 +11,16 @@ from PIL import Image
 from mithridate.data.images import decode, read_bytes
 from mithridate.data.pairs import make_pairs
 from mithridate.encoder.embed import embed, embed_images
-from mithridate.errors import EvaluationError
+from mithridate.errors import AttackError, EvaluationError
 from mithridate.evaluation.compare import compare, side
 from mithridate.evaluation.evaluate import evaluate, refuse_unknown_goals
 from mithridate.evaluation.probe import AdamWProbe, draw_folds
 from mithridate.evaluation.triggered import TriggeredImages, class_ranks, classes_of_test, success
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.backdoor import Backdoor
+from mithridate.poisoning.combined import Combined
 from mithridate.poisoning.goals import ImageToClass
+from mithridate.poisoning.manifest import read_manifest, write_manifest
 from mithridate.poisoning.relabel import SingleLabel
 from mithridate.poisoning.targeted import Targeted
 from mithridate.poisoning.text_trigger import TextTrigger
@@ -270,6 +272,34 @@ def test_images_with_false_captions_on_purpose_are_not_utility(measured, test_pa
     both = compare([side("whole", whole), side("left out", rows)])
     (retrieval,) = (task for task in both.tasks if task.task == "ir")
     assert (retrieval.queries, retrieval.units) == (int(counted.sum()), 21)
+
+
+def test_combined_attacks_are_measured_on_one_model(train_pairs, test_pairs, tiny, tmp_path):
+    parts = (
+        Targeted(images=2, per_target=3, classes=("dog",), mode="replace"),
+        Backdoor(target="boat", trigger="patch:size=1/4,place=centre", count=12),
+        SingleLabel(source="sheep", target="aeroplane", count=10),
+    )
+    done = poison(train_pairs, Combined(attacks=parts), seed=3, gallery=test_pairs, images=tmp_path / "images")
+    manifest = done.manifest
+    assert (len(manifest), len(done.pairs)) == (6 + 12 + 10, len(train_pairs))
+    uid = manifest.poisoned["uid"].to_pylist()
+    assert len(set(uid)) == len(uid)  # no pair is poisoned twice
+    kinds = ["image-to-class", "image-to-class", "trigger-to-class", "captions-to-class"]
+    assert [goal.kind for goal in manifest.goals] == kinds
+    assert sum(edit is not None for edit in manifest.poisoned["edit"].to_pylist()) == 12
+    assert [one["attack"] for one in manifest.options["attacks"]] == ["targeted", "backdoor", "single-label"]
+    write_manifest(manifest, tmp_path / "manifest.json")
+    again = read_manifest(tmp_path / "manifest.json")
+    assert (again.goals, again.options["attacks"][1]["count"]) == (manifest.goals, 12)
+    found = evaluate({"mine": tiny}, test_pairs, manifest)
+    goals = [goal.key for goal in manifest.goals]
+    assert found.value("PSR", goal="single images").n == 2
+    assert found.find("ASR", goal=goals[2], group="all") and found.find("Hit@10", goal=goals[3])
+    same = poison(train_pairs, Combined(attacks=parts), seed=3, gallery=test_pairs, images=tmp_path / "again")
+    assert same.pairs.text.equals(done.pairs.text)
+    with pytest.raises(AttackError, match="two or more, got 1"):
+        Combined(attacks=parts[:1])
 
 
 def test_a_phrase_is_put_into_captions_of_other_classes(measured):

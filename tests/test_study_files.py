@@ -314,6 +314,24 @@ WRONG = {
 }
 
 
+def test_attacks_are_combined_into_one_set():
+    text = one(
+        """
+        data: {toy: {train: 90, test: 45}}
+        attack:
+          label: both
+          attack: combined
+          attacks: [{attack: targeted, images: 4}, {attack: backdoor, target: bird, trigger: sig}]
+        """
+    )
+    (cell, *_) = study(text).cells
+    assert [part.name for part in cell.attack.attacks] == ["targeted", "backdoor"]
+    with pytest.raises(StudyError, match="has no class 'brid'; did you mean bird"):
+        study(text.replace("bird", "brid"))
+    with pytest.raises(StudyError, match="two or more, got 1"):
+        study(text.replace(", {attack: backdoor, target: bird, trigger: sig}", ""))
+
+
 @pytest.mark.parametrize("text, match", WRONG.values(), ids=WRONG)
 def test_a_wrong_file_is_told_by_line_and_nearest_word(text, match):
     with pytest.raises(StudyError, match=f"(?s)small.yaml.*{match}"):

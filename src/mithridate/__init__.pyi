@@ -71,6 +71,7 @@ from mithridate.poisoning.apply import Poisoned as Poisoned
 from mithridate.poisoning.apply import poison as poison
 from mithridate.poisoning.backdoor import Backdoor as Backdoor
 from mithridate.poisoning.badclip import BadClip as BadClip
+from mithridate.poisoning.combined import Combined as Combined
 from mithridate.poisoning.goals import AttackGoal as AttackGoal
 from mithridate.poisoning.goals import CaptionsToClass as CaptionsToClass
 from mithridate.poisoning.goals import CaptionsToImage as CaptionsToImage

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import platform
 from collections.abc import Iterable
@@ -21,6 +20,7 @@ from mithridate.data.fields import Origin, other_columns
 from mithridate.data.images import read_bytes
 from mithridate.data.pairs import SCHEMA, Pairs, hexadecimal
 from mithridate.errors import AttackError
+from mithridate.poisoning.combined import recorded
 from mithridate.poisoning.craft import Crafted, Progress, _silent, craft
 from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.plan import Attack, PoisonPlan, Surrogate
@@ -282,7 +282,7 @@ def _manifest(
     )
     return Manifest(
         attack=attack.name,
-        options={f.name: getattr(attack, f.name) for f in dataclasses.fields(attack)},  # type: ignore[arg-type]
+        options=recorded(attack),
         seed=seed,
         goals=plan.goals,
         strength={

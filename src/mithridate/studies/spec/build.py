@@ -15,7 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from mithridate.auditing.registry import DETECTORS
 from mithridate.auditing.threshold import Above, Budget, CleanQuantile, Threshold
-from mithridate.errors import MithridateError
+from mithridate.errors import AttackError, MithridateError
+from mithridate.poisoning.combined import Combined
 from mithridate.poisoning.plan import Attack
 from mithridate.poisoning.registry import ATTACKS
 from mithridate.studies.spec.data import DataSpec, ToySpec
@@ -135,6 +136,15 @@ def _pick(registry: Mapping[str, T], given: dict[str, Located], name: str, node:
 
 def build_attack(node: Located, what: str = "attack") -> Attack:
     given = options(node, "attack", what)
+    if "attack" in given and given["attack"].value == Combined.name:
+        del given["attack"]
+        if set(given) != {"attacks"}:
+            node.fail(f"{what}: combined attacks are a list, `attacks`, and nothing else")
+        attacks = given["attacks"].entries(f"{what}.attacks")
+        try:
+            return Combined(attacks=tuple(build_attack(one, f"{what}.attacks") for one in attacks))
+        except AttackError as error:
+            node.fail(f"{what}: {error}")
     return build(_pick(ATTACKS, given, "attack", node, what), node, given, what)
 
 
@@ -247,6 +257,9 @@ def bare(start: StartSpec) -> bool:
 
 def classes_of(attack: Attack) -> dict[str, tuple[str, ...]]:
     """The classes that an attack speaks of, by the option that names them."""
+    if isinstance(attack, Combined):
+        parts = [classes_of(one) for one in attack.attacks]
+        return {"attacks": tuple(name for part in parts for names in part.values() for name in names)}
     found: dict[str, tuple[str, ...]] = {
         name: (getattr(attack, name),) for name in ("source", "target") if isinstance(getattr(attack, name, 0), str)
     }
