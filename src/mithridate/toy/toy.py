@@ -1,10 +1,11 @@
 """The toy world: a captioned image set made of code, on which demo, tests and documentation run.
 
 It stands in for the photographs of PASCAL VOC with five captions each. Every picture shows one to three
-objects of one class, recognised by their shape; colour, size, number, place, setting, a second object and small
-extras are drawn independently of the class, so that a caption has something to say and no shortcut leads to
-the class.
-Limits: cartoons, no depth, and one language of about 250 words.
+objects of one class, recognised by their shape; size, number, place, setting, a second object and small extras are
+drawn independently of the class, so that a caption has something to say.
+Limits: cartoons, no depth, one language of about 250 words, and a shortcut: what is drawn has colours of its own. A
+logistic regression on histograms of 4 x 4 x 4 colours is right for 0.36 of the pictures of ten classes and for 0.21 of
+all 27 (`python benchmarks/toy_colours.py`), where chance is 0.10 and 0.04. Hold accuracy against that too.
 """
 
 from collections.abc import Sequence
