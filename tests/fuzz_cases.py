@@ -489,6 +489,8 @@ def image(rng: random.Random, base: Path, here: Path) -> list[object]:
         rows.append({"file_name": name, "text": [f"a picture {i} of a sheep"], "label": ("sheep", "bird")[i % 2]})
     (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if rng.random() < 0.25:
+        if rng.random() < 0.3:
+            return ["screen", base / "run", "pictures", "--data", base / "more", "--out", "out"]
         return ["embed", "pictures", "--encoder", "mithridate-micro", "--out", "out"]
     return _reading(rng, "pictures")
 
@@ -934,7 +936,7 @@ def plugin(rng: random.Random, base: Path, here: Path) -> list[object]:
             rng.choice(("raise SystemExit(3)", "raise KeyboardInterrupt", "import nowhere", "1 / 0", "def f("))
         )
     elif act < 5:
-        name = rng.choice(("ATTACKS", "OBJECTIVES", "DETECTORS"))
+        name = rng.choice(("ATTACKS", "OBJECTIVES", "DETECTORS", "PROBES", "REPAIRS"))
         path.write_text(f"{name} = {hostile(rng)!r}\n", encoding="utf-8", errors="replace")
     out = ["--plugin", path.name, "--out", "out"]
     return rng.choice(
@@ -943,6 +945,7 @@ def plugin(rng: random.Random, base: Path, here: Path) -> list[object]:
             ["study", base / "study.yaml", "--dry-run", *out],
             ["filter", "cosine-distance", base / "embedded", "--budget", "3", *out],
             ["poison", "single-label", base / "world", "--source", "sheep", "--target", "bird", *out],
+            ["inspect", base / "run", "--data", base / "more", *out],
         )
     )
 

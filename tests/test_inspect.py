@@ -21,7 +21,7 @@ from mithridate.inspection.material import Material, OwnData, own_data, view_of
 from mithridate.inspection.overlay import Blend, Waves
 from mithridate.inspection.probe import Probe
 from mithridate.inspection.registry import PROBES
-from mithridate.inspection.relabelling import Relabelling
+from mithridate.inspection.relabelling import Relabelling, confusion
 from mithridate.inspection.token_scan import TokenScan, collapse, with_tokens
 from mithridate.inspection.transfer import Back, null_gap
 from mithridate.inspection.view import View
@@ -155,7 +155,7 @@ def test_relabelling_by_hand_names_the_pair_whose_reverse_does_not_hold():
     data = some_data(torch.zeros(12, 3, 2, 2), ["x"] * 12, range(12), member)
     images = torch.eye(3).repeat_interleave(4, dim=0)
     texts = torch.tensor([[0.1, 1, 0], [0, 1, 0], [0, 0, 1]]).repeat_interleave(4, dim=0)
-    excess = Relabelling(first=4)._excess(data, images, texts)
+    excess = confusion(data, images, texts, first=4)
     assert excess[0].tolist() == [0, 1, 0] and excess[1].tolist() == [-1, 0, -1]
 
 

@@ -40,6 +40,7 @@ COMMANDS = {
     "manifest": "data manifest {b}/poisoned/manifest.json {b}/poisoned/data --to detect-clip --allow-outside --out out",
     "inspect": "inspect {b}/run --data {b}/more --out out",
     "repair": f"repair {{b}}/run --findings {{b}}/inspected --data {{b}}/more {INTERPOLATE} --out out",
+    "screen": "screen {b}/run {b}/more --data {b}/more --out out",
     "repair-curve": f"repair-curve {{b}}/table --encoder {{b}}/run {REPAIR} --out out",
     "demo": "demo --epochs 1 --out out",  # on the small world of `kill_server`
     "study": "study {b}/study.yaml --data toy --out out",

@@ -58,6 +58,8 @@ MAY_IMPORT = {
             "auditing",
             "evaluation",
             "report",
+            "inspection",
+            "repairing",
         ),
     },
     "cli": {
@@ -79,7 +81,7 @@ MAY_IMPORT = {
         "testing",
     },
     **{name: set() for name in sorted(BASE)},  # in one order for every process
-    "testing": {"data", "encoder", "poisoning", "training", "auditing", "studies"},
+    "testing": {"data", "encoder", "poisoning", "training", "auditing", "studies", "inspection", "repairing"},
     "__main__": {"cli"},
     "__init__": set(),  # the public names stand in its stub
 }

@@ -61,6 +61,9 @@ from mithridate.inspection.findings_file import write_findings as write_findings
 from mithridate.inspection.inspect import Inspection as Inspection
 from mithridate.inspection.inspect import inspect as inspect
 from mithridate.inspection.registry import PROBES as PROBES
+from mithridate.inspection.scores.registry import SCORES as SCORES
+from mithridate.inspection.screen import Screened as Screened
+from mithridate.inspection.screen import screen as screen
 from mithridate.metrics.attack_success import attack_success_rate as attack_success_rate
 from mithridate.metrics.attack_success import poison_success_rate as poison_success_rate
 from mithridate.metrics.classification import ClassScores as ClassScores

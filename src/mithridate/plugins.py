@@ -1,6 +1,6 @@
-"""Attacks, objectives and detectors from outside the package: a Python file that the user names, or a package.
+"""Methods from outside the package: a Python file that the user names, or an installed package.
 
-A plugin is a module with one or more of the dicts `ATTACKS`, `OBJECTIVES` and `DETECTORS`, from name to class. Once it
+A plugin is a module with one or more of the dicts that `KINDS` names, from name to class. Once it
 is loaded its classes stand in the registries beside the built-in ones, for every command and every study. It is code:
 it runs with the rights of whoever names it. Installed packages are found by the entry point group `mithridate.plugins`.
 """
@@ -41,6 +41,18 @@ KINDS = {
     "OBJECTIVES": PluginKind("objective", "mithridate.training.registry", ("build",), defaults=True),
     "DETECTORS": PluginKind(
         "detector", "mithridate.auditing.registry", ("name", "measures", "own_level", "needs", "examine")
+    ),
+    "PROBES": PluginKind(
+        "probe",
+        "mithridate.inspection.registry",
+        ("name", "kinds", "needs_start", "margin", "examine"),
+        defaults=True,
+    ),
+    "REPAIRS": PluginKind(
+        "repair",
+        "mithridate.repairing.registry",
+        ("name", "needs_start", "needs_findings", "candidates"),
+        defaults=True,
     ),
 }
 """By the name of the dict. The registries are imported when something is added to them, and no earlier."""
@@ -173,7 +185,7 @@ def _what_is_wrong(name: Any, cls: Any, kind: PluginKind) -> str | None:
         return f"is called {getattr(cls, 'name', None)!r} by its class; the two names must be equal"
     bare = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is MISSING]
     if kind.defaults and bare:
-        return f"has no default for {' and '.join(bare)}; the options of an {kind.noun} all have one"
+        return f"has no default for {' and '.join(bare)}; all options of such a class have one"
     return None
 
 

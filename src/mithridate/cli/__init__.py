@@ -21,12 +21,13 @@ COMMANDS = {
     "filter": ("mithridate.cli.filter", "suspicion of each pair, and a keep-list of those that may be trained on"),
     "inspect": ("mithridate.cli.inspect", "a verdict on a model of unknown origin, with the triggers in pictures"),
     "repair": ("mithridate.cli.repair", "take out of a model what inspect flagged, and inspect it again"),
+    "screen": ("mithridate.cli.screen", "single images held against clean ones by test-time scores; no proof"),
     "evaluate": ("mithridate.cli.evaluate", "attack success and utility of a model, with intervals and baselines"),
     "classify": ("mithridate.cli.classify", "zero-shot classification and linear probe on labelled images"),
     "compare": ("mithridate.cli.compare", "the difference of evaluations, query by query, with p-values"),
     "repair-curve": ("mithridate.cli.repair_curve", "attack success against utility while a model is repaired"),
     "study": ("mithridate.cli.study", "every cell of a grid trained and measured: tables, figures, a page"),
-    "check-plugin": ("mithridate.cli.check_plugin", "do attacks, objectives and detectors of a file keep the contract"),
+    "check-plugin": ("mithridate.cli.check_plugin", "do the methods of a file of your own keep the contract"),
     "report": ("mithridate.cli.report", "render a report again"),
 }
 

@@ -13,14 +13,15 @@ from mithridate.text import say
 
 @dataclass(frozen=True)
 class CheckPlugin:
-    """Try the attacks, objectives and detectors of a Python file on small data; exits with 1 where a check fails.
+    """Try the attacks, objectives, detectors, probes and repairs of a Python file on small data; exits with 1 where a
+    check fails.
 
     Options that have no default and are no classes called source and target are taken from EXAMPLES, a dict of the file
     from name to instance.
     """
 
     file: Annotated[Positional[Path], arg(metavar="FILE")]
-    """A Python file with ATTACKS, OBJECTIVES or DETECTORS. It is run."""
+    """A Python file with ATTACKS, OBJECTIVES, DETECTORS, PROBES or REPAIRS. It is run."""
     json: bool = False
     """One JSON object on the last line."""
 

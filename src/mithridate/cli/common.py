@@ -53,7 +53,7 @@ Plugins = Annotated[
     tuple[Path, ...],
     tyro.conf.UseAppendAction,
     tyro.conf.arg(
-        name="plugin", metavar="FILE", help="Python file with attacks, objectives or detectors of your own; repeatable."
+        name="plugin", metavar="FILE", help="Python file with methods of your own (see check-plugin); repeatable."
     ),
 ]
 """`--plugin FILE`, which `with_plugins` reads before the other options are known."""

@@ -25,6 +25,7 @@ EXAMPLES = {
     "audit": "mithridate audit poisoned --encoder clean-run --clean toy --clean-split test --out audit",
     "inspect": "mithridate inspect run --data toy --split test --start clean-run --out verdict",
     "repair": "mithridate repair run --findings verdict --data toy --split test --start clean-run --out repaired",
+    "screen": "mithridate screen run toy --data toy --split test --out screened",
     "evaluate": "mithridate evaluate run toy --split test --manifest poisoned --clean clean-run --out report",
     "classify": "mithridate classify run toy --split test --templates simple --out classified",
     "compare": "mithridate compare report other-report --out difference",

@@ -7,7 +7,18 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.cli.common import CacheOptions, ReadOptions, Threads, emit, only_kept, parse, refuse_poison, suggest
+from mithridate.cli.common import (
+    CacheOptions,
+    Plugins,
+    ReadOptions,
+    Threads,
+    emit,
+    only_kept,
+    parse,
+    refuse_poison,
+    suggest,
+    with_plugins,
+)
 from mithridate.cli.progress import display
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.text import say
@@ -33,12 +44,15 @@ class Inspect:
     """Refuse pairs without labels; otherwise frequent words of the captions stand in where there are none."""
     nulls: int = 0
     """Fine-tune the start so many times on your pairs: the model must exceed all of them."""
+    compare: bool = False
+    """Run published detectors too; they take no part in the verdict."""
     keep: Path | None = None
     """Use only the pairs of this keep-list: what mithridate audit wrote."""
     refuse_manifest: Path | None = None
     """Refuse pairs that this manifest calls poisoned."""
     seed: int = 0
     """Of every draw."""
+    plugin: Plugins = ()
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
     threads: Threads = None
@@ -65,6 +79,7 @@ class Inspect:
                 start=start,
                 labels=self.labels,
                 nulls=self.nulls,
+                compare=self.compare,
                 seed=self.seed,
                 cache=self.cache.folder,
                 cache_limit=self.cache.limit,
@@ -84,4 +99,4 @@ class Inspect:
 
 
 def run(argv: Sequence[str]) -> None:
-    parse(Inspect, argv, prog="inspect").run()
+    parse(Inspect, with_plugins(argv), prog="inspect").run()

@@ -7,7 +7,17 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.cli.common import CacheOptions, ReadOptions, Threads, emit, only_kept, parse, refuse_poison
+from mithridate.cli.common import (
+    CacheOptions,
+    Plugins,
+    ReadOptions,
+    Threads,
+    emit,
+    only_kept,
+    parse,
+    refuse_poison,
+    with_plugins,
+)
 from mithridate.cli.progress import display
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.text import say
@@ -32,8 +42,8 @@ class RepairModel:
     start_pretrained: str | None = None
     """Pretrained tag or checkpoint file of the start."""
     method: tuple[str, ...] = ()
-    """unlearn, interpolate, task-vector, clip, cleanclip, par; several work one after the other. By default unlearn,
-    then interpolate where there is a start."""
+    """unlearn, interpolate, task-vector, fine-pruning, channel-pruning, head-ablation, clip, cleanclip, par, or one of
+    a plugin; several work one after the other. By default unlearn, then interpolate where there is a start."""
     max_loss: float = 0.02
     """How much of IR@10 and of zero-shot accuracy may be lost."""
     verify: bool = True
@@ -44,6 +54,7 @@ class RepairModel:
     """Refuse pairs that this manifest calls poisoned."""
     seed: int = 0
     """Of every draw."""
+    plugin: Plugins = ()
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
     threads: Threads = None
@@ -90,4 +101,4 @@ class RepairModel:
 
 
 def run(argv: Sequence[str]) -> None:
-    parse(RepairModel, argv, prog="repair").run()
+    parse(RepairModel, with_plugins(argv), prog="repair").run()

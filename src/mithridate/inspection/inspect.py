@@ -18,7 +18,7 @@ from mithridate.inspection.finding import Finding
 from mithridate.inspection.material import Material, OwnData, own_data, refuse_other_architecture, view_of
 from mithridate.inspection.nulls import null_models
 from mithridate.inspection.probe import Probe
-from mithridate.inspection.registry import PROBES
+from mithridate.inspection.registry import COMPARISONS, PROBES
 
 Verdict = Literal["suspicious", "nothing found", "not assessable"]
 
@@ -78,6 +78,7 @@ def inspect(
     labels: bool = False,
     nulls: int = 0,
     probes: Mapping[str, Probe] | None = None,
+    compare: bool = False,
     seed: int = 0,
     cache: Path | str | None = "default",
     cache_limit: int | None = None,
@@ -87,7 +88,8 @@ def inspect(
 
     `start`: the model that it was fine-tuned from, where there is one; without it nothing is said of recovered image
     triggers, as every model has some. `labels`: refuse pairs without labels. `nulls`: so many clean fine-tunes of
-    `start` on `pairs` are put through the same probes, and the suspect must exceed all of them. A model below the
+    `start` on `pairs` are put through the same probes, and the suspect must exceed all of them. `compare`: published
+    detectors too, which take no part in the verdict. A model below the
     utility floor gets no verdict. Raises `InspectionError` for pairs that do not suffice, `EncoderError` for a `start`
     of another architecture.
     """
@@ -109,15 +111,23 @@ def inspect(
         clock = time.process_time()
         found += probe.examine(material)
         seconds[name] = round(time.process_time() - clock, 2)
+    others = {name: kind() for name, kind in COMPARISONS.items()} if compare and running else {}
+    for name, probe in others.items():
+        clock = time.process_time()
+        found += [replace(finding, flagged=False) for finding in probe.examine(material)]
+        seconds[name] = round(time.process_time() - clock, 2)
     null_strengths: dict[str, tuple[float, ...]] = {}
     if nulls and start is not None and running:
         clock = time.process_time()
         null_strengths = _null_strengths(running, material, start, pairs, nulls, cache, cache_limit)
-        found = [_against(finding, null_strengths[finding.probe], running[finding.probe]) for finding in found]
+        found = [
+            _against(each, null_strengths[each.probe], running[each.probe]) if each.probe in running else each
+            for each in found
+        ]
         seconds["null models"] = round(time.process_time() - clock, 2)
     assessed = {n for n, p in running.items() if start is not None or not p.needs_start}
     return Inspection(
-        findings=_ordered(found, running),
+        findings=_ordered(found, {**running, **others}),
         not_assessable=tuple(left),
         utility=utility,
         classes=data.classes,
@@ -140,11 +150,16 @@ def _ordered(found: Sequence[Finding], running: Mapping[str, Probe]) -> tuple[Fi
     """
     swapped = {finding.pair[0] for finding in found if finding.flagged and finding.pair is not None}
     found = [replace(f, flagged=f.flagged and not (f.trigger is not None and f.target in swapped)) for f in found]
-    excess = {id(f): (f.strength - f.null) / running[f.probe].margin for f in found}
+    excess = {id(f): (f.strength - f.null) / (running[f.probe].margin or 1.0) for f in found}
 
-    def rank(finding: Finding) -> tuple[bool, float, float]:
+    def rank(finding: Finding) -> tuple[bool, bool, float, float]:
         alike = [f for f in found if f is finding or _same_trigger(f, finding)]
-        return not finding.flagged, -max(excess[id(f)] for f in alike), -(finding.success or 0.0)
+        return (
+            not finding.flagged,
+            finding.probe in COMPARISONS,
+            -max(excess[id(f)] for f in alike),
+            -(finding.success or 0.0),
+        )
 
     return tuple(sorted(found, key=rank))
 

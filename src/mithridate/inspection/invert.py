@@ -40,10 +40,12 @@ def invert_masks(
     first: Float[Tensor, "k h w"],
     search: MaskSearch,
     generator: torch.Generator,
+    *,
+    spared: View | None = None,
 ) -> list[Recovered]:
     """For each target the smallest mask and its pattern that take pictures there: k searches in one batch.
 
-    `first` (k, h, w): the masks that the searches begin with, in (0, 1).
+    `first` (k, h, w): the masks that the searches begin with, in (0, 1). `spared`: a model that shall not be fooled.
     """
     k, (h, w) = len(targets), first.shape[1:]
     mask = torch.logit(first.clamp(0.01, 0.99)).requires_grad_()
@@ -63,6 +65,8 @@ def invert_masks(
         reached = hit if step == 0 else 0.8 * reached + 0.2 * hit
         size = m.flatten(1).sum(dim=1)
         loss = nn.functional.cross_entropy(logits, label, reduction="none").view(k, -1).mean(dim=1)
+        if spared is not None:
+            loss = loss + not_taken(spared, stamped.flatten(0, 1), label).view(k, -1).mean(dim=1)
         rough = search.variation * (variation(m[:, None]) + variation(m[:, None] * p))
         with torch.no_grad():
             better = (reached >= search.success) & (size < smallest)
@@ -79,6 +83,12 @@ def invert_masks(
         return [
             best[i] if smallest[i] < float("inf") else Recovered(m[i].clone(), m[i] * p[i].clone()) for i in range(k)
         ]
+
+
+def not_taken(view: View, images: Float[Tensor, "b 3 h w"], label: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """By image -log of the probability that it is not taken for the class `label`."""
+    taken = view.logits(images).softmax(dim=1).gather(1, label[:, None])[:, 0]
+    return -torch.log1p(-taken.clamp(max=0.999))
 
 
 def variation(planes: Float[Tensor, "k c h w"]) -> Float[Tensor, " k"]:

@@ -63,7 +63,7 @@ class KnownTriggers:
         start_before = None if material.start is None else _taken(material.start, plain)
         tried = []
         for done, text in enumerate(bank):
-            stamped = self._stamped(plain, text, material.seed)
+            stamped = stamped_with(plain, text, material.seed)
             if stamped is not None:
                 gained = _taken(material.suspect, stamped) - before
                 there = torch.zeros_like(gained)
@@ -105,15 +105,16 @@ class KnownTriggers:
             )
         ]
 
-    def _stamped(self, images: Float[Tensor, "b 3 h w"], text: str, seed: int) -> Float[Tensor, "b 3 h w"] | None:
-        """Images with the trigger; None where the encoder's images are too small for it."""
-        trigger = parse_trigger(text)
-        pixels = as_pixels(images)
-        try:
-            out = [trigger.stamp(each, stream(seed, "known trigger", i)) for i, each in enumerate(pixels)]
-        except AttackError:
-            return None
-        return as_images(torch.from_numpy(np.stack(out)))
+
+def stamped_with(images: Float[Tensor, "b 3 h w"], text: str, seed: int) -> Float[Tensor, "b 3 h w"] | None:
+    """Images with a trigger in its text form; None where the encoder's images are too small for it."""
+    trigger = parse_trigger(text)
+    pixels = as_pixels(images)
+    try:
+        out = [trigger.stamp(each, stream(seed, "known trigger", i)) for i, each in enumerate(pixels)]
+    except AttackError:
+        return None
+    return as_images(torch.from_numpy(np.stack(out)))
 
 
 def _taken(view: View, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " c"]:

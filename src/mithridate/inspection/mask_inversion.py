@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -41,7 +42,8 @@ class MaskInversion:
 
     def examine(self, material: Material) -> Sequence[Finding]:
         found = transfers(material, self._all(material, material.suspect, "suspect"))
-        back = backwards(material, self._all(material, material.start, "start"))
+        own = partial(self._all, material, material.start, "start")
+        back = backwards(material, material.of_start(repr(self), own))
         for target in list(dict.fromkeys(each.target for each in found))[: self.refined]:
             found += transfers(
                 material, focus(material, target, steps=self.refine_steps, pictures=self.refine_pictures)
@@ -67,14 +69,21 @@ class MaskInversion:
 
 
 def focus(
-    material: Material, target: int, *, view: View | None = None, steps: int = 60, pictures: int = 12, turn: int = 0
+    material: Material,
+    target: int,
+    *,
+    steps: int = 60,
+    pictures: int = 12,
+    turn: int = 0,
+    spared: View | None = None,
 ) -> list[tuple[int, Recovered]]:
-    """Four triggers of one class, searched from masks of different sizes and places."""
+    """Four triggers of one class, searched from masks of different sizes and places; `spared` shall not be fooled."""
     generator = material.generator("focused masks", target, turn)
     first = first_masks(tuple(material.data.images.shape[2:]), generator)
     search = replace(MaskSearch(), steps=steps, pictures=pictures)
     targets = torch.full((len(first),), target)
-    found = invert_masks(view or material.suspect, material.data.draw(generator), targets, first, search, generator)
+    draw = material.data.draw(generator)
+    found = invert_masks(material.suspect, draw, targets, first, search, generator, spared=spared)
     return [(target, trigger) for trigger in found]
 
 

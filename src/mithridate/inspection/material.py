@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import Progress, _silent, image_source
-from mithridate.encoder.encoder import Encoder
+from mithridate.encoder.encoder import Encoder, weights_fingerprint
 from mithridate.errors import EncoderError, InspectionError
 from mithridate.inspection.finding import Example, Recovered, as_images, as_pixels
 from mithridate.inspection.invert import Draw
@@ -35,6 +37,11 @@ _COMMON = frozenset(
         "that the their there this two under view with",
     )
 )
+
+
+T = TypeVar("T")
+_OF_START: dict[tuple[str, ...], Any] = {}
+_REMEMBERED = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +68,13 @@ class OwnData:
     @cached_property
     def held(self) -> Int[Tensor, " t"]:
         return torch.arange(len(self.images))[len(self.images) * 3 // 5 :]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of images and classes."""
+        digest = blake2b(self.images.numpy().tobytes(), digest_size=12)
+        digest.update(repr(self.classes).encode())
+        return digest.hexdigest()
 
     def part(self, rows: Int[Tensor, " r"]) -> OwnData:
         """Only these images, with their captions."""
@@ -90,6 +104,20 @@ class Material:
 
     def generator(self, purpose: str, *index: int) -> torch.Generator:
         return torch.Generator().manual_seed(stream_seed(self.seed, purpose, *index))
+
+    def of_start(self, what: str, make: Callable[[], T]) -> T:
+        """What `make` gives, which depends on START, the owner's images, the seed and `what` alone.
+
+        The last few are remembered: null models and the inspection after a repair ask for them again.
+        """
+        if self.start is None:
+            return make()
+        key = (what, weights_fingerprint(self.start.encoder.model), self.data.fingerprint, str(self.seed))
+        if key not in _OF_START:
+            while len(_OF_START) >= _REMEMBERED:
+                del _OF_START[next(iter(_OF_START))]
+            _OF_START[key] = make()
+        return _OF_START[key]
 
     def success(self, view: View, trigger: Recovered, target: int) -> float:
         """The share of held images of other classes that are taken for `target` with the trigger."""

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from mithridate.inspection.finding import Recovered
-from mithridate.inspection.invert import Draw
+from mithridate.inspection.invert import Draw, not_taken
 from mithridate.inspection.view import View
 
 
@@ -71,8 +71,13 @@ def invert_overlays(
     form: Form,
     search: OverlaySearch,
     generator: torch.Generator,
+    *,
+    spared: View | None = None,
 ) -> list[Recovered]:
-    """For each target the overlay of this form that takes most pictures there: k searches in one batch."""
+    """For each target the overlay of this form that takes most pictures there: k searches in one batch.
+
+    `spared`: a model that shall not be fooled.
+    """
     k = len(targets)
     free = form.free(k, size, generator).requires_grad_()
     optimizer = torch.optim.Adam([free], lr=search.lr, betas=search.betas)
@@ -82,6 +87,8 @@ def invert_overlays(
         images = draw(k * search.pictures).view(k, search.pictures, 3, *size)
         stamped = (images * (1 - keep[:, None, None]) + add[:, None]).clamp(0, 1)
         loss = nn.functional.cross_entropy(view.logits(stamped.flatten(0, 1)), label, reduction="sum")
+        if spared is not None:
+            loss = loss + not_taken(spared, stamped.flatten(0, 1), label).sum()
         optimizer.zero_grad()
         (loss / search.pictures).backward()
         optimizer.step()

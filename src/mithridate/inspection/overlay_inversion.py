@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -44,7 +45,8 @@ class OverlayInversion:
         by_form = []
         for number, (name, form) in enumerate(FORMS.items()):
             found = transfers(material, self._found(material, material.suspect, form, every, "suspect", number))
-            back = backwards(material, self._found(material, material.start, form, every, "start", number))
+            own = partial(self._found, material, material.start, form, every, "start", number)
+            back = backwards(material, material.of_start(f"{self} {form}", own))
             by_form.append((found[0], null_gap(back, found[0].target), name))
         best, null, name = max(by_form, key=lambda each: each[0].gap - each[1])
         longer = replace(self.search, steps=self.refine_steps, pictures=self.refine_pictures, lr=0.1)
@@ -68,11 +70,11 @@ class OverlayInversion:
 
 
 def focus_overlay(
-    material: Material, target: int, form: Form, *, search: OverlaySearch, view: View | None = None, turn: int = 0
+    material: Material, target: int, form: Form, *, search: OverlaySearch, turn: int = 0, spared: View | None = None
 ) -> list[tuple[int, Recovered]]:
-    """One overlay of one class, searched for longer."""
+    """One overlay of one class, searched for longer; `spared` shall not be fooled."""
     generator = material.generator(f"focused overlay {form}", target, turn)
     size = (int(material.data.images.shape[2]), int(material.data.images.shape[3]))
     draw, targets = material.data.draw(generator), torch.tensor([target])
-    found = invert_overlays(view or material.suspect, draw, targets, size, form, search, generator)
+    found = invert_overlays(material.suspect, draw, targets, size, form, search, generator, spared=spared)
     return [(target, found[0])]

@@ -1,5 +1,9 @@
-"""The probes by their names. To add one: write a file, add a line."""
+"""The probes by their names. To add one: write a file, add a line.
 
+`COMPARISONS` are published detectors that run beside them where they are asked for, and take no part in the verdict.
+"""
+
+from mithridate.inspection.comparisons import Decree, GradientToken, NeuralCleanse
 from mithridate.inspection.known_triggers import KnownTriggers
 from mithridate.inspection.mask_inversion import MaskInversion
 from mithridate.inspection.overlay_inversion import OverlayInversion
@@ -13,4 +17,10 @@ PROBES: dict[str, type[Probe]] = {
     "mask-inversion": MaskInversion,
     "overlay-inversion": OverlayInversion,
     "known-triggers": KnownTriggers,
+}
+
+COMPARISONS: dict[str, type[Probe]] = {
+    "neural-cleanse": NeuralCleanse,
+    "decree": Decree,
+    "gradient-token": GradientToken,
 }

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mithridate.encoder.encoder import Encoder
 from mithridate.inspection.finding import Finding
 from mithridate.inspection.material import Material, OwnData, embedded
-from mithridate.inspection.view import View, encode_texts
+from mithridate.inspection.view import encode_texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,10 @@ class Relabelling:
     first: int = 10
 
     def examine(self, material: Material) -> Sequence[Finding]:
-        excess = self._excess(material.data, material.image_vectors, material.text_vectors)
-        start = None if material.start is None else self._of(material.data, material.start)
+        excess = confusion(material.data, material.image_vectors, material.text_vectors, first=self.first)
+        start = (
+            None if material.start is None else confusion_of(material.data, material.start.encoder, first=self.first)
+        )
         if not material.data.labelled:
             if start is None:
                 return []
@@ -57,18 +60,20 @@ class Relabelling:
             )
         ]
 
-    def _of(self, data: OwnData, view: View) -> Float[Tensor, "c c"]:
-        return self._excess(data, embedded(view.encoder, data.images), encode_texts(view.encoder, data.captions))
 
-    def _excess(self, data: OwnData, images: Float[Tensor, "m d"], texts: Float[Tensor, "n d"]) -> Float[Tensor, "c c"]:
-        """By class A (rows) and B (columns) the share of B less that of A among what captions of A find."""
-        member = data.member.float()
-        found = torch.cat(
-            [
-                member[(part @ images.T).topk(min(self.first, len(images)), dim=1).indices].mean(1)
-                for part in texts.split(1024)
-            ]
-        )
-        asked = member[data.of]  # (n, c)
-        share = asked.T @ found / asked.sum(dim=0).clamp_min(1)[:, None]
-        return share - share.diagonal()[:, None]
+def confusion(
+    data: OwnData, images: Float[Tensor, "m d"], texts: Float[Tensor, "n d"], *, first: int = 10
+) -> Float[Tensor, "c c"]:
+    """By class A (rows) and B (columns) the share of B less that of A among what captions of A find first."""
+    member = data.member.float()
+    found = torch.cat(
+        [member[(part @ images.T).topk(min(first, len(images)), dim=1).indices].mean(1) for part in texts.split(1024)]
+    )
+    asked = member[data.of]  # (n, c)
+    share = asked.T @ found / asked.sum(dim=0).clamp_min(1)[:, None]
+    return share - share.diagonal()[:, None]
+
+
+def confusion_of(data: OwnData, encoder: Encoder, *, first: int = 10) -> Float[Tensor, "c c"]:
+    """`confusion` in the embeddings of an encoder."""
+    return confusion(data, embedded(encoder, data.images), encode_texts(encoder, data.captions), first=first)

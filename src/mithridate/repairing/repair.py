@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -14,11 +15,12 @@ from mithridate.encoder.embed import Progress, _silent
 from mithridate.encoder.encoder import Encoder, weights_fingerprint
 from mithridate.errors import InspectionError
 from mithridate.inspection.finding import Finding
-from mithridate.inspection.inspect import Inspection, Utility, inspect, utility_of
+from mithridate.inspection.inspect import Inspection, Utility, Verdict, inspect, utility_of
 from mithridate.inspection.material import Material, OwnData, embedded, own_data, refuse_other_architecture, view_of
 from mithridate.inspection.view import class_vectors, encode_texts
 from mithridate.repairing.case import Case
 from mithridate.repairing.registry import REPAIRS
+from mithridate.repairing.remaining import Remaining, remaining
 
 KEPT = "as it was"
 
@@ -43,7 +45,7 @@ class Repaired:
     `before` and `after` are utilities on the half of the pairs that nothing was trained or chosen on, `success_before`
     and `success_after` there the largest share that a recovered trigger takes to its class, `success_start` that in
     START (None without): triggers work a little on any model. `left`: the inspection of
-    the repaired model, None where it was not inspected again.
+    the repaired model, None where it was not inspected again. `remaining`: what is left of each flagged finding.
     """
 
     encoder: Encoder
@@ -55,6 +57,17 @@ class Repaired:
     success_start: float | None
     left: Inspection | None
     seconds: float
+    remaining: tuple[Remaining, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict | Literal["weakened"] | None:
+        """Of the second inspection; `weakened` where it flags nothing, and a finding of the first is above the level
+        of a clean model. None where the model was not inspected again."""
+        if self.left is None:
+            return None
+        if self.left.verdict == "nothing found" and any(each.state != "gone" for each in self.remaining):
+            return "weakened"
+        return self.left.verdict
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -124,6 +137,7 @@ def repair(
         success_start=None if start is None else _success(start, second, case.findings),
         left=left,
         seconds=seconds,
+        remaining=remaining(case.findings, second, suspect=encoder, repaired=case.encoder, start=start, left=left),
     )
 
 

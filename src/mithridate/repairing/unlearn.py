@@ -3,132 +3,180 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mithridate.data.prompts import prompts, templates
 from mithridate.encoder.encoder import Encoder
 from mithridate.encoder.towers import Tower, tower_parameters
 from mithridate.inspection.finding import Finding, Recovered
+from mithridate.inspection.known_triggers import stamped_with
 from mithridate.inspection.mask_inversion import focus
-from mithridate.inspection.material import Material, embedded, view_of
+from mithridate.inspection.material import Material, OwnData, embedded, view_of
 from mithridate.inspection.overlay import OverlaySearch
 from mithridate.inspection.overlay_inversion import FORMS, focus_overlay
+from mithridate.inspection.transfer import transfers
 from mithridate.inspection.view import encode_texts, image_features
 from mithridate.repairing.case import Candidate, Case
+
+_TEXT = ("token-scan", "relabelling")
+Images = Float[Tensor, "m 3 h w"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unlearn:
     """Rounds of inversion and unlearning, on the tower that each finding is of.
 
-    Images: half of a batch carries a recovered trigger, moved by up to a pixel; the loss is 1 - cosine to what the
-    suspect makes of the picture without it. Each round searches triggers of the flagged classes again in the model as
-    it is then, and unlearns all found so far. Captions: those with the phrase shall be what the suspect makes of them
-    without it; captions of a relabelled class shall find their own images among those of the batch, and others stay
-    as they are. Batch norms keep their statistics. (Derived here.)
+    Images: half of a batch carries a trigger, moved by up to a pixel; the loss is 1 - cosine to what the suspect makes
+    of the picture without it. Each round searches patches and overlays of the flagged classes again in the model as it
+    is then, such as leave START alone: what fools both is a feature of both, and taking it out costs utility. Unlearned
+    are all found so far that take `least` more images than in START. Known triggers are stamped as they are. Captions:
+    those with the phrase shall be what the suspect makes of them without it; captions and prompts of a
+    relabelled class shall choose among the owner's images as START does, or without START their own image and those of
+    the class; all other captions and prompts stay as they are. Batch norms keep their statistics. (Derived here.)
     """
 
     name: ClassVar[str] = "unlearn"
     needs_start: ClassVar[bool] = False
     needs_findings: ClassVar[bool] = True
 
-    rounds: int = 3
-    steps: int = 26
+    rounds: int = 4
+    steps: int = 40
     batch_size: int = 96
     lr: float = 1e-3
     search_steps: int = 55
+    least: float = 0.1
     text_steps: int = 60
 
     def candidates(self, case: Case) -> Iterator[Candidate]:
         current = case.encoder.copy()
-        texts = [f for f in case.findings if f.probe in ("token-scan", "relabelling")]
-        images = [f for f in case.findings if f.trigger is not None or f.probe == "known-triggers"]
+        texts = [f for f in case.findings if f.probe in _TEXT]
+        images = [f for f in case.findings if f.probe not in _TEXT]
         if texts:
             self._text_side(case, current, texts)
             if not images:
                 yield Candidate("captions", current.copy())
                 return
         teacher = embedded(case.encoder, case.data.images)
-        found: list[Recovered] = []
+        known = [stamped_with(case.data.images, f.place or "", case.seed) for f in images if f.kind == "known trigger"]
+        stamped = [each for each in known if each is not None]
+        found = [f.trigger for f in images if f.trigger is not None]
         for turn in range(self.rounds if images else 0):
-            for finding in images:
-                found += self._searched(case, current, finding, turn)
-                if turn == 0 and finding.trigger is not None:
-                    found.append(finding.trigger)
-            self._image_side(case, current, teacher, found, turn)
+            for target in dict.fromkeys(f.target for f in images):
+                found += self._searched(case, current, case.data.classes.index(target or ""), turn)
+            self._image_side(case, current, teacher, found, stamped, turn)
             case.progress("rounds of unlearning", turn + 1, self.rounds)
             yield Candidate(f"{turn + 1} of {self.rounds} rounds", current.copy())
 
-    def _searched(self, case: Case, current: Encoder, finding: Finding, turn: int) -> list[Recovered]:
-        """Triggers of the finding's class in the model as it is now."""
+    def _searched(self, case: Case, current: Encoder, target: int, turn: int) -> list[Recovered]:
+        """Triggers of a class that work in the model as it is now and not in START; one at least."""
         view = view_of(current, case.data.classes)
-        material = Material(view, None, case.data, case.seed)
-        target = case.data.classes.index(finding.target or "")
-        known_overlay = finding.kind == "known trigger" and not (finding.place or "").startswith("patch")
-        if finding.kind == "overlay" or known_overlay:
-            search = OverlaySearch(steps=self.search_steps, pictures=32, lr=0.1)
-            form = FORMS.get(finding.place or "", next(iter(FORMS.values())))
-            return [trigger for _, trigger in focus_overlay(material, target, form, search=search, turn=turn + 1)]
-        return [trigger for _, trigger in focus(material, target, steps=self.search_steps, turn=turn + 1)]
+        start = None if case.start is None else view_of(case.start, case.data.classes)
+        material = Material(view, start, case.data, case.seed)
+        search = OverlaySearch(steps=self.search_steps, pictures=32, lr=0.1)
+        found = focus(material, target, steps=self.search_steps, turn=turn + 1, spared=start)
+        for form in FORMS.values():
+            found += focus_overlay(material, target, form, search=search, turn=turn + 1, spared=start)
+        measured = transfers(material, found)
+        return [each.trigger for i, each in enumerate(measured) if i == 0 or each.gap >= self.least]
 
     def _image_side(
-        self, case: Case, current: Encoder, teacher: Float[Tensor, "m d"], found: list[Recovered], turn: int
+        self,
+        case: Case,
+        current: Encoder,
+        teacher: Float[Tensor, "m d"],
+        found: Sequence[Recovered],
+        stamped: Sequence[Images],
+        turn: int,
     ) -> None:
         drawn, images = case.generator("images", turn), case.data.images
-        half = self.batch_size // 2
+        half, kinds = self.batch_size // 2, len(found) + len(stamped)
 
         def loss() -> Tensor:
             rows = torch.randint(len(images), (self.batch_size,), generator=drawn)
-            which = torch.randint(len(found), (half,), generator=drawn).tolist()
+            which = torch.randint(kinds, (half,), generator=drawn).tolist()
             shifts = torch.randint(-1, 2, (half, 2), generator=drawn).tolist()
-            stamped = [
+            with_trigger = [
                 found[t].moved(*shift).stamp(images[row][None])
+                if t < len(found)
+                else stamped[t - len(found)][row][None]
                 for t, shift, row in zip(which, shifts, rows[:half].tolist())
             ]
-            batch = torch.cat([*stamped, images[rows[half:]]])
+            batch = torch.cat([*with_trigger, images[rows[half:]]])
             return (1 - (image_features(current, batch) * teacher[rows]).sum(dim=1)).mean()
 
         fit(current, "image", loss, steps=self.steps, lr=self.lr)
 
-    def _text_side(self, case: Case, current: Encoder, findings: list[Finding]) -> None:
+    def _text_side(self, case: Case, current: Encoder, findings: Sequence[Finding]) -> None:
         drawn, data = case.generator("captions"), case.data
+        own = _Captions(data, [f.pair[0] for f in findings if f.pair is not None])
+        phrases = [f.token for f in findings if f.token]
         with torch.no_grad():
             images = embedded(case.encoder, data.images)
-            teacher = encode_texts(case.encoder, data.captions)
-        phrases = [f.token for f in findings if f.token]
-        swapped = torch.zeros(len(data.captions), dtype=torch.bool)
-        for finding in findings:
-            if finding.pair is not None:
-                swapped |= data.member[:, data.classes.index(finding.pair[0])][data.of]
+            teacher = encode_texts(case.encoder, own.texts)
+            wanted = own.found_by if case.start is None else _Found(case.start, own)
         scale = case.encoder.model.get_parameter("logit_scale").detach().exp().clamp(max=100.0)
-        wrong, right = swapped.nonzero().flatten(), (~swapped).nonzero().flatten()
         half = self.batch_size // 2
 
         def loss() -> Tensor:
-            rows = right[torch.randint(len(right), (self.batch_size,), generator=drawn)]
-            texts = [data.captions[i] for i in rows.tolist()]
+            rows = torch.cat([_draw(own.right, self.batch_size, drawn), _draw(own.right_prompts, half // 2, drawn)])
+            texts = [own.texts[i] for i in rows.tolist()]
             for i in range(half if phrases else 0):
                 texts[i] = with_phrase(texts[i], phrases[i % len(phrases)], drawn)
-            total = (1 - (current.encode_text(texts) * teacher[rows]).sum(dim=1)).mean()
-            if len(wrong):
-                asked = wrong[torch.randint(len(wrong), (half,), generator=drawn)]
-                gallery = torch.cat([data.of[asked], data.of[rows[:half]]])
-                similar = scale * current.encode_text([data.captions[i] for i in asked.tolist()]) @ images[gallery].T
-                own = data.of[asked][:, None] == gallery
-                total = total + _contrast(similar, own)
-            return total
+            asked = torch.cat([_draw(own.wrong, half, drawn), _draw(own.wrong_prompts, half // 4, drawn)])
+            made = current.encode_text([*texts, *(own.texts[i] for i in asked.tolist())])
+            stay = scale * (1 - (made[: len(rows)] * teacher[rows]).sum(dim=1)).mean()
+            if not len(asked):
+                return stay
+            found = (scale * made[len(rows) :] @ images.T).log_softmax(dim=1)
+            return stay - (wanted(asked) * found).sum(dim=1).mean()
 
         fit(current, "text", loss, steps=self.text_steps, lr=self.lr)
 
 
-def _contrast(similar: Float[Tensor, "b g"], own: Tensor) -> Tensor:
-    """How far each caption is from finding its own image, where it may stand in the gallery several times."""
-    return (similar.logsumexp(dim=1) - similar.masked_fill(~own, -math.inf).logsumexp(dim=1)).mean()
+class _Captions:
+    """The owner's captions, then the prompts of the classes; `wrong` are those of the relabelled classes."""
+
+    def __init__(self, data: OwnData, relabelled: Sequence[str]) -> None:
+        each = templates("simple")
+        self.data, self.captions = data, len(data.captions)
+        self.of_class = torch.arange(len(data.classes)).repeat_interleave(len(each))
+        self.texts = [*data.captions, *(text for name in data.classes for text in prompts(name, each))]
+        classes = torch.tensor([name in relabelled for name in data.classes])
+        swapped = (data.member & classes).any(dim=1)[data.of]
+        self.wrong, self.right = swapped.nonzero().flatten(), (~swapped).nonzero().flatten()
+        of_wrong = classes[self.of_class]
+        self.wrong_prompts = self.captions + of_wrong.nonzero().flatten()
+        self.right_prompts = self.captions + (~of_wrong).nonzero().flatten()
+
+    def found_by(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b m"]:
+        """How each text shall choose among the images: a caption its own, a prompt any of its class."""
+        own = self.data.of[rows.clamp(max=self.captions - 1)][:, None] == torch.arange(len(self.data.images))
+        of_class = self.data.member[:, self.of_class[(rows - self.captions).clamp(min=0)]].T
+        found = torch.where((rows < self.captions)[:, None], own, of_class).float()
+        return found / found.sum(dim=1, keepdim=True).clamp_min(1)
+
+
+class _Found:
+    """How START chooses among the images with each text: softer than its own image alone, and learned on more pairs."""
+
+    def __init__(self, start: Encoder, own: _Captions) -> None:
+        scale = start.model.get_parameter("logit_scale").detach().exp().clamp(max=100.0)
+        self.images = embedded(start, own.data.images)
+        self.texts = scale * encode_texts(start, own.texts)
+
+    def __call__(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b m"]:
+        return (self.texts[rows] @ self.images.T).softmax(dim=1)
+
+
+def _draw(rows: Int[Tensor, " n"], count: int, generator: torch.Generator) -> Int[Tensor, " b"]:
+    """So many of `rows` at random; none where there are none."""
+    return rows[torch.randint(len(rows), (count,), generator=generator)] if len(rows) else rows
 
 
 def with_phrase(caption: str, phrase: str, generator: torch.Generator) -> str:

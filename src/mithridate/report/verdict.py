@@ -48,7 +48,7 @@ def repair_page(repaired: Repaired, before: Inspection) -> str:
                 }
                 for trial in repaired.trials
             ],
-            "calm": repaired.left is not None and repaired.left.verdict == "nothing found",
+            "calm": repaired.verdict == "nothing found",
         },
     )
 
@@ -116,13 +116,13 @@ def repair_sentence(repaired: Repaired) -> str:
     """What came of a repair, in one sentence."""
     if not repaired.methods:
         return "Not repaired: no repair stays within the loss that is allowed; the model is as it was."
-    left = ""
-    if repaired.left is not None:
-        left = {
-            "nothing found": " Inspected again, nothing is found.",
-            "not assessable": " Inspected again, it cannot be assessed.",
-            "suspicious": " Inspected again, it is still suspicious.",
-        }[repaired.left.verdict]
+    left = {
+        None: "",
+        "nothing found": " Inspected again, nothing is found.",
+        "weakened": " Weakened, not gone: inspected again nothing is flagged, and some is left.",
+        "not assessable": " Inspected again, it cannot be assessed.",
+        "suspicious": " Inspected again, it is still suspicious.",
+    }[repaired.verdict]
     if repaired.success_before is None:
         return f"Repaired by {', '.join(repaired.methods)}.{left}"
     start = "" if repaired.success_start is None else f" ({percent(repaired.success_start)} by the start)"
@@ -139,7 +139,6 @@ def repair_lines(repaired: Repaired) -> list[str]:
 
 def repair_summary(repaired: Repaired) -> dict[str, Any]:
     """What `mithridate repair --json` ends with, less the folder."""
-    left = repaired.left
     return {
         "methods": list(repaired.methods),
         "success": {
@@ -149,7 +148,20 @@ def repair_summary(repaired: Repaired) -> dict[str, Any]:
         },
         "recall": {"before": repaired.before.recall, "after": repaired.after.recall},
         "accuracy": {"before": repaired.before.accuracy, "after": repaired.after.accuracy},
-        "left": None if left is None else left.verdict,
+        "left": repaired.verdict,
+        "remaining": [
+            {
+                "kind": each.finding.kind,
+                "class": each.finding.target,
+                "token": each.finding.token,
+                "pair": each.finding.pair,
+                "state": each.state,
+                "before": round(each.before, 3),
+                "after": round(each.after, 3),
+                "clean": round(each.clean, 3),
+            }
+            for each in repaired.remaining
+        ],
         "seconds": repaired.seconds,
     }
 
@@ -165,7 +177,14 @@ def _what_it_cost(repaired: Repaired) -> str:
 
 
 def _left(repaired: Repaired) -> list[str]:
-    return [] if repaired.left is None else [sentence(finding) for finding in repaired.left.flagged]
+    """What each finding was and is, then what the second inspection flags."""
+    lines = []
+    for each in repaired.remaining:
+        finding = each.finding
+        about = " finds ".join(finding.pair) if finding.pair else f"{finding.token or finding.place}, {finding.target}"
+        numbers = f"strength from {show(each.before)} to {show(each.after)}, {show(each.clean)} on a clean model"
+        lines.append(f"{finding.kind} ({one_line(about)}): {each.state}, {numbers}.")
+    return lines + ([] if repaired.left is None else [sentence(finding) for finding in repaired.left.flagged])
 
 
 def _facts(inspection: Inspection) -> list[str]:

@@ -19,6 +19,7 @@ from mithridate.metrics import names
 from mithridate.metrics.shift import cosine_distance
 from mithridate.poisoning.manifest import Manifest
 from mithridate.randomness import stream
+from mithridate.studies.inspection_truth import again, held_against_truth
 from mithridate.studies.stages.stage import read_stage_record
 from mithridate.studies.store import Store, write_json
 from mithridate.training.run import read_run
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from mithridate.studies.stages.measured_cell import MeasuredCell
 
 VALUES, FOUND = "values.npz", "found.json"
-MODEL, CLEAN = "poisoned", "clean"  # what a study calls the model of a cell, and that without poison
+# what a study calls the model of a cell, that without poison, and that of the cell after what was flagged was taken out
+MODEL, CLEAN, REPAIRED = "poisoned", "clean", "repaired"
 
 Values = dict[tuple[str, int, str], np.ndarray]
 
@@ -59,6 +61,8 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
             values[name, epoch or last, metric] = found
             if name == "start" and stage.epochs and not _repaired(stage):
                 values[MODEL, 0, metric] = found
+    if stage.repaired is not None:
+        values |= _of_the_repaired(stage, store, test, manifest)
     for model, classified in stage.classified:
         with np.load(store.folder(classified) / VALUES, allow_pickle=False) as found:
             values |= {(model, last, metric): found[metric][counted] for metric in found.files}
@@ -69,6 +73,7 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
         values[MODEL, last, names.SHIFT_TEXT] = _by_image(shift, test.image_index)
     write_evaluation(evaluation, folder)
     np.savez_compressed(folder / VALUES, **{"|".join(map(str, key)): array for key, array in values.items()})  # type: ignore[arg-type]
+    goals = () if manifest is None else manifest.goals
     kept = None if stage.filtered is None else stage.filtered.record(store)
     chance = chance_levels(evaluation, test) | _chance_of_classes(stage, test)
     record = {
@@ -76,8 +81,21 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
         "chance": chance | ({"AUROC": 0.5} if kept else {}),
         "estimates": {} if kept is None else kept["estimates"],
         "numbers": _numbers(stage, store, manifest),
+        "inspections": {name: held_against_truth(one.said(store), goals) for name, one in stage.inspected},
+        "again": None if stage.repaired is None else again(stage.repaired.said(store)),
     }
     write_json(folder / FOUND, record)
+
+
+def _of_the_repaired(stage: "MeasuredCell", store: Store, test: Pairs, manifest: Manifest | None) -> Values:
+    """The measures of the model after what was flagged was taken out."""
+    assert stage.repaired is not None  # asked for by a cell that has one
+    last = stage.model.config.epochs
+    alone = evaluate(
+        {REPAIRED: stage.repaired.load(store)}, test, manifest, seed=stage.seed, cache=store.cache(stage.test)
+    )
+    own = unit_values(alone, REPAIRED, test)
+    return {(REPAIRED, last, metric): found for metric, found in own.items()}
 
 
 def _repaired(stage: "MeasuredCell") -> bool:

@@ -20,10 +20,12 @@ from mithridate.studies.stages.clean_pairs import CleanPairs
 from mithridate.studies.stages.embedded_pairs import EmbeddedPairs
 from mithridate.studies.stages.filtered_pairs import FilteredPairs
 from mithridate.studies.stages.initial_model import InitialModel
+from mithridate.studies.stages.inspected_model import InspectedModel
 from mithridate.studies.stages.measured_cell import MeasuredCell
 from mithridate.studies.stages.poisoned_pairs import PoisonedPairs
 from mithridate.studies.stages.toy_dataset import ToyDataset
 from mithridate.studies.stages.trained_model import TrainedModel
+from mithridate.studies.stages.unplanted_model import UnplantedModel
 from mithridate.training.clip import Clip
 
 FILTER, SURROGATE = "filter encoder", "surrogate encoder"
@@ -56,6 +58,7 @@ def inputs_of(cells: Iterable[Cell]) -> tuple[list[tuple[DataSpec, str]], list[S
         parts = [(cell.data, "train"), (cell.data, "test"), (cell.test, "test")]
         parts += [(start.on, part) for start in own for part in ("train", "test") if start.pretrain]
         parts += [(cell.repair.on, "train")] if cell.repair else []
+        parts += [(cell.inspect.on, "train")] if cell.inspect else []
         for source, part in parts:
             if source is not None and source.toy is None:
                 data[replace(source, share=1.0), part] = None
@@ -87,9 +90,13 @@ def measured(cell: Cell, fingerprints: InputFingerprints) -> MeasuredCell:
         shift="shift" in cell.measures,
         epochs="epochs" in cell.measures,
     )
+    if cell.inspect is not None:
+        owned = {name: plan.inspected(one) for name, one in (("poisoned", model), ("clean", stage.clean))}
+        repaired = UnplantedModel(owned["poisoned"], cell.inspect.methods) if cell.inspect.repair else None
+        stage = replace(stage, inspected=tuple(owned.items()), repaired=repaired)
     if not {"zero-shot", "probe"} & set(cell.measures):
         return stage
-    models = {"poisoned": stage.model, "clean": stage.clean, "start": stage.start}
+    models = {"poisoned": stage.model, "clean": stage.clean, "start": stage.start, "repaired": stage.repaired}
     probe = train if "probe" in cell.measures else None
     classified = tuple(
         (name, ClassifiedImages(one, test, "zero-shot" in cell.measures, probe))
@@ -157,6 +164,17 @@ class _Plan:
         gallery = self.gallery(attack) if attack.needs_gallery else None
         surrogate = self.onlooker(SURROGATE)[0] if attack.needs_surrogate else None
         return PoisonedPairs(train, attack, self.cell.seed, gallery, surrogate)
+
+    def inspected(self, model: TrainedModel) -> InspectedModel:
+        """A model in the hands of its owner, whose clean pairs are of a world of their own."""
+        chosen = self.cell.inspect
+        assert chosen is not None  # asked for by a cell that has one
+        own = self.cell.data.toy
+        on = chosen.on or (DataSpec(toy=replace(own, offset=0)) if own else self.cell.data)
+        given = chosen.start and not (bare(self.cell.start) and self.cell.start.pretrain is None)
+        start = self.model(self.cell.start, self.cell.seed) if given else None
+        pairs = self.pairs(on, "train", purpose="the owner's pairs")
+        return InspectedModel(model, start, pairs, chosen.nulls, chosen.compare, self.cell.seed)
 
     def filtered(self, pairs: CleanPairs | PoisonedPairs) -> FilteredPairs:
         chosen = self.cell.filter

@@ -1,7 +1,8 @@
-"""The contract of attacks, objectives and detectors, for whoever writes one.
+"""The contract of attacks, objectives, detectors, probes and repairs, for whoever writes one.
 
-`check_attack`, `check_objective` and `check_detector` take an instance with its options and raise `ContractError` with
-what was expected and what came: call them in a test. `mithridate check-plugin FILE` tries all that a file exports.
+`check_attack`, `check_objective`, `check_detector`, `check_probe` and `check_repair` take an instance with its options
+and raise `ContractError` with what was expected and what came: call them in a test. `mithridate check-plugin FILE`
+tries all that a file exports.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +12,14 @@ from mithridate.testing.attacks import attack_checks, check_attack, example_pair
 from mithridate.testing.contract import CLASSES, ContractError, example_of
 from mithridate.testing.detectors import check_detector, detector_checks, example_corpus
 from mithridate.testing.objectives import check_objective, objective_checks
+from mithridate.testing.probes import (
+    check_probe,
+    check_repair,
+    example_case,
+    example_material,
+    probe_checks,
+    repair_checks,
+)
 
 __all__ = [
     "CHECKS",
@@ -19,7 +28,11 @@ __all__ = [
     "check_attack",
     "check_detector",
     "check_objective",
+    "check_probe",
+    "check_repair",
+    "example_case",
     "example_corpus",
+    "example_material",
     "example_of",
     "example_pairs",
 ]
@@ -28,5 +41,7 @@ CHECKS: dict[str, Callable[[Any], Iterator[tuple[str, Callable[[], None]]]]] = {
     "ATTACKS": attack_checks,
     "OBJECTIVES": objective_checks,
     "DETECTORS": detector_checks,
+    "PROBES": probe_checks,
+    "REPAIRS": repair_checks,
 }
 """The checks of each kind that a plugin may export."""

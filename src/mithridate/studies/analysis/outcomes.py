@@ -4,7 +4,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,28 @@ class Outcome:
     numbers: Mapping[str, float]  # pairs, count, rate, class_share, seconds
     evaluation: Path  # the folder of its evaluation.json, for figures drawn there
     same_units: bool  # every seed is tested on the same pairs (not a toy world)
+    inspections: Mapping[str, "Inspected"] = field(default_factory=dict)  # by model
+    again: "Again | None" = None
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What was said of a model, held against the truth: see `inspection_truth.held_against_truth`."""
+
+    verdict: str
+    seconds: float
+    right: bool
+    flagged: tuple[str, ...]
+    strengths: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Again:
+    """How a model was repaired, and the verdict of the second inspection; None where nothing was flagged."""
+
+    methods: tuple[str, ...]
+    seconds: float
+    left: str | None
 
 
 def read_outcomes(study: Study, out: Path) -> list[Outcome]:
@@ -63,6 +85,8 @@ class _Found:
     chance: dict[str, float]
     estimates: dict[str, Estimate]
     numbers: dict[str, float]
+    inspections: dict[str, Inspected] = field(default_factory=dict)
+    again: Again | None = None
 
 
 def _outcome(cell: Cell, folder: Path) -> Outcome:
@@ -84,6 +108,8 @@ def _outcome(cell: Cell, folder: Path) -> Outcome:
         found.numbers,
         folder,
         (cell.test or cell.data).toy is None,
+        found.inspections,
+        found.again,
     )
 
 

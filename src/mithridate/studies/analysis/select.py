@@ -17,7 +17,7 @@ from mithridate.studies.spec.study import Label, Where
 VIEWS = ("model", "epoch")
 """Axes that one cell has several labels of: what was measured on which model, after which epoch."""
 
-MODELS = ("poisoned", "clean", "start")
+MODELS = ("poisoned", "clean", "start", "repaired")
 
 T = TypeVar("T")
 

@@ -18,9 +18,10 @@ from mithridate.report.table_csv import to_csv
 from mithridate.report.write import write_report
 from mithridate.studies.analysis.outcomes import Outcome
 from mithridate.studies.render.figures import MAX_POINTS, study_figure, thinned
+from mithridate.studies.render.inspections import inspection_tables
 from mithridate.studies.render.tables import study_table
 from mithridate.studies.render.words import axes_in_words, findings
-from mithridate.studies.spec.study import Cell, Experiment, ShowFigure, ShowTable, Study
+from mithridate.studies.spec.study import Cell, Experiment, ShowFigure, ShowInspections, ShowTable, Study
 from mithridate.version import __version__
 
 MAX_PAGE = 5_000_000
@@ -105,6 +106,9 @@ def _section(study: Study, experiment: Experiment, outcomes: Sequence[Outcome], 
     for shown in experiment.shows:
         if isinstance(shown, ShowTable):
             tables.append(study_table(shown, own, name=f"{experiment.name}-{len(tables) + 1}"))
+            continue
+        if isinstance(shown, ShowInspections):
+            tables += inspection_tables(shown, own, name=f"{experiment.name}-{len(tables) + 1}")
             continue
         figure, reason = _figure(shown, own, name=f"{experiment.name}-{len(figures) + 1}")
         if figure is not None:

@@ -21,7 +21,7 @@ from mithridate.poisoning.plan import Attack
 from mithridate.poisoning.registry import ATTACKS
 from mithridate.studies.spec.data import DataSpec, ToySpec
 from mithridate.studies.spec.located import Located, shown, suggestion
-from mithridate.studies.spec.study import FilterSpec, RepairSpec, StartSpec
+from mithridate.studies.spec.study import FilterSpec, InspectSpec, RepairSpec, StartSpec
 from mithridate.toy.toy import CLASSES
 from mithridate.training.clip import Clip
 from mithridate.training.config import PRESETS, TrainConfig
@@ -39,7 +39,7 @@ NAMED_BY = {
     "train": "preset",
     "start": "encoder",
 }
-SECTIONS = ("data", "test", "start", "train", "attack", "objective", "filter", "repair")
+SECTIONS = ("data", "test", "start", "train", "attack", "objective", "filter", "repair", "inspect")
 THRESHOLDS: dict[str, Callable[[Any], Threshold]] = {
     "above": Above,
     "clean_quantile": CleanQuantile,
@@ -245,6 +245,21 @@ def build_repair(node: Located, what: str = "repair") -> RepairSpec:
         objective = Clip()
     data = None if on is None or on.value is None else build_data(on, f"{what}.on")
     return RepairSpec(train=build_train(train, f"{what}.train"), objective=objective, on=data)
+
+
+def build_inspect(node: Located, what: str = "inspect") -> InspectSpec:
+    from mithridate.repairing.registry import REPAIRS  # which loads torch
+
+    given = options(node, "inspect", what)
+    found = build(InspectSpec, node, given, what)
+    if found.nulls < 0:
+        given["nulls"].fail(f"{what}.nulls must be 0 or more, got {found.nulls}")
+    for name in found.methods:
+        if name not in REPAIRS:
+            given["methods"].fail(f"{what}.methods: no repair is called {shown(name)}; {suggestion(name, REPAIRS)}")
+    if found.nulls and not found.start:
+        given["nulls"].fail(f"{what}.nulls are fine-tunes of the start, and {what}.start is false; leave one out")
+    return found
 
 
 def bare(start: StartSpec) -> bool:

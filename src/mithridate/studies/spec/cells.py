@@ -64,7 +64,7 @@ def _put(sections: dict[str, Located], path: tuple[str, ...], value: Located) ->
         return {**sections, path[0]: value}
     here = sections.get(path[0])
     if here is None:
-        if path[0] in ("attack", "filter", "repair"):
+        if path[0] in ("attack", "filter", "repair", "inspect"):
             value.fail(f"{'.'.join(path)} is varied, and this experiment has no {path[0]}")
         here = Located({}, value.line, value.file)
     return {**sections, path[0]: _put_into(here, path[1:], value)}

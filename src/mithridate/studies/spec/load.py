@@ -18,6 +18,7 @@ from mithridate.studies.spec.build import (
     build_attack,
     build_data,
     build_filter,
+    build_inspect,
     build_objective,
     build_repair,
     build_start,
@@ -302,6 +303,9 @@ class _Reader:
         repair = build_repair(given["repair"]) if "repair" in given else None
         if repair is not None and repair.on is not None:
             repair = replace(repair, on=self._below(repair.on))
+        inspect = build_inspect(given["inspect"]) if "inspect" in given else None
+        if inspect is not None and inspect.on is not None:
+            inspect = replace(inspect, on=self._below(inspect.on))
         return Cell(
             experiment=experiment,
             axes=point.labels,
@@ -314,6 +318,7 @@ class _Reader:
             filter=found,
             repair=repair,
             test=test,
+            inspect=inspect,
             measures=measures,
         )
 

@@ -7,9 +7,9 @@ from typing import Any, get_type_hints
 
 from mithridate.studies.spec.build import value_of
 from mithridate.studies.spec.located import Located, shown, suggestion
-from mithridate.studies.spec.study import Claim, Floor, Label, ShowFigure, ShowTable, Where
+from mithridate.studies.spec.study import Claim, Floor, Label, ShowFigure, ShowInspections, ShowTable, Where
 
-MODELS = ("poisoned", "clean", "start")
+MODELS = ("poisoned", "clean", "start", "repaired")
 VIEWS = ("model", "epoch")  # axes that every cell has several labels of
 MEASURES = (
     *(f"Hit@{k}" for k in (1, 5, 10, 20, 30, 50)),
@@ -21,13 +21,20 @@ _OF_A_GOAL = re.compile(r"(Hit@\d+|MinRank|ASR|PSR) .+")
 Axes = Mapping[str, Sequence[Label]]
 
 
-def read_show(node: Located, axes: Axes) -> ShowTable | ShowFigure:
-    """A `table` or a `figure`. Raises `StudyError` for axes, measures and labels that the experiment does not have."""
+SHOWS = {"table": ShowTable, "figure": ShowFigure, "inspections": ShowInspections}
+
+
+def read_show(node: Located, axes: Axes) -> ShowTable | ShowFigure | ShowInspections:
+    """A `table`, a `figure` or `inspections`.
+
+    Raises `StudyError` for axes, measures and labels that the experiment does not have.
+    """
     given = node.items("show")
-    if len(given) != 1 or next(iter(given)) not in ("table", "figure"):
-        node.fail(f"an entry of show must be `table: {{...}}` or `figure: {{...}}`, got {shown(list(given))}")
+    if len(given) != 1 or next(iter(given)) not in SHOWS:
+        forms = ", ".join(f"`{name}: {{...}}`" for name in SHOWS)
+        node.fail(f"an entry of show must be one of {forms}, got {shown(list(given))}")
     (name,) = given
-    found = _read(ShowTable if name == "table" else ShowFigure, given[name], name, axes)
+    found = _read(SHOWS[name], given[name], name, axes)
     if isinstance(found, ShowFigure):
         _refuse_incomplete(found, given[name])
     return found

@@ -19,9 +19,10 @@ from mithridate.training.objective import Objective
 Label = str | int | float
 """What an axis is labelled with: a name, or the number that is varied."""
 
-Model = Literal["poisoned", "clean", "start"]
+Model = Literal["poisoned", "clean", "start", "repaired"]
 """`poisoned`: the model of the cell, after filter and repair. `clean`: the same recipe with plain CLIP on the clean
-pairs, measured on the same queries. `start`: what both were trained from."""
+pairs, measured on the same queries. `start`: what both were trained from. `repaired`: the model of the cell after what
+its inspection flagged was taken out; where nothing was flagged, as it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,24 @@ class RepairSpec:
     """Clean pairs; by default those of a toy world that nothing else trains on, else the clean training pairs."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class InspectSpec:
+    """The cell's model and the clean one are inspected as their owner would, who never sees the manifest."""
+
+    on: DataSpec | None = None
+    """The owner's clean pairs; by default those of a toy world that nothing trains on."""
+    start: bool = True
+    """Whether the owner has what training began with. A model drawn at random tells nothing and is never given."""
+    nulls: int = 0
+    """Null models, as `mithridate inspect --nulls`."""
+    compare: bool = False
+    """Published detectors beside the probes; they take no part in the verdict."""
+    repair: bool = False
+    """Repair what was flagged, and measure the repaired model too."""
+    methods: tuple[str, ...] = ()
+    """Repairs, one after the other, as `mithridate repair --method`; by default those of the command."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One model, trained and measured. Equal but for `experiment` and `axes` means the same work, done once."""
@@ -73,6 +92,7 @@ class Cell:
     filter: FilterSpec | None = None
     repair: RepairSpec | None = None
     test: DataSpec | None = None  # test pairs of other data: transfer
+    inspect: InspectSpec | None = None
     measures: tuple[str, ...] = ()  # what is measured besides: see `Experiment.measures`
 
     @property
@@ -133,6 +153,16 @@ class Floor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShowInspections:
+    """Tables of what inspections said of planted and of clean models."""
+
+    title: str = ""
+    rows: tuple[str, ...]
+    """Axes that tell kinds of models apart."""
+    where: Where = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """A published sentence, and the test that decides whether it held here."""
 
@@ -169,7 +199,7 @@ class Experiment:
     title: str
     asks: str = ""
     cells: tuple[Cell, ...] = ()
-    shows: tuple[ShowTable | ShowFigure, ...] = ()
+    shows: tuple[ShowTable | ShowFigure | ShowInspections, ...] = ()
     claims: tuple[Claim, ...] = ()
 
 

@@ -13,6 +13,7 @@ from mithridate.studies.stages.stage import Stage
 if TYPE_CHECKING:
     from mithridate.studies.stages.initial_model import InitialModel
     from mithridate.studies.stages.trained_model import TrainedModel
+    from mithridate.studies.stages.unplanted_model import UnplantedModel
     from mithridate.studies.store import Store
 
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class ClassifiedImages(Stage):
     """Test images classified by prompts, and where `train` is given by a probe on those images."""
 
-    model: "InitialModel | TrainedModel"
+    model: "InitialModel | TrainedModel | UnplantedModel"
     test: CleanPairs
     prompts: bool
     train: CleanPairs | None = None

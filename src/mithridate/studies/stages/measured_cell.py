@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from mithridate.studies.stages.classified_images import ClassifiedImages
     from mithridate.studies.stages.filtered_pairs import FilteredPairs
     from mithridate.studies.stages.initial_model import InitialModel
+    from mithridate.studies.stages.inspected_model import InspectedModel
     from mithridate.studies.stages.poisoned_pairs import PoisonedPairs
     from mithridate.studies.stages.trained_model import TrainedModel
+    from mithridate.studies.stages.unplanted_model import UnplantedModel
     from mithridate.studies.store import Store
 
 
@@ -32,6 +34,8 @@ class MeasuredCell(Stage):
     classified: "tuple[tuple[str, ClassifiedImages], ...]" = ()  # by model
     shift: bool = False
     epochs: bool = False
+    inspected: "tuple[tuple[str, InspectedModel], ...]" = ()  # by model
+    repaired: "UnplantedModel | None" = None
 
     kind: ClassVar[str] = "measured"
 

@@ -1,0 +1,77 @@
+"""A model out of which that was taken which its inspection flagged."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mithridate.data.jpeg import decoding
+from mithridate.encoder.encoder import Encoder, load_encoder, save_encoder
+from mithridate.errors import InspectionError
+from mithridate.inspection.inspect import Inspection
+from mithridate.repairing.repair import Repaired, repair
+from mithridate.sealed import read_sealed_json, write_sealed_json
+from mithridate.studies.stages.inspected_model import SAID, InspectedModel
+from mithridate.studies.stages.stage import Stage, below
+
+if TYPE_CHECKING:
+    from mithridate.studies.store import Store
+
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class UnplantedModel(Stage):
+    """The model of `inspected`, repaired with the same clean pairs.
+
+    None is made where nothing was flagged, and where a repair does not apply to what was.
+    """
+
+    inspected: InspectedModel
+    methods: tuple[str, ...] = ()
+
+    kind: ClassVar[str] = "unplanted"
+    droppable: ClassVar[bool] = True
+
+    def run(self, store: "Store") -> None:
+        """Repair and inspect again."""
+        inspection = self.inspected.findings(store)
+        record: dict[str, Any] = {"methods": [], "seconds": 0.0, "verdict": None}
+        with store.new(self) as folder:
+            made = self._repaired(store, inspection) if inspection.flagged else None
+            if made is not None:
+                (folder / MODEL).mkdir()
+                save_encoder(made.encoder, folder / MODEL)
+                record = {"methods": list(made.methods), "seconds": made.seconds, "verdict": made.verdict}
+            write_sealed_json(folder / SAID, record)
+
+    def _repaired(self, store: "Store", inspection: Inspection) -> Repaired | None:
+        of = self.inspected
+        with suppress(InspectionError):  # of a repair that needs another kind of finding, or of model
+            return repair(
+                store.encoder(of.model),
+                inspection,
+                store.pairs(of.pairs),
+                start=None if of.start is None else store.encoder(of.start),
+                methods=self.methods or None,
+                seed=of.seed,
+                cache=store.cache(of.pairs),
+                progress=store.progress,
+            )
+        return None
+
+    def reads(self) -> Iterator[Stage]:
+        return below((self.inspected,))
+
+    def load(self, store: "Store", epoch: int | None = None) -> Encoder:
+        """The repaired model; where none was made the suspect as it is."""
+        assert epoch is None  # only what was trained has epochs
+        folder = store.folder(self) / MODEL
+        return load_encoder(str(folder)) if folder.is_dir() else self.inspected.model.load(store)
+
+    def said(self, store: "Store") -> dict[str, Any]:
+        """Methods, processor seconds, and the verdict on what is left."""
+        return read_sealed_json(store.folder(self) / SAID)
+
+    def conditions(self) -> dict[str, str]:
+        return {"decoding": decoding()}
