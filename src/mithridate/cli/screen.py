@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pyarrow as pa
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
@@ -48,10 +49,11 @@ class ScreenImages:
 
     def run(self) -> None:
         refuse_existing(self.out, overwrite=self.overwrite)
+        from mithridate.encoder.embed import image_source
         from mithridate.encoder.encoder import load_encoder
         from mithridate.inspection.scores.registry import SCORES
         from mithridate.inspection.screen import screen
-        from mithridate.report.screen import screen_lines, screen_page, screen_summary, screen_table
+        from mithridate.report.screen import most_suspicious, screen_lines, screen_page, screen_summary, screen_table
 
         unknown = [name for name in self.score if name not in SCORES]
         if unknown:
@@ -71,9 +73,11 @@ class ScreenImages:
                 cache_limit=self.cache.limit,
                 progress=show.stage,
             )
+        shown = pa.array([screened.locations[row] for row in most_suspicious(screened)])
+        pixels = list(image_source(encoder, shown, cache=None).gather(np.arange(len(shown))))
         with new_folder(self.out, overwrite=self.overwrite) as folder:
             (folder / "scores.csv").write_text(screen_table(screened), encoding="utf-8")
-            (folder / "report.html").write_text(screen_page(screened, encoder), encoding="utf-8")
+            (folder / "report.html").write_text(screen_page(screened, pixels), encoding="utf-8")
         if self.json:
             emit({**screen_summary(screened), "out": str(self.out)}, as_json=True)
             return

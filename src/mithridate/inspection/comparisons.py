@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from mithridate.encoder.encoder import Encoder
 from mithridate.inspection.finding import Finding, Recovered
 from mithridate.inspection.invert import MaskSearch, invert_masks
 from mithridate.inspection.mask_inversion import describe_place
 from mithridate.inspection.material import Material
-from mithridate.inspection.token_scan import embedding_table, spelled
+from mithridate.inspection.token_scan import embedding_table, spelled, with_tokens
 from mithridate.inspection.view import image_features
 
 
@@ -101,7 +102,7 @@ class Decree:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientToken:
-    """One free token embedding at the start of captions that makes all of them alike (after AMDET, arXiv 2512.00343).
+    """One free token embedding at the end of captions that makes all of them alike (after AMDET, arXiv 2512.00343).
 
     Its strength is the mean cosine of any two captions; its length is held to that of the table's tokens. Names the
     token of the table that is nearest.
@@ -119,14 +120,16 @@ class GradientToken:
     def examine(self, material: Material) -> Sequence[Finding]:
         encoder, generator = material.suspect.encoder, material.generator("gradient token")
         chosen = torch.randperm(len(material.data.captions), generator=generator)[: self.captions]
-        tokens = encoder.tokenizer([f"! {material.data.captions[i]}" for i in chosen.tolist()])
+        carriers = encoder.tokenizer([material.data.captions[i] for i in chosen.tolist()])
         table = embedding_table(encoder)
+        marker = next(i for i in range(1, len(table)) if i not in set(carriers.unique().tolist()))
+        tokens = with_tokens(carriers, torch.tensor([[marker]]))
         length = table.norm(dim=1).median()
         free = nn.functional.normalize(torch.randn(table.shape[1], generator=generator), dim=0).requires_grad_()
         optimizer = torch.optim.Adam([free], lr=self.lr)
         best = 0.0
         for _ in range(self.steps):
-            vectors = self._with(encoder, tokens, length * nn.functional.normalize(free, dim=0))
+            vectors = self._with(encoder, tokens, marker, length * nn.functional.normalize(free, dim=0))
             n = len(vectors)
             cosine = (vectors.sum(dim=0).square().sum() - n) / (n * (n - 1))
             best = max(best, cosine.item())
@@ -137,14 +140,16 @@ class GradientToken:
         token = spelled(encoder, [nearest])
         return [Finding(probe=self.name, kind="token", strength=best, null=0.9, flagged=False, token=token)]
 
-    def _with(self, encoder, tokens: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
-        """Captions whose first token after the start token has this embedding: unit vectors (t, d)."""
+    def _with(self, encoder: Encoder, tokens: Tensor, marker: int, vector: Tensor) -> Tensor:
+        """Captions in which the token `marker` has this embedding: unit vectors (t, d)."""
 
-        def put(_module: nn.Module, _given: object, made: torch.Tensor) -> torch.Tensor:
-            return torch.cat([made[:, :1], vector.expand(len(made), 1, -1), made[:, 2:]], dim=1)
+        def put(_module: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> Tensor:
+            return torch.where((given[0] == marker)[..., None], vector, made)
 
-        text = getattr(encoder.model, "text", encoder.model)
-        layer = text.token_embedding if hasattr(text, "token_embedding") else text.transformer.get_input_embeddings()
+        text: Any = getattr(encoder.model, "text", encoder.model)
+        layer: nn.Module = (
+            text.token_embedding if hasattr(text, "token_embedding") else text.transformer.get_input_embeddings()
+        )
         handle = layer.register_forward_hook(put)
         try:
             return encoder.encode_tokens(tokens)

@@ -21,7 +21,7 @@ from mithridate.inspection.material import Material, OwnData, embedded, view_of
 from mithridate.inspection.overlay import OverlaySearch
 from mithridate.inspection.overlay_inversion import FORMS, focus_overlay
 from mithridate.inspection.transfer import transfers
-from mithridate.inspection.view import encode_texts, image_features
+from mithridate.inspection.view import class_vectors, encode_texts, image_features
 from mithridate.repairing.case import Candidate, Case
 
 _TEXT = ("token-scan", "relabelling")
@@ -32,10 +32,11 @@ Images = Float[Tensor, "m 3 h w"]
 class Unlearn:
     """Rounds of inversion and unlearning, on the tower that each finding is of.
 
-    Images: half of a batch carries a trigger, moved by up to a pixel; the loss is 1 - cosine to what the suspect makes
-    of the picture without it. Each round searches patches and overlays of the flagged classes again in the model as it
-    is then, such as leave START alone: what fools both is a feature of both, and taking it out costs utility. Unlearned
-    are all found so far that take `least` more images than in START. Known triggers are stamped as they are. Captions:
+    Images: a third of a batch carries a trigger, moved by up to a pixel, and shall be taken for what START takes it for
+    with the trigger, or without START embedded as without it; the others stay as they are. Each round searches patches
+    and overlays of the flagged classes again in the model as it is then, such as leave START alone: what fools both is
+    a feature of both, and taking it out costs utility. Unlearned are all found so far that take `least` more images
+    than in START. Known triggers are stamped as they are. Captions:
     those with the phrase shall be what the suspect makes of them without it; captions and prompts of a
     relabelled class shall choose among the owner's images as START does, or without START their own image and those of
     the class; all other captions and prompts stay as they are. Batch norms keep their statistics. (Derived here.)
@@ -45,11 +46,12 @@ class Unlearn:
     needs_start: ClassVar[bool] = False
     needs_findings: ClassVar[bool] = True
 
-    rounds: int = 4
+    rounds: int = 2
     steps: int = 40
-    batch_size: int = 96
+    batch_size: int = 144
     lr: float = 1e-3
-    search_steps: int = 55
+    search_steps: int = 40
+    search_pictures: int = 16
     least: float = 0.1
     text_steps: int = 60
 
@@ -78,7 +80,7 @@ class Unlearn:
         view = view_of(current, case.data.classes)
         start = None if case.start is None else view_of(case.start, case.data.classes)
         material = Material(view, start, case.data, case.seed)
-        search = OverlaySearch(steps=self.search_steps, pictures=32, lr=0.1)
+        search = OverlaySearch(steps=self.search_steps, pictures=self.search_pictures, lr=0.1)
         found = focus(material, target, steps=self.search_steps, turn=turn + 1, spared=start)
         for form in FORMS.values():
             found += focus_overlay(material, target, form, search=search, turn=turn + 1, spared=start)
@@ -95,20 +97,31 @@ class Unlearn:
         turn: int,
     ) -> None:
         drawn, images = case.generator("images", turn), case.data.images
-        half, kinds = self.batch_size // 2, len(found) + len(stamped)
+        few, kinds = self.batch_size // 3, len(found) + len(stamped)
+        classes = class_vectors(current, case.data.classes)
+        start = None if case.start is None else view_of(case.start, case.data.classes)
+        scale = case.encoder.model.get_parameter("logit_scale").detach().exp().clamp(max=100.0)
 
         def loss() -> Tensor:
             rows = torch.randint(len(images), (self.batch_size,), generator=drawn)
-            which = torch.randint(kinds, (half,), generator=drawn).tolist()
-            shifts = torch.randint(-1, 2, (half, 2), generator=drawn).tolist()
-            with_trigger = [
-                found[t].moved(*shift).stamp(images[row][None])
-                if t < len(found)
-                else stamped[t - len(found)][row][None]
-                for t, shift, row in zip(which, shifts, rows[:half].tolist())
-            ]
-            batch = torch.cat([*with_trigger, images[rows[half:]]])
-            return (1 - (image_features(current, batch) * teacher[rows]).sum(dim=1)).mean()
+            which = torch.randint(kinds, (few,), generator=drawn).tolist()
+            shifts = torch.randint(-1, 2, (few, 2), generator=drawn).tolist()
+            with_trigger = torch.cat(
+                [
+                    found[t].moved(*shift).stamp(images[row][None])
+                    if t < len(found)
+                    else stamped[t - len(found)][row][None]
+                    for t, shift, row in zip(which, shifts, rows[:few].tolist())
+                ]
+            )
+            made = image_features(current, torch.cat([with_trigger, images[rows[few:]]]))
+            apart = scale * (1 - (made * teacher[rows]).sum(dim=1))
+            if start is None:
+                return apart.mean()
+            with torch.no_grad():
+                wanted = start.logits(with_trigger).softmax(dim=1)
+            taken = (scale * made[:few] @ classes.T).log_softmax(dim=1)
+            return apart[few:].mean() - (wanted * taken).sum(dim=1).mean()
 
         fit(current, "image", loss, steps=self.steps, lr=self.lr)
 
@@ -121,10 +134,10 @@ class Unlearn:
             teacher = encode_texts(case.encoder, own.texts)
             wanted = own.found_by if case.start is None else _Found(case.start, own)
         scale = case.encoder.model.get_parameter("logit_scale").detach().exp().clamp(max=100.0)
-        half = self.batch_size // 2
+        half = self.batch_size // 3
 
         def loss() -> Tensor:
-            rows = torch.cat([_draw(own.right, self.batch_size, drawn), _draw(own.right_prompts, half // 2, drawn)])
+            rows = torch.cat([_draw(own.right, 2 * half, drawn), _draw(own.right_prompts, half // 2, drawn)])
             texts = [own.texts[i] for i in rows.tolist()]
             for i in range(half if phrases else 0):
                 texts[i] = with_phrase(texts[i], phrases[i % len(phrases)], drawn)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mithridate.encoder.embed import image_source
-from mithridate.encoder.encoder import Encoder
 from mithridate.inspection.scores.registry import SCORES
 from mithridate.inspection.scores.seen import SEEN
 from mithridate.inspection.screen import Screened
@@ -73,23 +72,25 @@ def screen_table(screened: Screened) -> str:
     return out.getvalue()
 
 
-def screen_page(screened: Screened, encoder: Encoder) -> str:
-    """The page as one HTML file: it asks for nothing else, and has no script."""
+def most_suspicious(screened: Screened) -> list[int]:
+    """The rows that the page shows: those above most thresholds first, then by their smallest p-value."""
+    smallest = np.min(list(screened.p.values()), axis=0)
+    return np.lexsort((smallest, -np.sum(list(screened.flagged.values()), axis=0)))[:_SHOWN].tolist()
+
+
+def screen_page(screened: Screened, pixels: Sequence[np.ndarray]) -> str:
+    """The page as one HTML file: it asks for nothing else, and has no script. `pixels`: of `most_suspicious`."""
     flagged = screened.flagged
-    p = np.stack(list(screened.p.values()))
-    order = np.lexsort((p.min(axis=0), -np.sum(list(flagged.values()), axis=0)))[:_SHOWN]
-    source = image_source(encoder, _array([screened.locations[i] for i in order]), cache=None)
-    pixels = source.gather(np.arange(len(order)))
     cards = [
         {
-            "picture": _picture(np.asarray(pixels[at]), _SIDE),
+            "picture": _picture(np.asarray(picture), _SIDE),
             "name": one_line(Path(screened.locations[i]).name),
             "class": one_line(screened.predicted[i]),
             "scores": ", ".join(
                 f"{name} (p {show(float(screened.p[name][i]))})" for name in flagged if flagged[name][i]
             ),
         }
-        for at, i in enumerate(order.tolist())
+        for picture, i in zip(pixels, most_suspicious(screened))
     ]
     rows = [
         {
@@ -120,9 +121,3 @@ def _saw(name: str) -> str:
     if not seen:
         return "not measured on models whose triggers are known"
     return "AUROC on toy models with known triggers: " + ", ".join(f"{kind} {show(v)}" for kind, v in seen.items())
-
-
-def _array(locations: list[str]) -> Any:
-    import pyarrow as pa
-
-    return pa.array(locations)
