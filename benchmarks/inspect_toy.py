@@ -56,7 +56,10 @@ def main() -> None:
         if seen.flagged:
             fixed = mt.repair(model, seen, own, start=start, cache=cache)
             row["repair"] = [*fixed.methods, round(fixed.seconds, 1)]
-            row["again"] = None if fixed.left is None else fixed.left.verdict
+            row["again"] = fixed.verdict
+            row["left"] = [
+                [each.finding.kind, each.state, round(each.before, 3), round(each.after, 3)] for each in fixed.remaining
+            ]
             models = {"suspect": model, "repaired": fixed.encoder}
         else:
             models = {"suspect": model}
