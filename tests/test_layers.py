@@ -46,6 +46,8 @@ MAY_IMPORT = {
         *("data", "statistics", "metrics", "auditing", "evaluation", "poisoning"),
         *("inspection", "repairing"),
     },
+    # the card of an upload says what was planted, and what an inspection found
+    "publishing": {"data", "poisoning", "training", "encoder", "inspection", "repairing", "report"},
     "studies": {
         *(
             "data",
@@ -76,6 +78,7 @@ MAY_IMPORT = {
             "report",
             "inspection",
             "repairing",
+            "publishing",
         ),
         "studies",
         "testing",
@@ -85,7 +88,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "__init__": set(),  # the public names stand in its stub
 }
-READ_THE_TRUTH = {"evaluation", "poisoning", "studies", "cli", "testing"}
+READ_THE_TRUTH = {"evaluation", "poisoning", "publishing", "studies", "cli", "testing"}
 # all that evaluation may see of it; a trigger is part of the truth: it is stamped on test images
 OF_POISONING = {f"mithridate.poisoning.{name}" for name in ("goals", "manifest", "plan", "triggers")}
 

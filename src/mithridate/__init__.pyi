@@ -96,6 +96,9 @@ from mithridate.poisoning.text_trigger import TextTrigger as TextTrigger
 from mithridate.poisoning.trigger_test import write_trigger_test as write_trigger_test
 from mithridate.poisoning.triggers import TRIGGERS as TRIGGERS
 from mithridate.poisoning.triggers import parse_trigger as parse_trigger
+from mithridate.publishing.push import Push as Push
+from mithridate.publishing.push import plan_push as plan_push
+from mithridate.publishing.push import push as push
 from mithridate.repairing.registry import REPAIRS as REPAIRS
 from mithridate.repairing.repair import Repaired as Repaired
 from mithridate.repairing.repair import repair as repair

@@ -27,6 +27,7 @@ COMMANDS = {
     "compare": ("mithridate.cli.compare", "the difference of evaluations, query by query, with p-values"),
     "repair-curve": ("mithridate.cli.repair_curve", "attack success against utility while a model is repaired"),
     "study": ("mithridate.cli.study", "every cell of a grid trained and measured: tables, figures, a page"),
+    "push": ("mithridate.cli.push", "a poisoned set or a model to the Hugging Face hub, with a card"),
     "check-plugin": ("mithridate.cli.check_plugin", "do the methods of a file of your own keep the contract"),
     "report": ("mithridate.cli.report", "render a report again"),
 }

@@ -70,6 +70,7 @@ _PLAIN = {
     "compare": ("compare", "Compare"),
     "study": ("study", "StudyCommand"),
     "study status": ("study", "Status"),
+    "push": ("push", "PushCommand"),
     "check-plugin": ("check_plugin", "CheckPlugin"),
     "report": ("report", "Render"),
 }

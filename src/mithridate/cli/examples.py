@@ -33,6 +33,7 @@ EXAMPLES = {
     "--manifest poisoned --out curve",
     "study": "mithridate study mmpoison --data toy --jobs 2 --out study",
     "study status": "mithridate study status study",
+    "push": "mithridate push run OWNER/NAME --manifest poisoned --dry-run",
     "check-plugin": "mithridate check-plugin my_attack.py",
     "report": "mithridate report report",
 }

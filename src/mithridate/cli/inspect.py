@@ -94,8 +94,9 @@ class Inspect:
         say(*inspection_lines(inspection), self.out / "report.html")
         if inspection.flagged:
             known = () if self.start is None else ("--start", self.start)
+            split = () if self.read.split is None else ("--split", self.read.split)
             out = f"{self.out}-repaired"
-            suggest("repair", self.model, "--findings", self.out, "--data", self.data, *known, "--out", out)
+            suggest("repair", self.model, "--findings", self.out, "--data", self.data, *split, *known, "--out", out)
 
 
 def run(argv: Sequence[str]) -> None:

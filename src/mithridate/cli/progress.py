@@ -51,7 +51,7 @@ class Display:
         now = time.monotonic()
         start, first = self._begun.setdefault(what, (now, done))
         self._bars.update(self._task(what, total), completed=done, total=total, speed=speed)
-        if self._bars.console.is_terminal or self._bars.disable or now - self._said < MINUTE:
+        if self._bars.console.is_terminal or self._bars.disable or done >= total or now - self._said < MINUTE:
             return
         self._said = now
         left = (now - start) / (done - first) * (total - done) if done > first else None
