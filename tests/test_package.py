@@ -131,3 +131,9 @@ def test_the_version_is_one():
     assert citation["version"] == mithridate.__version__
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert headings[:2] == ["Unreleased", mithridate.__version__]
+
+
+@pytest.mark.slow
+def test_a_registry_would_take_the_wheel(wheel):
+    pytest.importorskip("twine")
+    run(sys.executable, "-m", "twine", "check", "--strict", wheel, where=wheel.parent)

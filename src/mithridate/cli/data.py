@@ -53,7 +53,9 @@ class Doctor:
         for name, value, low in (("sample", self.sample, 0), ("context_length", self.context_length, 2)):
             if value is not None and value < low:
                 raise DataError(f"{name} must be at least {low}, got {value}")
-        findings = doctor(self.read.read(self.data), context_length=self.context_length, sample=self.sample)
+        pairs = self.read.read(self.data)
+        with display(quiet=self.json) as show:
+            findings = doctor(pairs, context_length=self.context_length, sample=self.sample, progress=show.stage)
         if self.json:
             emit({"findings": [asdict(finding) for finding in findings]}, as_json=True)
         else:

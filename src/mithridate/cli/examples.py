@@ -1,4 +1,4 @@
-"""One call of every command, shown in its `--help`; all of them work on the toy world, one after the other."""
+"""One call of every command, shown in its `--help`: on the toy world, each with what the others make."""
 
 _POISON = "mithridate poison"
 

@@ -55,6 +55,7 @@ def doctor(
     sample: int | None = None,
     workers: int | None = None,
     shards: int | None = None,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> tuple[Finding, ...]:
     """Everything found, errors first. Opens every image, or `sample` of them, evenly spread.
 
@@ -66,7 +67,7 @@ def doctor(
     findings = [
         *_left_out(pairs),
         *_duplicate_uids(pairs),
-        *_images(pairs, sample, workers),
+        *_images(pairs, sample, workers, progress),
         *_empty_captions(pairs),
         *_broken_text(pairs),
         *_lists_as_text(pairs),
@@ -129,7 +130,9 @@ class _Look:
     size: tuple[int, int] | None = None
 
 
-def _images(pairs: Pairs, sample: int | None, workers: int) -> Iterator[Finding]:
+def _images(
+    pairs: Pairs, sample: int | None, workers: int, progress: Callable[[str, int, int], None]
+) -> Iterator[Finding]:
     """Images that are missing, do not decode, are blank or tiny, or are the same byte for byte."""
     places = pairs.images
     if sample is not None and sample < len(places):
@@ -152,6 +155,7 @@ def _images(pairs: Pairs, sample: int | None, workers: int) -> Iterator[Finding]
                     narrow.append(f"{place} of {look.size[0]}x{look.size[1]}")
                 if look.content is not None:
                     same[look.content].append(place)
+            progress("opening images", start + len(block), len(places))
     of_all = f"of {len(places)} opened"
     lists: tuple[tuple[tuple[str, Severity, str, list[str]], str], ...] = (
         (
