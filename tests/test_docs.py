@@ -19,6 +19,7 @@ REGISTRIES = {
     "OBJECTIVES",
     "PROBES",
     "REPAIRS",
+    "SCORES",
     "TRIGGERS",
     "SCRATCH",
     "AttackGoal",

@@ -64,6 +64,7 @@ _PLAIN = {
     "embed": ("embed", "Embed"),
     "audit": ("audit", "Audit"),
     "inspect": ("inspect", "Inspect"),
+    "screen": ("screen", "ScreenImages"),
     "repair": ("repair", "RepairModel"),
     "evaluate": ("evaluate", "Evaluate"),
     "classify": ("classify", "Classify"),
