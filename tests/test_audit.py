@@ -19,11 +19,14 @@ from mithridate.auditing.decisions import Decisions, decide, read_decisions
 from mithridate.auditing.density import faithful_scores, local_dimension, reference_scores
 from mithridate.auditing.excess import GroupExcess
 from mithridate.auditing.groups import Group, recurrence_strength, scan_strength
+from mithridate.auditing.near_captions import near_captions
 from mithridate.auditing.origins import capacity, registrable_domains
 from mithridate.auditing.pixels import read_pixels
 from mithridate.auditing.registry import DETECTORS, audit_detectors
 from mithridate.auditing.twins import nearest_residuals
+from mithridate.auditing.words import phrases, words_of
 from mithridate.cli import main
+from mithridate.data.arrays import release, working_array
 from mithridate.data.pairs import Pairs, draw_uids, make_pairs
 from mithridate.encoder.embeddings import Embeddings, read_embeddings
 from mithridate.errors import FilterError
@@ -144,6 +147,39 @@ def test_a_caption_that_repeats_among_clean_pairs_as_often_is_no_group(common):
     assert groups == ([] if common else ["images of one caption"])
 
 
+def test_captions_that_are_nearly_one_are_joined_by_their_characters():
+    pairs = [
+        "a red boat on the sea",
+        "a red boat on the seas",
+        "two dogs run in a field",
+        "a red boat at the sea",
+        "",
+        "",
+    ]
+    assert near_captions(pairs, jaccard=0.75).tolist() == [0, 0, 1, 2, 3, 3]
+    assert near_captions(pairs, jaccard=0.4)[3] == 0
+    sets = [{text[i : i + 5] for i in range(len(text) - 4)} for text in pairs[:4]]
+    similar = [len(sets[0] & other) / len(sets[0] | other) for other in sets]
+    assert similar[1] > 0.9 and 0.4 < similar[3] < 0.65  # what it should be, by hand
+
+
+def test_a_caption_that_is_reworded_a_little_for_images_that_it_does_not_fit_is_a_group():
+    pairs, embeddings, _ = world()
+    clean = world(seed=1, images=360, salt=b"clean")
+    texts, rows = pairs.text.to_pylist(), np.arange(0, 40, 2)  # one caption of each of twenty images
+    text = embeddings.text.copy()
+    text[rows] = -embeddings.image[embeddings.image_index[rows]]
+    for number, row in enumerate(rows.tolist()):
+        texts[row] = f"a fishing boat lies at the old stone pier in the evening light {number}"
+    reworded = make_pairs(pairs.image, texts, uid=pairs.uid)
+    found = audit(reworded, replace(embeddings, text=text), clean=clean[:2])
+    near = [g for g in found.evidence["contradictions"].groups if g.kind == "images of nearly one caption"]
+    assert near and near[0].strength > 6 and set(near[0].rows) >= set(rows)
+    assert (~found.kept)[rows].all()
+    plain = audit(pairs, embeddings, clean=clean[:2]).evidence["contradictions"].groups
+    assert all(g.strength < 6 for g in plain)
+
+
 def test_the_strength_of_a_group_by_hand():
     """Ten images share a word, four of them are the worst of a hundred; one clean pair in ten says it, and is not."""
     n = 100
@@ -173,6 +209,32 @@ def stamp(images, rows, patch):
         top, left = rng.integers(8, SIDE - 40, 2)
         marked[row, top : top + len(patch), left : left + len(patch)] = patch
     return marked
+
+
+def test_phrases_are_the_words_and_neighbours_that_a_vectorizer_counts():
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(WORDS, 6)) for _ in range(60)] + ["", "Боат, БОАТ boat-boat", "red red red"]
+    for least in (1, 3):
+        counter = CountVectorizer(binary=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", min_df=least)
+        counted = counter.fit_transform(texts).tocoo()
+        names = counter.get_feature_names_out()
+        expected = {(names[c], int(r)) for r, c in zip(counted.row, counted.col)}
+        found = phrases(words_of(pa.chunked_array([texts])), least)
+        listed = [(found.names[p], int(c)) for p, c in zip(found.phrase, found.caption)]
+        assert set(listed) == expected
+        assert len(listed) == len(expected)
+        assert (np.diff(found.phrase) >= 0).all()
+    assert phrases(words_of(pa.chunked_array([[None, ""]], pa.string())), 1).names == []
+
+
+def test_a_mapped_array_whose_memory_was_given_back_is_as_it_was(monkeypatch):
+    monkeypatch.setattr("mithridate.data.arrays._IN_MEMORY", 0)
+    rows = working_array((3000, 4))
+    rows[:] = np.arange(12_000).reshape(3000, 4)
+    release(rows, np.zeros(3))
+    np.testing.assert_array_equal(rows, np.arange(12_000).reshape(3000, 4))
 
 
 def test_a_patch_in_places_of_its_own_is_found_with_its_crop():
@@ -327,6 +389,8 @@ def test_a_campaign_of_k_in_each_reference_is_its_own_neighbourhood():
     assert evidence.notes == (
         "density-share: k-distance is blind to a campaign of 1.56 % of the images and more (k / references)",
     )
+    unit = DETECTORS["k-distance"](raw=False).examine(corpus(lengths=True), rng)  # type: ignore[call-arg]
+    assert [note.split(":")[0] for note in unit.notes] == ["density-share", "unit-vectors"]
 
 
 def test_under_a_trained_encoder_long_vectors_are_ranked_and_the_reader_is_warned():
@@ -340,7 +404,7 @@ def test_under_a_trained_encoder_long_vectors_are_ranked_and_the_reader_is_warne
     assert set(embeddings.image_index[ranked[:12]]) == set(range(6))
     assert [note.split(":")[0] for note in found.notes] == ["trained-encoder", "density-share"]
     without = audit(pairs, embeddings, trained=True)
-    assert "have no lengths" in without.left_out["raw-length"]
+    assert "unit vectors are blind" in without.left_out["raw-length"]
 
 
 # --- calibration --------------------------------------------------------------------------------------
@@ -417,6 +481,9 @@ def test_a_file_that_holds_no_decisions_is_refused(tmp_path, text):
 # --- blocks, files and small or bad corpora -----------------------------------------------------------
 
 BLOCKS = {
+    "contradictions._FOLDED": 19,
+    "excess._ENTRIES": 7,
+    "words._ROWS": 23,
     "corpus._BLOCK": 37,
     "contradictions._QUERIES": 11,
     "contradictions._COMPARED": 5,

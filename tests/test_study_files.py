@@ -8,9 +8,11 @@ import textwrap
 import pytest
 
 from mithridate.errors import StudyError
+from mithridate.studies.plan import InputFingerprints, measured
 from mithridate.studies.spec.cells import selected
 from mithridate.studies.spec.load import preset_names, read_study, study_of, study_path
 from mithridate.studies.spec.located import parse_located, read_located
+from mithridate.studies.spec.study import AuditSpec
 
 FILE = """\
 study: small
@@ -97,6 +99,32 @@ def test_combinations_in_which_two_are_equal_are_left_out():
     """)
     found = [tuple(label for _, label in cell.axes) for cell in study(text).cells]
     assert found == [("sheep", "bird"), ("sheep", "sofa"), ("bird", "sheep"), ("bird", "sofa")]
+
+
+def test_an_audit_is_an_axis_of_what_goes_by_which_ranking():
+    text = one("""\
+        data: {toy: {train: 40, test: 20}, captions: 1}
+        attack: {attack: backdoor, target: bird}
+        audit: [null, flagged, {drop: 0.01, label: 1 %}, {by: cosine-distance, label: as many}]
+    """)
+    specs = {cell.axis["audit"]: cell.audit for cell in study(text).cells}
+    assert specs == {
+        "none": None,
+        "flagged": AuditSpec(),
+        "1 %": AuditSpec(drop=0.01),
+        "as many": AuditSpec(by="cosine-distance"),
+    }
+    stages = {cell.axis["audit"]: measured(cell, InputFingerprints({})) for cell in study(text).cells}
+    kept = {label: stage.filtered for label, stage in stages.items() if stage.filtered is not None}
+    assert {(stage.by, stage.share) for stage in kept.values()} == {
+        ("suspicion", None),
+        ("suspicion", 0.01),
+        ("cosine-distance", None),
+    }
+    (audit,) = {stage.audit for stage in kept.values()}  # done once for all of them
+    assert audit.clean.pairs.part == "test" and audit.clean.pairs.toy == audit.embedded.encoder.pairs.toy
+    assert audit.embedded.pairs.pairs.captions == 1
+    assert all(stage.model.pairs == kept.get(label, stage.poison) for label, stage in stages.items())
 
 
 def test_sections_may_be_words_nothing_and_lists():
@@ -197,6 +225,13 @@ WRONG = {
     "impossible trigger": (one("attack: {attack: backdoor, target: bird, trigger: patsh}"), r"line 4: attack: .*patsh"),
     "no threshold": (one("filter: neg-clip-loss"), r"line 4: filter needs one of above, clean-quantile"),
     "needs images": (one("filter: recurring-patch"), r"line 4: filter cannot run recurring-patch, which needs images"),
+    "unknown rule of an audit": (one("audit: {drop: some}"), r"line 4: audit.drop .*flagged"),
+    "impossible share of an audit": (one("audit: {drop: 1.5}"), r"line 4: audit.drop must be flagged or a share"),
+    "filter and audit": (
+        one("filter: {detector: cosine-distance}\naudit: flagged"),
+        r"line \d: a cell takes filter or audit, not both",
+    ),
+    "no caption": (one("data: {toy: {train: 40}, captions: 0}"), r"line 4: data.captions must be at least 1, got 0"),
     "impossible class": (
         one("attack:\n  attack: single-label\n  source: sheep\n  target: airplane"),
         r"line 7: attack.target: the toy dataset has no class 'airplane'; did you mean aeroplane",

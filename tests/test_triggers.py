@@ -330,3 +330,15 @@ def test_a_picture_that_is_not_there_is_named(tmp_path, rng):
 def test_a_phrase_that_is_none_is_refused(text, place):
     with pytest.raises(AttackError, match=r"trigger of a caption is empty|expected place to be one of begin"):
         Phrase(text, place)
+
+
+def test_a_jittered_patch_and_a_moved_blend_differ_from_image_to_image():
+    image, draws = photo((32, 32, 3)), [np.random.default_rng(seed) for seed in (1, 2)]
+    patch = parse_trigger("patch:size=8,place=0x0,pattern=solid,colour=#808080,jitter=40")
+    first, second = (patch.stamp(image, rng)[:8, :8].astype(int) for rng in draws)
+    assert (first == first[0, 0]).all() and not (first == second).all()  # one shift of each channel
+    assert np.abs(first - 128).max() <= 40
+    moved, fixed = (parse_trigger(f"blended:alpha=1,cells=8{more}") for more in (",phase=random", ""))
+    first, second = (moved.stamp(image, rng) for rng in draws)
+    assert not (first == second).all()
+    assert sorted(first.ravel()) == sorted(fixed.stamp(image, draws[0]).ravel())  # the same pattern, moved round

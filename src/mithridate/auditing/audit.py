@@ -17,6 +17,7 @@ from mithridate.auditing.origins import Capacity, capacity
 from mithridate.auditing.pixels import PixelFeatures
 from mithridate.auditing.registry import audit_detectors
 from mithridate.auditing.scores import Progress, silent
+from mithridate.data.arrays import release
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import FilterError
@@ -109,6 +110,7 @@ def audit_embeddings(
     n, evidence = len(pairs), {}
     for done, (name, detector) in enumerate(running.items()):
         evidence[name] = detector.examine(corpus, stream(seed, f"audit {name}"))
+        release(corpus.embeddings.image, corpus.embeddings.text)
         progress("running detectors", done + 1, len(running))
     suspicion, p_value, p = _combine(corpus, evidence, seed)
     own_p = p["mismatch"] if "mismatch" in p else _share(corpus.mismatch)

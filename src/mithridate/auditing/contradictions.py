@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import pyarrow as pa
 
 from mithridate.auditing.corpus import Corpus
 from mithridate.auditing.evidence import Evidence, Need
 from mithridate.auditing.groups import Group, scan_strength
+from mithridate.auditing.near_captions import near_captions
 from mithridate.errors import FilterError
 
 _QUERIES = 4096
 _FLAG = 6.0  # -log10 of the level at which a count is more than natural, as groups are flagged
 _WHOLE, _PROBES = 20_000, 8  # images that are searched whole, and lists looked into where there are more
+_FOLDED = 65_536  # captions that are Python objects at once
 _COMPARED = 50_000  # pairs of images compared in full at once
 
 
@@ -22,7 +25,9 @@ class Contradictions:
     """How many distinct captions an image has, near-duplicates counted as one image, or how many images a caption has.
 
     The larger of the two, each divided by its median over the corpus. Near-duplicates: PDQ hashes within `bits` where
-    the images are at hand, else embeddings of at least `cosine`. Captions count as one after folding case and spaces.
+    the images are at hand, else embeddings of at least `cosine`. Captions count as one after folding case and spaces;
+    among the worst `share` of the corpus by negCLIPLoss, where a campaign that rewords its caption is unless it fits,
+    those that are nearly one (MinHash, at least `jaccard`) make groups too. The suspicion does not count them.
     Captions and images do repeat on the web: a group is what has more than an image or a caption of the clean pairs,
     and a caption also more images than its own count among the clean pairs allows, none among them included: fewer
     clean pairs allow more. Derived here.
@@ -34,6 +39,10 @@ class Contradictions:
     """Images with a lower PDQ quality are compared by embeddings."""
     cosine: float = 0.98
     """Least similarity of two embeddings of one image."""
+    jaccard: float = 0.75
+    """Least similarity of two captions that are nearly one; 0.7 to 0.8 is usual."""
+    share: float = 0.1
+    """Of the corpus, by negCLIPLoss: captions that are nearly one are looked for among so many of the worst."""
 
     name: ClassVar[str] = "contradictions"
     measures: ClassVar[str] = "captions of its image or images of its caption, of the median"
@@ -43,43 +52,87 @@ class Contradictions:
     def __post_init__(self) -> None:
         if not 0 <= self.bits <= 256 or not 0 < self.cosine <= 1:
             raise FilterError(f"expected bits in 0..256 and cosine in (0, 1], got {self.bits} and {self.cosine}")
+        if not 0 < self.jaccard <= 1 or not 0 < self.share <= 1:
+            raise FilterError(f"expected jaccard and share in (0, 1], got {self.jaccard} and {self.share}")
 
     def examine(self, corpus: Corpus, rng: np.random.Generator) -> Evidence:
         same = near_duplicates(corpus, bits=self.bits, least_quality=self.least_quality, cosine=self.cosine)
         image, caption = same[corpus.image_index], caption_codes(corpus)
         captions, images = _distinct(image, caption), _distinct(caption, image)
         by_image, by_caption = captions / np.median(captions), images / np.median(images)
-        said = zip(captions.tolist(), images.tolist(), (by_image >= by_caption).tolist())
-        reason = [f"its image has {c} captions" if more else f"its caption has {i} images" for c, i, more in said]
+        more = by_image >= by_caption
+        said, which = np.unique(np.where(more, captions, -images), return_inverse=True)  # one text for all that say so
+        reason = np.array(
+            [f"its image has {c} captions" if c > 0 else f"its caption has {-c} images" for c in said.tolist()], object
+        )[which]
+        every, ratio = np.arange(len(corpus)), _ratio(corpus.clean, image)
         groups = [
-            *_most(corpus, image, captions, "captions of one image"),
-            *_most(corpus, caption, images, "images of one caption", natural=_natural(corpus, caption, image)),
+            *_most(corpus, every, image, captions, "captions of one image"),
+            *_most(
+                corpus,
+                every,
+                caption,
+                images,
+                "images of one caption",
+                natural=_natural(corpus.clean, caption, image, ratio),
+            ),
+            *self._nearly_one(corpus, caption, image),
         ]
-        return Evidence(np.maximum(by_image, by_caption), np.array(reason, object), groups=tuple(groups))
+        return Evidence(np.maximum(by_image, by_caption), reason, groups=tuple(groups))
+
+    def _nearly_one(self, corpus: Corpus, caption: np.ndarray, image: np.ndarray) -> Iterator[Group]:
+        """Captions that are nearly one and have surprisingly many images, among the worst of all and of clean pairs."""
+        rows = np.flatnonzero(corpus.mismatch >= np.quantile(corpus.mismatch[~corpus.clean], 1 - self.share))
+        _, first, which = np.unique(caption[rows], return_index=True, return_inverse=True)
+        texts = _folded(corpus.known_pairs.text.take(pa.array(rows[first])))
+        near = near_captions(texts.to_pylist(), jaccard=self.jaccard)[which]
+        natural = _natural(corpus.clean[rows], near, image[rows], _ratio(corpus.clean, image))
+        yield from _most(
+            corpus, rows, near, _distinct(near, image[rows]), "images of nearly one caption", natural=natural
+        )
 
 
 def _most(
-    corpus: Corpus, of: np.ndarray, count: np.ndarray, kind: str, *, natural: np.ndarray | float = 0.0
+    corpus: Corpus,
+    rows: np.ndarray,
+    of: np.ndarray,
+    count: np.ndarray,
+    kind: str,
+    *,
+    natural: np.ndarray | float = 0.0,
 ) -> Iterator[Group]:
-    """The things that have surprisingly many, as one group. What speaks for it are pairs that do not fit either."""
-    ours = np.flatnonzero(~corpus.clean)
-    things, first = np.unique(of[ours], return_index=True)
-    counts = np.where(count > natural, count, 0)[ours][first]
-    usual = count[corpus.clean] if corpus.clean.any() else counts
+    """The things that have surprisingly many, as one group. What speaks for it are pairs that do not fit either.
+
+    `of`, `count` and `natural` are those of the pairs at `rows`.
+    """
+    clean = corpus.clean[rows]
+    ours = rows[~clean]
+    things, first = np.unique(of[~clean], return_index=True)
+    counts = np.where(count > natural, count, 0)[~clean][first]
+    usual = count[clean] if clean.any() else counts
     strength, many = scan_strength(counts, float(usual.mean()))
     if strength == 0:
         return
     most = np.argsort(-counts, kind="stable")[:many]
-    rows = ours[np.isin(of[ours], things[most])]
-    tail = rows[corpus.mismatch[rows] > np.median(corpus.mismatch)]
-    value = corpus.known_pairs.text[int(rows[0])].as_py() or ""
-    yield Group(kind, value, strength, many, int(counts[most].min()), float(usual.mean()), 0.0, rows, tail)
+    members = ours[np.isin(of[~clean], things[most])]
+    tail = members[corpus.mismatch[members] > np.median(corpus.mismatch)]
+    value = corpus.known_pairs.text[int(members[0])].as_py() or ""
+    yield Group(kind, value, strength, many, int(counts[most].min()), float(usual.mean()), 0.0, members, tail)
 
 
 def caption_codes(corpus: Corpus) -> np.ndarray:
     """A number for each distinct caption, case and spaces folded: (n,)."""
-    texts = [" ".join(text.lower().split()) for text in corpus.known_pairs.text.fill_null("").to_pylist()]
-    return np.unique(np.array(texts, object).astype(str), return_inverse=True)[1].astype(np.int64)
+    folded = _folded(corpus.known_pairs.text).dictionary_encode().unify_dictionaries().combine_chunks()
+    return folded.indices.to_numpy().astype(np.int64)
+
+
+def _folded(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Captions with case and spaces folded."""
+    parts = [pa.array([], pa.string())]
+    for low in range(0, len(texts), _FOLDED):
+        some = texts.slice(low, _FOLDED).to_pylist()
+        parts.append(pa.array([" ".join((text or "").lower().split()) for text in some], pa.string()))
+    return pa.chunked_array(parts)
 
 
 def near_duplicates(corpus: Corpus, *, bits: int, least_quality: int, cosine: float) -> np.ndarray:
@@ -135,22 +188,32 @@ def _components(edges: list[np.ndarray], count: int) -> np.ndarray:
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def _natural(corpus: Corpus, caption: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """How many images the caption of each pair may have by its images among the clean pairs: (n,), 0 without them.
+def _ratio(clean: np.ndarray, image: np.ndarray) -> float:
+    """How many images there are for each clean one."""
+    return len(np.unique(image)) / max(1, len(np.unique(image[clean])))
 
-    The upper limit of a Poisson count at the level at which groups are flagged, scaled from the clean images to all.
+
+def _natural(clean: np.ndarray, caption: np.ndarray, image: np.ndarray, ratio: float) -> np.ndarray:
+    """How many images the caption of each pair may have by its images among the `clean` pairs: (n,), 0 without them.
+
+    The upper limit of a Poisson count at the level at which groups are flagged, scaled from the clean images to all
+    (`ratio`).
     """
     from scipy.stats import chi2
 
-    if not corpus.clean.any():
+    if not clean.any():
         return np.zeros(len(caption))
-    of, what = caption[corpus.clean], image[corpus.clean]
-    count = np.bincount(np.unique(np.stack([of, what]), axis=1)[0], minlength=int(caption.max()) + 1)
-    ratio = len(np.unique(image)) / len(np.unique(what))
+    of, what = caption[clean], image[clean]
+    count = np.bincount(_both(of, what)[0], minlength=int(caption.max()) + 1)
     return (ratio * chi2.isf(10.0**-_FLAG, 2 * (count + 1)) / 2)[caption]
 
 
 def _distinct(of: np.ndarray, what: np.ndarray) -> np.ndarray:
     """For each pair, how many distinct `what` its `of` has: (n,)."""
-    pairs = np.unique(np.stack([of, what]), axis=1)
-    return np.bincount(pairs[0], minlength=int(of.max()) + 1)[of]
+    return np.bincount(_both(of, what)[0], minlength=int(of.max()) + 1)[of]
+
+
+def _both(of: np.ndarray, what: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct pairs of numbers in two arrays."""
+    size = int(what.max()) + 1
+    return np.divmod(np.unique(of * size + what), size)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mithridate.auditing.scores import Progress, silent, uid_order
 from mithridate.auditing.stranger_batches import neg_clip_loss
-from mithridate.data.arrays import working_array
+from mithridate.data.arrays import release, working_array
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.errors import FilterError
@@ -31,7 +31,8 @@ were made unit vectors, and an encoder that was trained on these very pairs."""
 _LACKS = {
     "pairs": "the captions are not at hand",
     "pixels": "the images are not at hand",
-    "lengths": "the embeddings have no lengths; embed the data again",
+    "lengths": "the embeddings have no lengths, and unit vectors are blind to a trigger that the encoder learned from "
+    "these pairs; embed the data again",
     "trained encoder": "the encoder was not trained on these pairs",
 }
 
@@ -198,6 +199,7 @@ def _stacked(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     for start, rows in ((0, first), (len(first), second)):
         for low in range(0, len(rows), _BLOCK):
             both[start + low : start + low + _BLOCK][: len(rows) - low] = rows[low : low + _BLOCK]
+            release(both, rows)
     return both
 
 

@@ -28,6 +28,10 @@ from mithridate.errors import FilterError
 
 Measure = Literal["k-distance", "slof", "dao"]
 
+UNIT_BLIND = (
+    "compares unit vectors, and is blind to a trigger that the encoder learned from these pairs, which shows in the "
+    "length of its vectors"
+)
 _BLOCK = 4096  # images compared at once with a reference
 _FEWEST = 4  # images; of fewer than k + 2 all are neighbours
 _LEAST = 1e-6  # distances below it count as this: of near-duplicates
@@ -62,7 +66,8 @@ class Density:
         options = {"k": self.k, "references": self.references, "draws": self.draws, "raw": self.raw}
         share = round(100 * self.k / self.references, 2)
         blind = f"{self.name} is blind to a campaign of {share} % of the images and more (k / references)"
-        return Evidence(density(corpus, cast(Measure, self.name), rng, **options), notes=(f"density-share: {blind}",))
+        notes = (f"density-share: {blind}", *(() if self.raw else (f"unit-vectors: {self.name} {UNIT_BLIND}",)))
+        return Evidence(density(corpus, cast(Measure, self.name), rng, **options), notes=notes)
 
 
 def density(

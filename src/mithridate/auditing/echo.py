@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from mithridate.auditing.corpus import Corpus
 from mithridate.auditing.evidence import Evidence, Need
+from mithridate.data.arrays import release
 from mithridate.errors import FilterError
 
 _BLOCK = 4096  # captions compared at once
@@ -56,12 +57,14 @@ class Echo:
     def _nearest(self, corpus: Corpus, rows: Int[np.ndarray, " r"]) -> Float[np.ndarray, " n"]:
         """Mean similarity of each caption to its nearest captions at `rows`, those of its own image left out."""
         text, index = corpus.embeddings.text, corpus.image_index
+        few = np.asarray(text[rows])
         found = np.empty(len(corpus))
         k = min(self.neighbours, len(rows))
         for low in range(0, len(corpus), _BLOCK):
-            block = text[low : low + _BLOCK] @ text[rows].T
+            block = text[low : low + _BLOCK] @ few.T
             block[index[low : low + _BLOCK, None] == index[rows]] = -1.0
             found[low : low + _BLOCK] = np.partition(block, -k, axis=1)[:, -k:].mean(axis=1)
+            release(text)
         return found
 
 

@@ -11,14 +11,17 @@ from mithridate.auditing.corpus import Corpus
 from mithridate.auditing.evidence import Evidence, Need
 from mithridate.auditing.groups import STRONGEST, Group
 from mithridate.auditing.origins import registrable_domains, shards
+from mithridate.auditing.words import phrases, words_of
 from mithridate.errors import FilterError
 
 _LN10 = float(np.log(10))
+_ENTRIES = 2**20  # pairs of a value and a caption that are looked at at once
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attribute:
-    """Which of n pairs have which of g values of one kind: `pair` and `value` (e,) name the entries."""
+    """Which of n pairs have which of g values of one kind: `pair` and `value` (e,) name the entries, ordered by value
+    and then by pair."""
 
     kind: str
     names: list[str]
@@ -69,12 +72,30 @@ class GroupExcess:
         return Evidence(*_of_pairs(corpus, groups), groups=strong, null=null)
 
     def groups_of(self, corpus: Corpus, attribute: Attribute, suspicion: Float[np.ndarray, " n"]) -> Iterator[Group]:
-        """The groups of one attribute that are large enough, each at its strongest level."""
-        from scipy.sparse import csr_matrix
+        """The groups of one attribute that are large enough, each at its strongest level; some values at a time."""
+        levels = np.quantile(suspicion[~corpus.clean], 1 - np.array(self.levels)).tolist()
+        limits = dict(zip(self.levels, levels))
+        count = len(attribute.names)
+        start = np.searchsorted(attribute.value, np.arange(count + 1))
+        low = 0
+        while low < count:
+            high = max(low + 1, int(np.searchsorted(start, start[low] + _ENTRIES, side="right")) - 1)
+            part = slice(start[low], start[high])
+            some = Attribute(
+                kind=attribute.kind,
+                names=attribute.names[low:high],
+                pair=attribute.pair[part].astype(np.int64),
+                value=attribute.value[part].astype(np.int64) - low,
+            )
+            yield from self._groups_of(corpus, some, suspicion, limits)
+            low = high
+
+    def _groups_of(
+        self, corpus: Corpus, attribute: Attribute, suspicion: Float[np.ndarray, " n"], limits: dict[float, float]
+    ) -> Iterator[Group]:
         from scipy.stats import binom
 
-        ours = ~corpus.clean
-        keep = ours[attribute.pair]
+        keep = ~corpus.clean[attribute.pair]
         pair, value = attribute.pair[keep], attribute.value[keep]
         count = len(attribute.names)
         # one entry for each (value, image), with its pairs and the largest suspicion of them
@@ -89,7 +110,6 @@ class GroupExcess:
         clean_pair, clean_value = attribute.pair[~keep], attribute.value[~keep]
         clean_count = np.bincount(clean_value, minlength=count)
         best = np.zeros((count, 4))  # strength, hits, expected, level
-        limits = dict(zip(self.levels, np.quantile(suspicion[ours], 1 - np.array(self.levels)).tolist()))
         for level, limit in limits.items():
             hits = np.bincount(of_value, weights=worst > limit, minlength=count)
             clean_hits = np.bincount(clean_value, weights=suspicion[clean_pair] > limit, minlength=count)
@@ -101,11 +121,10 @@ class GroupExcess:
             better = strength > best[:, 0]
             best[better] = np.stack([strength, hits, expected, np.full(count, level)], axis=1)[better]
         # clean pairs with the value inherit its strength as others do, or no p-value would be one
-        shape = (count, len(corpus))
-        members = csr_matrix((np.ones(len(attribute.pair), bool), (attribute.value, attribute.pair)), shape=shape)
+        start = np.searchsorted(attribute.value, np.arange(count + 1))
         for g in np.flatnonzero(best[:, 0] > 0):
             strength, hits, expected, level = best[g]
-            rows = np.sort(members.indices[members.indptr[g] : members.indptr[g + 1]]).astype(np.int64)
+            rows = attribute.pair[start[g] : start[g + 1]].copy()
             tail = rows[suspicion[rows] > limits[level]]
             yield Group(
                 attribute.kind,
@@ -155,18 +174,8 @@ def attributes(corpus: Corpus, least: int = 1) -> Iterator[Attribute]:
 
 def words(corpus: Corpus, least: int = 1) -> Attribute:
     """1- and 2-grams of the captions, lower case; letters and digits of any script."""
-    from scipy.sparse import coo_matrix
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    counter = CountVectorizer(
-        binary=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", min_df=min(least, len(corpus))
-    )
-    try:
-        found = coo_matrix(counter.fit_transform(corpus.known_pairs.text.fill_null("").to_pylist()))
-    except ValueError:  # no caption has a word
-        return Attribute(kind="word", names=[], pair=np.empty(0, np.int64), value=np.empty(0, np.int64))
-    names = counter.get_feature_names_out().tolist()
-    return Attribute(kind="word", names=names, pair=found.row.astype(np.int64), value=found.col.astype(np.int64))
+    found = phrases(words_of(corpus.known_pairs.text), min(least, len(corpus)))
+    return Attribute(kind="word", names=found.names, pair=found.caption, value=found.phrase)
 
 
 def clusters(corpus: Corpus) -> Iterator[Attribute]:
@@ -183,12 +192,7 @@ def clusters(corpus: Corpus) -> Iterator[Attribute]:
         label = np.empty(len(rows), np.int64)
         label[corpus.image_order] = means.assign(rows)[1]
         names = [f"{size}/{number}" for number in range(k)]
-        yield Attribute(
-            kind="image cluster",
-            names=names,
-            pair=np.arange(len(corpus)),
-            value=label[corpus.image_index],
-        )
+        yield _by_value("image cluster", names, np.arange(len(corpus)), label[corpus.image_index])
 
 
 def provenance(corpus: Corpus) -> Iterator[Attribute]:
@@ -199,4 +203,9 @@ def provenance(corpus: Corpus) -> Iterator[Attribute]:
             codes = column.dictionary_encode().unify_dictionaries().combine_chunks()
             index = codes.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
             there = np.flatnonzero(index >= 0)
-            yield Attribute(kind=kind, names=codes.dictionary.to_pylist(), pair=there, value=index[there])
+            yield _by_value(kind, codes.dictionary.to_pylist(), there, index[there])
+
+
+def _by_value(kind: str, names: list[str], pair: np.ndarray, value: np.ndarray) -> Attribute:
+    order = np.argsort(value, kind="stable")
+    return Attribute(kind=kind, names=names, pair=pair[order], value=value[order])

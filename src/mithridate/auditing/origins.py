@@ -12,13 +12,13 @@ needs no second one.
 from __future__ import annotations
 
 import ipaddress
-import re
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mithridate.auditing.words import words_of
 from mithridate.data.locations import split_place
 from mithridate.data.pairs import Pairs
 
@@ -118,15 +118,22 @@ def _largest(kind: str, column: pa.ChunkedArray) -> list[Holder]:
 
 def _concepts(pairs: Pairs, domain: pa.ChunkedArray) -> list[Holder]:
     """The words of which one domain holds the largest share."""
-    words = [set(re.findall(r"\w+", text.lower())) for text in pairs.text.fill_null("").to_pylist()]
-    place = np.repeat(np.arange(len(words)), [len(found) for found in words])
-    said = pa.array([word for found in words for word in found], pa.string())
-    table = pa.table({"word": said, "domain": domain.combine_chunks().take(pa.array(place))})
-    whole = table.group_by("word").aggregate([([], "count_all")]).rename_columns(["word", "of"])
-    each = table.filter(pc.is_valid(table["domain"])).group_by(["word", "domain"]).aggregate([([], "count_all")])
-    joined = each.rename_columns(["word", "domain", "pairs"]).join(whole, "word")
-    joined = joined.filter(pc.greater_equal(joined["of"], _LEAST_CONCEPT))
-    share = pc.divide(joined["pairs"].cast(pa.float64()), joined["of"].cast(pa.float64()))
-    order = [("share", "descending"), ("pairs", "descending"), ("word", "ascending"), ("domain", "ascending")]
-    rows = joined.append_column("share", share).sort_by(order)[:_SHOWN].to_pylist()
-    return [Holder("concept", f"{row['word']} at {row['domain']}", row["pairs"], row["of"]) for row in rows]
+    words = words_of(pairs.text)
+    codes = domain.combine_chunks().dictionary_encode()
+    place, domains = codes.indices.fill_null(-1).to_numpy().astype(np.int64), codes.dictionary.to_pylist()
+    size = max(1, len(words.names))
+    caption, word = np.divmod(np.unique(words.caption.astype(np.int64) * size + words.word), size)  # once a caption
+    of = np.bincount(word, minlength=size)
+    there = (place[caption] >= 0) & (of[word] >= _LEAST_CONCEPT)
+    held, count = np.unique(word[there] * max(1, len(domains)) + place[caption[there]], return_counts=True)
+    word, place = np.divmod(held, max(1, len(domains)))
+    share = count / np.maximum(of[word], 1)
+    order = np.lexsort((-count, -share))
+    ties = order
+    if len(order) > _SHOWN:  # equals of the last shown are told apart by their names
+        last = order[_SHOWN - 1]
+        ties = order[(share[order] > share[last]) | ((share[order] == share[last]) & (count[order] >= count[last]))]
+    found = [(-share[i], -count[i], words.names[word[i]], domains[place[i]], int(of[word[i]])) for i in ties]
+    return [
+        Holder("concept", f"{name} at {site}", -int(n), whole) for _, n, name, site, whole in sorted(found)[:_SHOWN]
+    ]

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mithridate.auditing.scores import Progress, silent, uid_order
+from mithridate.data.arrays import release
 from mithridate.encoder.embeddings import Embeddings
 
 _BLOCK = 1024  # images compared at once with all captions of a batch
@@ -62,6 +63,7 @@ def _to_strangers(
     for number in range(groups):
         rows = np.flatnonzero((group == number).any(axis=0))
         total[rows] += promiscuity(image[index[rows]], text[rows], index[rows], temperature=temperature)
+        release(image, text)
         progress("comparing with strangers", number + 1, groups)
     return total / len(group)
 

@@ -61,7 +61,11 @@ def stranger_similarity(
                 by_text[start:stop] += (apart.T @ right[rows]).numpy()
             by_image[:, own] = sums.numpy()[image_index[own] - low, group[:, own]]
             progress(rows.stop, m)
-    itself = np.exp((np.einsum("nd,nd->n", image[image_index], text).astype(np.float64) - top) / temperature)
+    itself = np.empty(n)
+    for low in range(0, n, _ROWS):
+        part = slice(low, low + _ROWS)
+        itself[part] = np.einsum("nd,nd->n", image[image_index[part]], text[part])
+    itself = np.exp((itself - top) / temperature)
     strangers = size[group] - copies[image_index, group] + 1  # (draws, n), the pair itself counted
     total = np.zeros(n)
     for draw, members in enumerate(group):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,17 @@ def working_array(shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarra
         return np.empty(shape, dtype)
     with tempfile.TemporaryFile(prefix="mithridate-") as file:  # has no name, and goes with the array
         return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def release(*arrays: np.ndarray) -> None:
+    """Give back the memory of mapped arrays: what was read or written lies in their files, and is read again on demand.
+
+    Without it all that was ever looked at counts as memory of this process until the system runs short.
+    """
+    for array in arrays:
+        mapped = getattr(array, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def read_matrix(path: Path, *, what: str = "a matrix of numbers", mapped: bool = False) -> np.ndarray:

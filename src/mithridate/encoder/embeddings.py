@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mithridate.data.arrays import read_matrix, working_array
+from mithridate.data.arrays import read_matrix, release, working_array
 from mithridate.data.columns import refuse_duplicates
 from mithridate.data.pairs import Pairs, make_pairs
 from mithridate.errors import DataError
@@ -69,13 +69,16 @@ class Embeddings:
         for low in range(0, len(self), _BLOCK):
             rows = slice(low, low + _BLOCK)
             cosines[rows] = np.einsum("nd,nd->n", self.image[self.image_index[rows]], self.text[rows])
+            release(self.image, self.text)
         return cosines
 
 
 def _not_finite(rows: np.ndarray) -> np.ndarray:
-    blocks = range(0, len(rows), _BLOCK)
-    bad = (low + np.flatnonzero(~np.isfinite(rows[low : low + _BLOCK]).all(axis=1)) for low in blocks)
-    return np.concatenate([np.empty(0, np.int64), *bad])
+    bad = [np.empty(0, np.int64)]
+    for low in range(0, len(rows), _BLOCK):
+        bad.append(low + np.flatnonzero(~np.isfinite(rows[low : low + _BLOCK]).all(axis=1)))
+        release(rows)
+    return np.concatenate(bad)
 
 
 def write_embeddings(embeddings: Embeddings, pairs: Pairs, folder: Path) -> None:
@@ -219,6 +222,7 @@ class _Rows:
         for number in np.unique(part):
             here = part == number
             found[here] = self.parts[number][rows[here] - self.start[number]]
+        release(*self.parts)
         return found
 
 
@@ -273,5 +277,6 @@ def _unit(rows: _Rows, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray | Non
         values = rows.take(chosen[part])
         length[part] = np.linalg.norm(values, axis=1)
         found[part] = values / np.maximum(length[part, None], 1e-12)
+        release(found)
     # half-precision files are off by 1e-3
     return found, None if np.allclose(length, 1, atol=_UNIT) else length

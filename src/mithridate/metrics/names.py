@@ -33,6 +33,8 @@ ZERO_SHOT = "zero-shot"  # accuracy on untouched test images, classified by prom
 PROBE_ACCURACY, PROBE_ASR, PROBE_PSR = "probe accuracy", "probe ASR", "probe PSR"  # classified by a linear probe
 SHIFT_IMAGE, SHIFT_TEXT = "shift image", "shift text"  # mean cosine distance from the reference model, same item
 CKA_IMAGE, CKA_TEXT = "CKA image", "CKA text"  # linear CKA with the reference model
+RECALL_AT = {"recall at 0.1 %": 0.001, "recall at 1 %": 0.01, "recall at 10 %": 0.1}
+"""Share of the poisoned pairs among so many of a ranking of all pairs: names, and the shares of all pairs."""
 COSINE_DISTANCE = "cosine distance"  # of an image and its caption
 
 # --- groups: the column `group` ----------------------------------------------------------------------

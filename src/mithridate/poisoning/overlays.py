@@ -25,10 +25,13 @@ class Blended:
     """Picture of `file`."""
     seed: int = 0
     """Of the noise."""
+    phase: str = "fixed"
+    """`random`: the pattern is moved round by an amount drawn anew for every image; no two residuals agree then."""
 
     def __post_init__(self) -> None:
         refuse_no_share(alpha=self.alpha)
         refuse_other("pattern", self.pattern, ("noise", "file"))
+        refuse_other("phase", self.phase, ("fixed", "random"))
         refuse_below(1, cells=self.cells)
         refuse_below(0, seed=self.seed)
         if self.pattern == "file":
@@ -39,6 +42,8 @@ class Blended:
         square = (
             patterns.picture(self.file, side) if self.pattern == "file" else patterns.noise(self.seed, self.cells, side)
         )
+        if self.phase == "random":
+            square = np.roll(square, rng.integers(side, size=2), axis=(0, 1))
         return patterns.blend(image, patterns.spread(square, image.shape[:2]), self.alpha)
 
 

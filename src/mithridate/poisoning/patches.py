@@ -47,9 +47,13 @@ class Patch:
     """Picture of `file`."""
     seed: int = 0
     """Of the noise."""
+    jitter: int = 0
+    """Its colours are shifted by at most so many 1/255, each channel by itself, drawn anew for every image: no two
+    patches are equal then, as whoever looks for recurring crops expects."""
 
     def __post_init__(self) -> None:
         refuse_not_positive(size=self.size)
+        refuse_below(0, jitter=self.jitter)
         refuse_other("pattern", self.pattern, ("checkerboard", "noise", "solid", "file"))
         refuse_bad_place(self.place, self.margin)
         refuse_below(1, cells=self.cells)
@@ -69,6 +73,8 @@ class Patch:
         side = pixels(self.size, min(shape))
         places = corners(self.place, (side, side), shape, margin=self.margin, rng=rng)
         square = self._square(side)
+        if self.jitter:
+            square = patterns.as_pixels(square + rng.uniform(-self.jitter, self.jitter, 3))
         return [(top, left, square) for top, left in places]
 
     def _square(self, side: int) -> np.ndarray:

@@ -150,6 +150,13 @@ def sentence(group: Group) -> str:
         case "images of one caption":
             many = f"{group.images} captions have" if group.images > 1 else f"The caption “{value}” has"
             said = f"{many} at least {group.hits} images each; clean ones have {expected}"
+        case "images of nearly one caption":
+            many = (
+                f"{group.images} captions, reworded a little, have"
+                if group.images > 1
+                else f"Captions like “{value}” have"
+            )
+            said = f"{many} at least {group.hits} images among the worst; clean ones have {expected}"
         case "patch":
             said = f"The same small patch is in {group.images} images; {expected} expected"
         case "residual":
@@ -166,6 +173,7 @@ def title(group: Group) -> str:
         "word": f"captions with “{value}”",
         "captions of one image": f"images with {group.hits} captions and more",
         "images of one caption": f"captions with {group.hits} images and more",
+        "images of nearly one caption": f"captions like “{value}”",
         "patch": f"a patch in {group.images} images",
         "residual": f"a hidden pattern in {group.images} images",
     }

@@ -107,7 +107,7 @@ def _refuse_unknown_classes(cell: Cell, classes: dict[tuple[DataSpec, str], list
     if cell.attack is None:
         return
     for data, part in ((cell.data, "train"), (cell.data if cell.test is None else cell.test, "test")):
-        known = classes.get((replace(data, share=1.0), part), [])
+        known = classes.get((replace(data, share=1.0, captions=None), part), [])
         for option, names in classes_of(cell.attack).items():
             for name in names if known else ():  # without labels captions decide, when the attack is planned
                 if name not in known:

@@ -76,9 +76,12 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
     goals = () if manifest is None else manifest.goals
     kept = None if stage.filtered is None else stage.filtered.record(store)
     chance = chance_levels(evaluation, test) | _chance_of_classes(stage, test)
+    if kept is not None:
+        levels = {"AUROC": 0.5, **names.RECALL_AT}
+        chance |= {name: level for name, level in levels.items() if name in kept["estimates"]}
     record = {
         "last": last,
-        "chance": chance | ({"AUROC": 0.5} if kept else {}),
+        "chance": chance,
         "estimates": {} if kept is None else kept["estimates"],
         "numbers": _numbers(stage, store, manifest),
         "inspections": {name: held_against_truth(one.said(store), goals) for name, one in stage.inspected},

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
+from mithridate.auditing.registry import audit_detectors
 from mithridate.auditing.threshold import CleanQuantile
 from mithridate.poisoning.plan import Attack
 from mithridate.randomness import stream_seed
 from mithridate.studies.spec.build import bare
 from mithridate.studies.spec.data import DataSpec, ToySpec
 from mithridate.studies.spec.study import Cell, StartSpec
+from mithridate.studies.stages.audited_pairs import AuditedPairs
 from mithridate.studies.stages.classified_images import ClassifiedImages
 from mithridate.studies.stages.clean_pairs import CleanPairs
 from mithridate.studies.stages.embedded_pairs import EmbeddedPairs
@@ -22,6 +24,7 @@ from mithridate.studies.stages.filtered_pairs import FilteredPairs
 from mithridate.studies.stages.initial_model import InitialModel
 from mithridate.studies.stages.inspected_model import InspectedModel
 from mithridate.studies.stages.measured_cell import MeasuredCell
+from mithridate.studies.stages.pair_audit import PairAudit
 from mithridate.studies.stages.poisoned_pairs import PoisonedPairs
 from mithridate.studies.stages.toy_dataset import ToyDataset
 from mithridate.studies.stages.trained_model import TrainedModel
@@ -53,7 +56,8 @@ def inputs_of(cells: Iterable[Cell]) -> tuple[list[tuple[DataSpec, str]], list[S
     data: dict[tuple[DataSpec, str], None] = {}
     starts: dict[StartSpec, None] = {}
     for cell in cells:
-        own = [cell.start, *([cell.filter.encoder] if cell.filter and cell.filter.encoder else [])]
+        onlookers = [chosen.encoder for chosen in (cell.filter, cell.audit) if chosen is not None]
+        own = [cell.start, *(start for start in onlookers if start is not None)]
         starts |= dict.fromkeys(replace(s, pretrain=None, on=None) for s in own if not bare(s))
         parts = [(cell.data, "train"), (cell.data, "test"), (cell.test, "test")]
         parts += [(start.on, part) for start in own for part in ("train", "test") if start.pretrain]
@@ -61,7 +65,7 @@ def inputs_of(cells: Iterable[Cell]) -> tuple[list[tuple[DataSpec, str]], list[S
         parts += [(cell.inspect.on, "train")] if cell.inspect else []
         for source, part in parts:
             if source is not None and source.toy is None:
-                data[replace(source, share=1.0), part] = None
+                data[replace(source, share=1.0, captions=None), part] = None
     return list(data), list(starts)
 
 
@@ -71,6 +75,7 @@ def measured(cell: Cell, fingerprints: InputFingerprints) -> MeasuredCell:
     train, test = plan.pairs(cell.data, "train"), plan.pairs(cell.test or cell.data, "test")
     poison = None if cell.attack is None else plan.poisoned(train, cell.attack)
     filtered = None if cell.filter is None else plan.filtered(poison or train)
+    filtered = filtered if cell.audit is None else plan.audited(poison or train)
     config = replace(cell.train, seed=cell.seed)
     start = plan.model(cell.start, cell.seed)
     model = TrainedModel(start, filtered or poison or train, cell.objective, config)
@@ -114,10 +119,12 @@ class _Plan:
     def pairs(self, data: DataSpec, part: str, purpose: str = "") -> CleanPairs:
         """Pairs of the cell; of a toy dataset the one that its seed draws for this purpose."""
         seed = self.cell.seed
-        share = {"share": data.share, "seed": seed} if part == "train" and data.share < 1 else {}
+        share: dict[str, Any] = {"captions": data.captions} if part == "train" else {}
+        if part == "train" and data.share < 1:
+            share |= {"share": data.share, "seed": seed}
         if data.toy is not None:
             return CleanPairs(part, toy_dataset(data.toy, seed, purpose), **share)
-        plain = replace(data, share=1.0)
+        plain = replace(data, share=1.0, captions=None)
         return CleanPairs(part, data=plain, fingerprint=self.fingerprints.of(plain, part), **share)
 
     def pretraining_pairs(self, data: DataSpec | None, seed: int, part: str) -> CleanPairs:
@@ -179,17 +186,30 @@ class _Plan:
     def filtered(self, pairs: CleanPairs | PoisonedPairs) -> FilteredPairs:
         chosen = self.cell.filter
         assert chosen is not None  # asked for by a cell that has one
-        if chosen.encoder is None:
-            encoder, test = self.onlooker(FILTER)
-        else:
-            seed = stream_seed(self.cell.seed, FILTER)
-            encoder, test = self.model(chosen.encoder, seed), self.beside(chosen.encoder, seed)
+        encoder, test = self.watching(chosen.encoder)
         reference = None
         if isinstance(chosen.threshold, CleanQuantile):
             reference = EmbeddedPairs(test or self.pairs(self.cell.data, "test"), encoder)
         return FilteredPairs(
             EmbeddedPairs(pairs, encoder), chosen.detector, chosen.threshold, self.cell.seed, reference
         )
+
+    def audited(self, pairs: CleanPairs | PoisonedPairs) -> AuditedPairs:
+        chosen = self.cell.audit
+        assert chosen is not None  # asked for by a cell that has one
+        encoder, test = self.watching(chosen.encoder)
+        clean = EmbeddedPairs(test or self.pairs(self.cell.data, "test"), encoder)
+        share = chosen.drop if isinstance(chosen.drop, float) else None
+        detectors = tuple(audit_detectors().values())
+        audit = PairAudit(EmbeddedPairs(pairs, encoder), clean, detectors, self.cell.seed)
+        return AuditedPairs(audit, chosen.by, share)
+
+    def watching(self, start: StartSpec | None) -> tuple[InitialModel | TrainedModel, CleanPairs | None]:
+        """What looks at the pairs before training, as it is given or an onlooker, and clean pairs beside it."""
+        if start is None:
+            return self.onlooker(FILTER)
+        seed = stream_seed(self.cell.seed, FILTER)
+        return self.model(start, seed), self.beside(start, seed)
 
 
 def toy_dataset(toy: ToySpec, seed: int, purpose: str = "") -> ToyDataset:

@@ -21,7 +21,7 @@ from mithridate.poisoning.plan import Attack
 from mithridate.poisoning.registry import ATTACKS
 from mithridate.studies.spec.data import DataSpec, ToySpec
 from mithridate.studies.spec.located import Located, shown, suggestion
-from mithridate.studies.spec.study import FilterSpec, InspectSpec, RepairSpec, StartSpec
+from mithridate.studies.spec.study import AuditSpec, FilterSpec, InspectSpec, RepairSpec, StartSpec
 from mithridate.toy.toy import CLASSES
 from mithridate.training.clip import Clip
 from mithridate.training.config import PRESETS, TrainConfig
@@ -35,11 +35,12 @@ NAMED_BY = {
     "attack": "attack",
     "objective": "objective",
     "filter": "detector",
+    "audit": "drop",
     "repair": "objective",
     "train": "preset",
     "start": "encoder",
 }
-SECTIONS = ("data", "test", "start", "train", "attack", "objective", "filter", "repair", "inspect")
+SECTIONS = ("data", "test", "start", "train", "attack", "objective", "filter", "audit", "repair", "inspect")
 THRESHOLDS: dict[str, Callable[[Any], Threshold]] = {
     "above": Above,
     "clean_quantile": CleanQuantile,
@@ -179,8 +180,10 @@ def build_data(node: Located, what: str = "data") -> DataSpec:
     data = build(DataSpec, node, given, what)
     if not 0 < data.share <= 1:
         given["share"].fail(f"{what}.share must lie in (0, 1], got {data.share}")
+    if data.captions is not None and data.captions < 1:
+        given["captions"].fail(f"{what}.captions must be at least 1, got {data.captions}")
     if data.toy is not None:
-        if more := sorted(given.keys() & ({field.name for field in fields(DataSpec)} - {"toy", "share"})):
+        if more := sorted(given.keys() & ({field.name for field in fields(DataSpec)} - {"toy", "share", "captions"})):
             given[more[0]].fail(f"{what}.{more[0]} has no effect with a toy dataset; leave it out")
     elif not (data.path or data.train):
         node.fail(f"{what} needs 'toy', or 'train' and 'test'")
@@ -230,6 +233,16 @@ def build_filter(node: Located, what: str = "filter") -> FilterSpec:
             value.fail(f"{what}: {error}")
     start = None if encoder is None or encoder.value is None else build_start(encoder, f"{what}.encoder")
     return FilterSpec(detector=detector, threshold=threshold, encoder=start)
+
+
+def build_audit(node: Located, what: str = "audit") -> AuditSpec:
+    given = options(node, "audit", what)
+    encoder = given.pop("encoder", None)
+    audit = build(AuditSpec, node, given, what)
+    if isinstance(audit.drop, float) and not 0 < audit.drop < 1:
+        given["drop"].fail(f"{what}.drop must be flagged or a share in (0, 1), got {audit.drop}")
+    start = None if encoder is None or encoder.value is None else build_start(encoder, f"{what}.encoder")
+    return replace(audit, encoder=start)
 
 
 def build_repair(node: Located, what: str = "repair") -> RepairSpec:

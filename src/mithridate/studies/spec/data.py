@@ -48,5 +48,7 @@ class DataSpec:
     """How COCO's instances become a class."""
     exclude_coco: bool = False
     """Leave out Visual Genome images that are COCO images."""
+    captions: int | None = None
+    """Train on so many captions of each image, its first; by default all."""
     share: float = 1.0
     """Share of the training images that is used, of each class alike, drawn by the seed."""

@@ -16,6 +16,7 @@ from mithridate.studies.spec.build import (
     SECTIONS,
     bare,
     build_attack,
+    build_audit,
     build_data,
     build_filter,
     build_inspect,
@@ -55,7 +56,7 @@ _OF_EXPERIMENT = (
 )
 _WORD = re.compile(r"\$([A-Za-z_][\w-]*)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
-_LISTS = ("data", "start", "train", "attack", "objective", "filter", "repair")  # those that may be lists
+_LISTS = ("data", "start", "train", "attack", "objective", "filter", "audit", "repair")  # those that may be lists
 
 
 def preset_names() -> list[str]:
@@ -300,6 +301,13 @@ class _Reader:
         found = build_filter(given["filter"]) if "filter" in given else None
         if found is not None and found.encoder is not None:
             found = replace(found, encoder=self._start(found.encoder))
+        audit = build_audit(given["audit"]) if "audit" in given else None
+        if audit is not None and found is not None:
+            given["audit"].fail(
+                "a cell takes filter or audit, not both; make the other null, or an experiment of its own"
+            )
+        if audit is not None and audit.encoder is not None:
+            audit = replace(audit, encoder=self._start(audit.encoder))
         repair = build_repair(given["repair"]) if "repair" in given else None
         if repair is not None and repair.on is not None:
             repair = replace(repair, on=self._below(repair.on))
@@ -316,6 +324,7 @@ class _Reader:
             objective=build_objective(given["objective"]) if "objective" in given else Clip(),
             train=train,
             filter=found,
+            audit=audit,
             repair=repair,
             test=test,
             inspect=inspect,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
+from mithridate.metrics.names import RECALL_AT
 from mithridate.studies.spec.build import value_of
 from mithridate.studies.spec.located import Located, shown, suggestion
 from mithridate.studies.spec.study import Claim, Floor, Label, ShowFigure, ShowInspections, ShowTable, Where
@@ -14,7 +15,8 @@ VIEWS = ("model", "epoch")  # axes that every cell has several labels of
 MEASURES = (
     *(f"Hit@{k}" for k in (1, 5, 10, 20, 30, 50)),
     *("MinRank", "ASR", "PSR", "IR@10", "TR@10", "IR@10 other classes", "zero-shot", "probe", "shift image"),
-    *("shift text", "AUROC", "poison removed", "clean pairs lost", "pairs", "count", "rate", "class_share", "seconds"),
+    *("shift text", "AUROC", "poison removed", "clean pairs lost", *RECALL_AT),
+    *("pairs", "count", "rate", "class_share", "seconds"),
 )
 _SUCCESS = re.compile(r"(Hit@\d+|ASR|PSR)( .+)?")
 _OF_A_GOAL = re.compile(r"(Hit@\d+|MinRank|ASR|PSR) .+")

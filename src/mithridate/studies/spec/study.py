@@ -20,9 +20,9 @@ Label = str | int | float
 """What an axis is labelled with: a name, or the number that is varied."""
 
 Model = Literal["poisoned", "clean", "start", "repaired"]
-"""`poisoned`: the model of the cell, after filter and repair. `clean`: the same recipe with plain CLIP on the clean
-pairs, measured on the same queries. `start`: what both were trained from. `repaired`: the model of the cell after what
-its inspection flagged was taken out; where nothing was flagged, as it was."""
+"""`poisoned`: the model of the cell, after filter, audit and repair. `clean`: the same recipe with plain CLIP on the
+clean pairs, measured on the same queries. `start`: what both were trained from. `repaired`: the model of the cell after
+what its inspection flagged was taken out; where nothing was flagged, as it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,18 @@ class FilterSpec:
     threshold: Threshold
     encoder: StartSpec | None = None
     """What embeds the pairs; by default the start of another seed: it has seen neither these pairs nor the poison."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditSpec:
+    """Pairs are audited before training, and some are left out."""
+
+    drop: Literal["flagged"] | float = "flagged"
+    """What goes: what the audit proposes of the groups that it flags, or this share of the ranking, in (0, 1)."""
+    by: Literal["suspicion", "cosine-distance"] = "suspicion"
+    """The ranking that is cut; with `cosine-distance` as many pairs go as the audit would drop, by cosine alone."""
+    encoder: StartSpec | None = None
+    """As in `FilterSpec`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +103,7 @@ class Cell:
     train: TrainConfig
     filter: FilterSpec | None = None
     repair: RepairSpec | None = None
+    audit: AuditSpec | None = None
     test: DataSpec | None = None  # test pairs of other data: transfer
     inspect: InspectSpec | None = None
     measures: tuple[str, ...] = ()  # what is measured besides: see `Experiment.measures`

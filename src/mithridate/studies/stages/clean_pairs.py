@@ -9,6 +9,7 @@ from mithridate.data.pairs import Pairs
 from mithridate.data.read import read_pairs
 from mithridate.randomness import stream
 from mithridate.studies.spec.data import DataSpec
+from mithridate.toy.toy import CAPTIONS_PER_IMAGE
 
 if TYPE_CHECKING:
     from mithridate.studies.stages.toy_dataset import ToyDataset
@@ -30,6 +31,7 @@ class CleanPairs:
     fingerprint: str = ""  # of what is read: other pairs are another stage
     share: float = 1.0
     seed: int = 0  # that the share is drawn by
+    captions: int | None = None  # of each image, its first
 
     def read(self, store: "Store") -> Pairs:
         """The pairs; read once and kept by the store."""
@@ -41,6 +43,7 @@ class CleanPairs:
         else:
             assert self.data is not None  # clean pairs are of one or the other
             pairs = read_data(self.data, self.part)
+        pairs = pairs if self.captions is None else first_captions(pairs, self.captions)
         return pairs if self.share == 1 else share_of(pairs, self.share, self.seed)
 
     def manifest(self, store: "Store") -> None:
@@ -53,7 +56,9 @@ class CleanPairs:
 
     def count(self) -> float:
         """About how many pairs, for estimates of time."""
-        return self.share * (_UNKNOWN if self.toy is None else self.toy.count())
+        whole = _UNKNOWN if self.toy is None else self.toy.count()
+        captions = 1.0 if self.captions is None else min(1.0, self.captions / CAPTIONS_PER_IMAGE)
+        return self.share * captions * whole
 
 
 def read_data(data: DataSpec, part: str) -> Pairs:
@@ -69,6 +74,15 @@ def read_data(data: DataSpec, part: str) -> Pairs:
         label_rule=data.label_rule,
         exclude_coco=data.exclude_coco,
     )
+
+
+def first_captions(pairs: Pairs, count: int) -> Pairs:
+    """The first `count` pairs of each image."""
+    order = np.argsort(pairs.image_index, kind="stable")
+    first = np.searchsorted(pairs.image_index[order], pairs.image_index)
+    place = np.empty(len(pairs), np.int64)
+    place[order] = np.arange(len(pairs))
+    return pairs.where(place - first < count)
 
 
 def share_of(pairs: Pairs, share: float, seed: int) -> Pairs:

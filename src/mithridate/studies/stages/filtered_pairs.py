@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,9 +11,7 @@ from mithridate.auditing.evidence import Detector
 from mithridate.auditing.filter import filter
 from mithridate.auditing.threshold import Threshold
 from mithridate.data.pairs import Pairs
-from mithridate.evaluation.filter_outcome import poisoned_rows
-from mithridate.metrics.detection import detection, losses
-from mithridate.statistics.intervals import rate
+from mithridate.studies.stages.removal import write_removal
 from mithridate.studies.stages.stage import Stage, below
 
 if TYPE_CHECKING:
@@ -48,21 +46,8 @@ class FilteredPairs(Stage):
                 seed=self.seed,
             )
             np.save(folder / "keep.npy", filtered.keep, allow_pickle=False)
-            estimates = {"clean pairs lost": rate(~filtered.keep)}
             manifest = self.embedded.pairs.manifest(store)
-            if manifest is not None:
-                bad = poisoned_rows(filtered.scores, manifest)
-                lost = losses(filtered.keep, bad, filtered.image_index)
-                estimates = {
-                    "AUROC": detection(filtered.scores.suspicion, bad, filtered.image_index).auroc,
-                    "poison removed": lost.poison_removed,
-                    "clean pairs lost": lost.clean_lost,
-                }
-            record = {
-                "pairs": int(filtered.keep.sum()),
-                "estimates": {name: asdict(estimate) for name, estimate in estimates.items()},
-            }
-            (folder / "filter.json").write_text(json.dumps(record), encoding="utf-8")
+            write_removal(folder, filtered.scores, filtered.keep, filtered.image_index, manifest)
 
     def record(self, store: "Store") -> dict[str, Any]:
         """How many pairs stay, and the estimates of how well the filter did."""

@@ -10,6 +10,7 @@ from mithridate.studies.stages.clean_pairs import CleanPairs
 from mithridate.studies.stages.stage import Stage
 
 if TYPE_CHECKING:
+    from mithridate.studies.stages.audited_pairs import AuditedPairs
     from mithridate.studies.stages.classified_images import ClassifiedImages
     from mithridate.studies.stages.filtered_pairs import FilteredPairs
     from mithridate.studies.stages.initial_model import InitialModel
@@ -30,7 +31,7 @@ class MeasuredCell(Stage):
     seed: int
     start: "InitialModel | TrainedModel | None" = None
     poison: "PoisonedPairs | None" = None
-    filtered: "FilteredPairs | None" = None
+    filtered: "AuditedPairs | FilteredPairs | None" = None
     classified: "tuple[tuple[str, ClassifiedImages], ...]" = ()  # by model
     shift: bool = False
     epochs: bool = False

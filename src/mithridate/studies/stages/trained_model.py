@@ -18,6 +18,7 @@ from mithridate.training.objective import Objective
 from mithridate.training.run import METRICS, MODEL, RUN, STATE
 
 if TYPE_CHECKING:
+    from mithridate.studies.stages.audited_pairs import AuditedPairs
     from mithridate.studies.stages.clean_pairs import CleanPairs
     from mithridate.studies.stages.filtered_pairs import FilteredPairs
     from mithridate.studies.stages.initial_model import InitialModel
@@ -30,7 +31,7 @@ class TrainedModel(Stage):
     """`start` trained on `pairs` with `objective` by the recipe `config`."""
 
     start: "InitialModel | TrainedModel"
-    pairs: "CleanPairs | PoisonedPairs | FilteredPairs"
+    pairs: "AuditedPairs | CleanPairs | PoisonedPairs | FilteredPairs"
     objective: Objective
     config: TrainConfig
 

@@ -1,0 +1,36 @@
+"""How well removing pairs found the poison, as filters and audits write it down."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from mithridate.auditing.scores import Scores
+from mithridate.evaluation.filter_outcome import poisoned_rows
+from mithridate.metrics.detection import detection, losses
+from mithridate.metrics.names import RECALL_AT
+from mithridate.poisoning.manifest import Manifest
+from mithridate.statistics.intervals import rate
+
+
+def write_removal(
+    folder: Path, scores: Scores, keep: np.ndarray, image_index: np.ndarray, manifest: Manifest | None
+) -> None:
+    """Write `filter.json` into `folder`: how many of n pairs stay, and the estimates of a study's measures."""
+    estimates = {"clean pairs lost": rate(~keep)}
+    if manifest is not None:
+        bad = poisoned_rows(scores, manifest)
+        lost = losses(keep, bad, image_index)
+        found = detection(scores.suspicion, bad, image_index, budgets=tuple(RECALL_AT.values()))
+        estimates = {
+            "AUROC": found.auroc,
+            "poison removed": lost.poison_removed,
+            "clean pairs lost": lost.clean_lost,
+            **{name: found.recall[budget] for name, budget in RECALL_AT.items()},
+        }
+    record = {
+        "pairs": int(keep.sum()),
+        "estimates": {name: asdict(estimate) for name, estimate in estimates.items()},
+    }
+    (folder / "filter.json").write_text(json.dumps(record), encoding="utf-8")
