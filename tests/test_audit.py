@@ -120,6 +120,16 @@ def test_a_word_whose_images_do_not_fit_leads_the_groups_and_its_pairs_go():
     assert set(found.left_out) == {"residual-twins", "recurring-patch", "spectral-peak", "raw-length", "k-distance"}
 
 
+@pytest.mark.parametrize(("side", "why"), [("corpus", "trained on these pairs"), ("clean", "trained on them")])
+def test_clean_pairs_that_the_encoder_sees_otherwise_are_warned_of(side, why):
+    both = {"corpus": world()[:2], "clean": world(seed=1, images=60, salt=b"clean")[:2]}
+    assert audit(*both["corpus"], clean=both["clean"]).notes == ()
+    pairs, e = both[side]
+    both[side] = pairs, replace(e, text=unit(e.image[e.image_index] + 0.1 * e.text))  # what a trained encoder does
+    (note,) = audit(*both["corpus"], clean=both["clean"]).notes
+    assert note.startswith("clean-pairs-differ: ") and why in note
+
+
 def test_in_a_clean_corpus_nothing_is_found():
     pairs, embeddings, _ = world()
     clean_pairs, clean_embeddings, _ = world(seed=1, images=60, salt=b"clean")

@@ -25,6 +25,7 @@ from mithridate.randomness import stream
 
 LEAST_PAIRS = 50
 _BH = 0.1
+_ALIKE = (0.25, 0.75)  # shares of the corpus that may mismatch as the worse half of the clean pairs does
 TRAINED = (
     "trained-encoder: the encoder was trained on these pairs, so it agrees with what is planted in them; mismatch, "
     "echo and group excess see little"
@@ -123,7 +124,10 @@ def audit_embeddings(
         kept[campaign.drop] = False
     null = max((e.null for e in evidence.values()), default=0.0)
     calibrated, rejected = None, 0
+    notes = [TRAINED] if trained else []
     if clean is not None:
+        if "mismatch" in p and not trained:
+            notes += _unlike(p["mismatch"][:n])
         images, count = int(corpus.clean_image.sum()), int(corpus.clean.sum())
         calibrated = Calibration(images, count, 1 / (count + 1), calibration.fewest_alerts(n, count, _BH))
         rejected = int(calibration.benjamini_hochberg(p["mismatch"], _BH).sum()) if "mismatch" in p else 0
@@ -139,7 +143,7 @@ def audit_embeddings(
         calibrated,
         left_out,
         rejected,
-        notes=(*((TRAINED,) if trained else ()), *(note for e in evidence.values() for note in e.notes)),
+        notes=(*notes, *(note for e in evidence.values() for note in e.notes)),
         capacity=capacity(pairs),
     )
 
@@ -166,6 +170,20 @@ def _combine(
     held = calibration.cauchy(np.stack([calibration.ranking_p(e.suspicion, first) for e in evidence.values()]))
     p_value = calibration.conformal(held, held[corpus.clean & ~first], stream(seed, "ties combined"))
     return calibration.cauchy(ranking), p_value, p
+
+
+def _unlike(p: np.ndarray) -> list[str]:
+    """A note where p-values (n,) say that corpus and clean pairs are not alike: half of them should be below 0.5."""
+    share = float((p <= 0.5).mean())
+    if _ALIKE[0] <= share <= _ALIKE[1]:
+        return []
+    why = (
+        "the encoder was trained on these pairs, or they are another kind of data"
+        if share < _ALIKE[0]
+        else "the clean pairs are another kind of data, or the encoder was trained on them"
+    )
+    said = f"{round(100 * share, 1)} % of the corpus mismatch as the worse half of the clean pairs does"
+    return [f"clean-pairs-differ: {said}: {why}; p-values say little"]
 
 
 def _share(suspicion: np.ndarray) -> np.ndarray:
