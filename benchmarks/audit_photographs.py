@@ -140,6 +140,7 @@ def main() -> None:
             "poisoned among them": int((bad & ~found.kept).sum()),
             "clean at p <= 0.05": float((found.p_value[~bad] <= 0.05).mean()),
             "clean at p <= 0.01": float((found.p_value[~bad] <= 0.01).mean()),
+            "warnings": list(found.notes),
             "first group": f"{found.campaigns[0].lead.kind} {found.campaigns[0].lead.value}" if found.campaigns else "",
             "BH at 0.1 on mismatch: rejected": found.rejected,
             "strongest dealt out": round(found.null, 1),
