@@ -13,7 +13,7 @@ from mithridate.errors import EvaluationError
 from mithridate.evaluation.evaluate import evaluate, poisoned_images
 from mithridate.evaluation.evaluation_file import write_evaluation
 from mithridate.evaluation.measurement import Evaluation, Measurement, goal_classes
-from mithridate.evaluation.probe import AdamWProbe, image_features
+from mithridate.evaluation.probe import LbfgsProbe, image_features
 from mithridate.evaluation.zeroshot import zero_shot
 from mithridate.metrics import names
 from mithridate.metrics.shift import cosine_distance
@@ -238,7 +238,8 @@ def classify(stage: "ClassifiedImages", store: Store) -> dict[str, np.ndarray]:
         there = store.cache(stage.train)
         features = [image_features(model, pairs, cache=at) for pairs, at in ((seen, there), (test, cache))]
         rng = stream(0, "probe of a cell")
-        scores = AdamWProbe().fit_predict(features[0], class_index(seen, names), features[1], rng)
+        # AdamW's steps are too few on sets of a few batches: it read 0.22 where logistic regression reads 0.29
+        scores = LbfgsProbe().fit_predict(features[0], class_index(seen, names), features[1], rng)
         found["probe"] = _bits(scores.argmax(axis=1) == class_index(test, names))
     return found
 

@@ -86,15 +86,16 @@ _WORST_FIRST: tuple[Verdict, ...] = ("refuted", "not learned", "open", "held")
 
 
 def _verdict(claim: Claim, d: Difference, floor: FloorTest | None) -> Verdict:
+    learned: Verdict = "held" if floor is None or floor.learned else "not learned"
     if claim.is_ == "equal":
         if -claim.margin <= d.low and d.high <= claim.margin:
-            return "held"
+            return learned
         return "refuted" if d.low > claim.margin or d.high < -claim.margin else "open"
     if inside_noise(d):
         return "open"
     if (d.value > 0) != (claim.is_ in ("above", "rising")):
         return "refuted"
-    return "held" if floor is None or floor.learned else "not learned"
+    return learned
 
 
 def _labels(claim: Claim, outcomes: Sequence[Outcome], missing: list[str]) -> list[dict[str, Label]]:
