@@ -36,7 +36,7 @@ def page(tmp_path_factory):
     experiment = Experiment(name="matrix", title="W" * 120, asks="a" * 200, cells=cells, shows=shows)
     study = replace(study, experiments=(*study.experiments, experiment))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "save_figure", lambda figure, *paths: None)  # the page has its own
+        patch.setattr(module, "save_figure", lambda figure, *paths, style=None: None)  # the page has its own
         return module.write_study(study, [*outcomes, *matrix], folder / "out")
 
 

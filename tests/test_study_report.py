@@ -781,7 +781,7 @@ def test_a_study_is_written_whole_and_the_same_again(tmp_path, monkeypatch):
     }
     (out / "figures" / "patch-9.svg").write_text("of an earlier call")
     # that files of figures are the same again is tested above
-    monkeypatch.setattr(module, "save_figure", lambda figure, *paths: None)
+    monkeypatch.setattr(module, "save_figure", lambda figure, *paths, style=None: None)
     write_study(study, outcomes[1:], out, failed=failed)
     assert files(out) == first
 
@@ -832,7 +832,7 @@ def test_a_page_too_heavy_is_made_lighter(tmp_path, monkeypatch):
     study = replace_figure(made_study(outcomes), "projection-m")
     (experiment,) = study.experiments
     study = replace(study, experiments=(replace(experiment, shows=experiment.shows[-1:], claims=()),))
-    monkeypatch.setattr(page, "save_figure", lambda figure, *paths: None)
+    monkeypatch.setattr(page, "save_figure", lambda figure, *paths, style=None: None)
     whole = page.write_study(study, outcomes, tmp_path / "out").stat().st_size
     monkeypatch.setattr(page, "MAX_PAGE", whole - 100_000)
     assert page.write_study(study, outcomes, tmp_path / "out").stat().st_size < whole - 100_000
