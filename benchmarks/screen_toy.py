@@ -76,6 +76,7 @@ def areas(model, own, test, attack, cache) -> dict[str, float]:
     target = data.classes.index(attack.target)
     taken = view.predicted(images) == target
     stamped = stamped_with(images[~taken][:600], attack.trigger, 0)
+    assert stamped is not None  # the pictures are large enough for these triggers
     hit = stamped[view.predicted(stamped) == target][:300]
     clean = images[taken]
     truth = np.repeat([True, False], [len(hit), len(clean)])

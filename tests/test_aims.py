@@ -263,7 +263,7 @@ def test_images_with_false_captions_on_purpose_are_not_utility(measured, test_pa
     counted = ~targets[test_pairs.image_index]
     rows = evaluate({"mine": tiny}, test_pairs, manifest)
     assert rows.value("IR@10", group="all").value == pytest.approx((own[counted] < 10).mean())
-    assert rows.value("IR@10", group="all").n == whole.value("IR@10", group="all").n - 6
+    assert (rows.value("IR@10", group="all").n, whole.value("IR@10", group="all").n) == (21, 27)
     assert rows.value("zero-shot").n == 27 - 6
     (size,) = (size for size in rows.groups if size.group == "all")
     assert (size.images, size.captions) == (21, int(counted.sum()))

@@ -222,13 +222,14 @@ def stamp(images, rows, patch):
 
 
 def test_phrases_are_the_words_and_neighbours_that_a_vectorizer_counts():
+    from scipy.sparse import coo_array
     from sklearn.feature_extraction.text import CountVectorizer
 
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS, 6)) for _ in range(60)] + ["", "Боат, БОАТ boat-boat", "red red red"]
     for least in (1, 3):
         counter = CountVectorizer(binary=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", min_df=least)
-        counted = counter.fit_transform(texts).tocoo()
+        counted = coo_array(counter.fit_transform(texts))
         names = counter.get_feature_names_out()
         expected = {(names[c], int(r)) for r, c in zip(counted.row, counted.col)}
         found = phrases(words_of(pa.chunked_array([texts])), least)

@@ -140,8 +140,9 @@ def test_heads_are_cut_in_vision_transformers_alone():
 
     vit = load_encoder("mithridate-micro-vit", seed=0)
     (one,) = HeadAblation(counts=(1,)).candidates(replace(case, encoder=vit))
-    names = [n for n, m in vit.model.named_modules() if isinstance(m, torch.nn.MultiheadAttention) and "visual" in n]
-    zero = [(one.encoder.model.get_submodule(n).out_proj.weight == 0).any(dim=0).sum().item() for n in names]
+    visual = one.encoder.model.get_submodule("visual")
+    layers = [layer for layer in visual.modules() if isinstance(layer, torch.nn.MultiheadAttention)]
+    zero = [int((layer.out_proj.weight == 0).any(dim=0).sum()) for layer in layers]
     assert sum(zero) == 64
 
 

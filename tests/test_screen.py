@@ -120,7 +120,8 @@ def test_false_alarms_are_a_share(micro, train_pairs):
 
 def test_the_command_screens_a_folder_of_images(micro, toy_world, tmp_path, capsys):
     model, images = tmp_path / "model", tmp_path / "images"
-    model.mkdir(), images.mkdir()
+    model.mkdir()
+    images.mkdir()
     save_encoder(micro, model)
     for i in range(3):
         pixels = np.random.default_rng(i).integers(0, 255, (32, 32, 3), np.uint8)

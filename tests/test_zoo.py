@@ -1,4 +1,6 @@
 """Studies of inspections: what was planted held against what was found, and the tables of it."""
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# (that a cell holds an estimate is part of what is tested)
 
 from dataclasses import replace
 

@@ -106,18 +106,25 @@ class HeadAblation:
         before = _inputs(case.encoder, names, images)
         after = _inputs(case.encoder, names, found[0].stamp(images))
         for name in names:
-            heads = case.encoder.model.get_submodule(f"visual.{name}").num_heads
+            heads = _attention(case.encoder, name).num_heads
             change = (after[name] - before[name]).unflatten(-1, (heads, -1)).norm(dim=-1)
             moved += [(value, name, head) for head, value in enumerate(change.flatten(0, -2).mean(dim=0).tolist())]
         moved.sort(reverse=True)
         for count in self.counts:
             made = case.encoder.copy()
             for _, name, head in moved[:count]:
-                layer = made.model.get_submodule(f"visual.{name}")
+                layer = _attention(made, name)
                 width = layer.embed_dim // layer.num_heads
                 with torch.no_grad():
                     layer.out_proj.weight[:, head * width : (head + 1) * width] = 0
             yield Candidate("1 head" if count == 1 else f"{count} heads", made)
+
+
+def _attention(encoder: Encoder, name: str) -> nn.MultiheadAttention:
+    """A layer of the image tower that `_attends`."""
+    layer = encoder.model.get_submodule(f"visual.{name}")
+    assert isinstance(layer, nn.MultiheadAttention)
+    return layer
 
 
 def batch_norms(encoder: Encoder) -> list[str]:

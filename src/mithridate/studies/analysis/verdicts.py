@@ -77,8 +77,8 @@ def judge(claim: Claim, outcomes: Sequence[Outcome]) -> ClaimResult:
     tests = [
         replace(t, difference=d, verdict=_verdict(claim, d, t.floor)) for t, d in zip(tests, differences, strict=True)
     ]
-    verdicts = [tested.verdict for tested in tests]
-    overall = next(verdict for verdict in _WORST_FIRST if verdict in verdicts)
+    verdicts = {tested.verdict for tested in tests}
+    overall: Verdict = next(verdict for verdict in _WORST_FIRST if verdict in verdicts)
     return ClaimResult(claim, overall, tuple(tests), tuple(missing))
 
 
