@@ -257,6 +257,30 @@ def test_every_stage_is_done_once(done):
     assert kinds.count("models") == 3 + 2 + 1 + 2
 
 
+def test_an_audit_before_training_leaves_as_many_pairs_as_its_rule_says(tmp_path):
+    text = (
+        HEAD
+        + """\
+experiments:
+  - name: audited
+    attack: {attack: backdoor, target: bird, trigger: 'patch:size=1/2', count: 20}
+    audit: [null, {label: flagged, drop: flagged}, {label: as many, by: cosine-distance}, {label: tenth, drop: 0.1}]
+    show: [{table: {rows: [audit, model], measures: [ASR, recall at 1 %, recall at 10 %, poison removed, pairs]}}]
+"""
+    )
+    ran = run_study(study(text), tmp_path / "out")
+    assert not ran.failed
+    found = {outcome.cell.axis["audit"]: outcome for outcome in read_outcomes(study(text), tmp_path / "out")}
+    assert found["none"].numbers["pairs"] == 200 and not found["none"].estimates
+    assert found["tenth"].numbers["pairs"] == 180
+    assert found["as many"].numbers["pairs"] == found["flagged"].numbers["pairs"]
+    tenth = found["tenth"].estimates
+    assert tenth["recall at 10 %"].value == tenth["poison removed"].value  # the budget is the cut
+    assert found["tenth"].chance["recall at 1 %"] == 0.01
+    kinds = [line["kind"] for line in log(tmp_path / "out")]
+    assert (kinds.count("audits"), kinds.count("audited"), kinds.count("embeddings")) == (1, 3, 2)
+
+
 def test_outcomes_are_numbers_of_units(done):
     outcomes = read_outcomes(study(), done[0])
     assert [outcome.cell for outcome in outcomes] == list(study().cells)
