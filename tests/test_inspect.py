@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from mithridate.inspection.finding import Example, Finding, Recovered, as_images
 from mithridate.inspection.findings_file import FINDINGS, TRIGGERS, read_findings, summary, write_findings
 from mithridate.inspection.inspect import Inspection, Utility, inspect, utility_of
 from mithridate.inspection.invert import MaskSearch, invert_masks
-from mithridate.inspection.known_triggers import OVERLAYS, PATCHES
+from mithridate.inspection.known_triggers import OVERLAYS, PATCHES, KnownTriggers
 from mithridate.inspection.mask_inversion import describe_place
 from mithridate.inspection.material import Material, OwnData, own_data, view_of
 from mithridate.inspection.overlay import Blend, Waves
@@ -339,6 +340,23 @@ def test_the_command_writes_a_page_and_ends_with_one_object(micro, toy_world, tm
     assert {path.name for path in (tmp_path / "out").iterdir()} == {FINDINGS, "report.html"}
     assert main([*argv[:-1], str(tmp_path / "none"), "--start", "mithridate-micro-vit"]) == 1
     assert "another architecture" in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+def test_a_release_in_the_layout_of_the_hub_is_inspected_offline(micro, toy_world, tmp_path, capsys, monkeypatch):
+    """Configuration and safetensors by open_clip's names, and nothing else: as the published backdoored models lie."""
+    monkeypatch.setattr("mithridate.inspection.inspect.FLOOR", 0.0)
+    monkeypatch.setattr("mithridate.inspection.inspect.PROBES", {"known-triggers": partial(KnownTriggers, images=20)})
+    model = tmp_path / "model"
+    model.mkdir()
+    save_encoder(micro, model)
+    for path in model.iterdir():
+        if path.name not in ("open_clip_config.json", "open_clip_model.safetensors"):
+            path.unlink()
+    where = ["--data", str(toy_world), "--split", "train", "--json", "--out", str(tmp_path / "out")]
+    assert main(["inspect", f"local-dir:{model}", *where]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [finding["kind"] for finding in said["findings"]] == ["known trigger"]
+    assert any("Known overlays" in line for line in said["not_assessable"])
 
 
 def test_the_strongest_null_model_is_part_of_the_null(micro, train_pairs, monkeypatch):
