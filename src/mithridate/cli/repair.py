@@ -43,7 +43,7 @@ class RepairModel:
     """Pretrained tag or checkpoint file of the start."""
     method: tuple[str, ...] = ()
     """unlearn, interpolate, task-vector, fine-pruning, channel-pruning, head-ablation, clip, cleanclip, par, or one of
-    a plugin; several work one after the other. By default unlearn, then interpolate where there is a start."""
+    a plugin; several work one after the other. By default interpolate where there is a start, then unlearn."""
     max_loss: float = 0.02
     """How much of IR@10 and of zero-shot accuracy may be lost."""
     verify: bool = True

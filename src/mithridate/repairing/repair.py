@@ -91,12 +91,12 @@ def repair(
 ) -> Repaired:
     """Take out of `encoder` what `inspection` flagged, with clean `pairs`; `encoder` itself is left as it is.
 
-    `methods`: names of `REPAIRS`, one after the other; by default unlearning, then interpolation where there is a
-    `start`. Of each the strongest is taken that loses at most `max_loss` of IR@10 and of accuracy since the suspect, on
-    one half of the images; the report is on the other half. `verify`: inspect the repaired model.
+    `methods`: names of `REPAIRS`, one after the other; by default interpolation where there is a `start`, then
+    unlearning. Of each the strongest is taken that loses at most `max_loss` of IR@10 and of accuracy since the suspect,
+    on one half of the images; the report is on the other half. `verify`: inspect the repaired model.
     Raises `InspectionError` where the inspection is of another model or flagged nothing, and for unknown methods.
     """
-    chosen = tuple(methods) if methods else ("unlearn", "interpolate") if start is not None else ("unlearn",)
+    chosen = tuple(methods) if methods else ("interpolate", "unlearn") if start is not None else ("unlearn",)
     _refuse(encoder, inspection, start, chosen, max_loss)
     clock = time.process_time()
     data = own_data(pairs, encoder, cache=cache, cache_limit=cache_limit, progress=progress, seed=seed)

@@ -25,35 +25,51 @@ from mithridate.inspection.view import class_vectors, encode_texts, image_featur
 from mithridate.repairing.case import Candidate, Case
 
 _TEXT = ("token-scan", "relabelling")
-Images = Float[Tensor, "m 3 h w"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Planted:
+    """A trigger of a class: as it was recovered, or the owner's m images with a known one."""
+
+    target: int
+    trigger: Recovered | Float[Tensor, "m 3 h w"]
+
+    def put_on(self, images: Float[Tensor, "m 3 h w"], row: int, shift: Sequence[int]) -> Float[Tensor, "1 3 h w"]:
+        """One image with the trigger; a recovered one is moved."""
+        if isinstance(self.trigger, Recovered):
+            return self.trigger.moved(*shift).stamp(images[row][None])
+        return self.trigger[row][None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unlearn:
     """Rounds of inversion and unlearning, on the tower that each finding is of.
 
-    Images: a third of a batch carries a trigger, moved by up to a pixel, and shall be taken for what START takes it for
-    with the trigger, or without START embedded as without it; the others stay as they are. Each round searches patches
-    and overlays of the flagged classes again in the model as it is then, such as leave START alone: what fools both is
-    a feature of both, and taking it out costs utility. Unlearned are all found so far that take `least` more images
-    than in START. Known triggers are stamped as they are. Captions:
-    those with the phrase shall be what the suspect makes of them without it; captions and prompts of a
-    relabelled class shall choose among the owner's images as START does, or without START their own image and those of
-    the class; all other captions and prompts stay as they are. Batch norms keep their statistics. (Derived here.)
+    Images: a third of a batch are images of other classes that carry a trigger, moved by up to a pixel: they shall not
+    be taken for its class (the loss is -log of the probability that they are not). The others shall stay as the suspect
+    embeds them, `keep` times the cosine distance. The first round unlearns what was flagged, known triggers as they
+    are; each further one searches patches and overlays of these classes in the model as it is then, such as leave START
+    alone: what fools both is a feature of both, and taking it out costs utility. Unlearned are all found so far that
+    take `least` more images than in START. Captions: those with the phrase shall be what the suspect makes of them
+    without it; captions and prompts of a relabelled class shall choose among the owner's images as START does, or
+    without START their own image and those of the class; all other captions and prompts stay as they are. Batch norms
+    keep their statistics. (Derived here.)
     """
 
     name: ClassVar[str] = "unlearn"
     needs_start: ClassVar[bool] = False
     needs_findings: ClassVar[bool] = True
 
-    rounds: int = 2
-    steps: int = 40
+    rounds: int = 3
+    steps: int = 25
     batch_size: int = 144
-    lr: float = 1e-3
+    lr: float = 5e-4
+    keep: float = 10.0
     search_steps: int = 40
     search_pictures: int = 16
     least: float = 0.1
     text_steps: int = 60
+    text_lr: float = 1e-3
 
     def candidates(self, case: Case) -> Iterator[Candidate]:
         current = case.encoder.copy()
@@ -64,14 +80,17 @@ class Unlearn:
             if not images:
                 yield Candidate("captions", current.copy())
                 return
-        teacher = embedded(case.encoder, case.data.images)
-        known = [stamped_with(case.data.images, f.place or "", case.seed) for f in images if f.kind == "known trigger"]
-        stamped = [each for each in known if each is not None]
-        found = [f.trigger for f in images if f.trigger is not None]
+        classes, found = case.data.classes, list[_Planted]()
+        for finding in images:
+            target = classes.index(finding.target or "")
+            known = finding.trigger or stamped_with(case.data.images, finding.place or "", case.seed)
+            if known is not None:
+                found.append(_Planted(target, known))
         for turn in range(self.rounds if images else 0):
-            for target in dict.fromkeys(f.target for f in images):
-                found += self._searched(case, current, case.data.classes.index(target or ""), turn)
-            self._image_side(case, current, teacher, found, stamped, turn)
+            if turn or not found:
+                for target in dict.fromkeys(classes.index(f.target or "") for f in images):
+                    found += [_Planted(target, each) for each in self._searched(case, current, target, turn)]
+            self._image_side(case, current, found, turn)
             case.progress("rounds of unlearning", turn + 1, self.rounds)
             yield Candidate(f"{turn + 1} of {self.rounds} rounds", current.copy())
 
@@ -87,41 +106,30 @@ class Unlearn:
         measured = transfers(material, found)
         return [each.trigger for i, each in enumerate(measured) if i == 0 or each.gap >= self.least]
 
-    def _image_side(
-        self,
-        case: Case,
-        current: Encoder,
-        teacher: Float[Tensor, "m d"],
-        found: Sequence[Recovered],
-        stamped: Sequence[Images],
-        turn: int,
-    ) -> None:
+    def _image_side(self, case: Case, current: Encoder, found: Sequence[_Planted], turn: int) -> None:
         drawn, images = case.generator("images", turn), case.data.images
-        few, kinds = self.batch_size // 3, len(found) + len(stamped)
-        classes = class_vectors(current, case.data.classes)
-        start = None if case.start is None else view_of(case.start, case.data.classes)
+        few = self.batch_size // 3
+        teacher, before = embedded(case.encoder, images), class_vectors(case.encoder, case.data.classes)
         scale = case.encoder.model.get_parameter("logit_scale").detach().exp().clamp(max=100.0)
+        target = torch.tensor([each.target for each in found])
+        taken = (teacher @ before.T).argmax(dim=1)
+        # by class the images that are of another, and taken for another
+        other = [(~case.data.member[:, c] & (taken != c)).nonzero().flatten() for c in range(len(before))]
+        usable = [i for i, each in enumerate(found) if len(other[each.target])]
+        if not usable:
+            return
+        classes = class_vectors(current, case.data.classes)
 
         def loss() -> Tensor:
-            rows = torch.randint(len(images), (self.batch_size,), generator=drawn)
-            which = torch.randint(kinds, (few,), generator=drawn).tolist()
+            which = torch.tensor(usable)[torch.randint(len(usable), (few,), generator=drawn)]
             shifts = torch.randint(-1, 2, (few, 2), generator=drawn).tolist()
-            with_trigger = torch.cat(
-                [
-                    found[t].moved(*shift).stamp(images[row][None])
-                    if t < len(found)
-                    else stamped[t - len(found)][row][None]
-                    for t, shift, row in zip(which, shifts, rows[:few].tolist())
-                ]
-            )
-            made = image_features(current, torch.cat([with_trigger, images[rows[few:]]]))
-            apart = scale * (1 - (made * teacher[rows]).sum(dim=1))
-            if start is None:
-                return apart.mean()
-            with torch.no_grad():
-                wanted = start.logits(with_trigger).softmax(dim=1)
-            taken = (scale * made[:few] @ classes.T).log_softmax(dim=1)
-            return apart[few:].mean() - (wanted * taken).sum(dim=1).mean()
+            rows = [int(_draw(other[int(target[i])], 1, drawn)) for i in which]
+            with_trigger = [found[i].put_on(images, row, shift) for i, row, shift in zip(which, rows, shifts)]
+            clean = torch.randint(len(images), (self.batch_size - few,), generator=drawn)
+            made = image_features(current, torch.cat([*with_trigger, images[clean]]))
+            hit = (scale * made[:few] @ classes.T).softmax(dim=1).gather(1, target[which][:, None])
+            apart = 1 - (made[few:] * teacher[clean]).sum(dim=1)
+            return self.keep * apart.mean() - torch.log1p(-hit.clamp(max=0.999)).mean()
 
         fit(current, "image", loss, steps=self.steps, lr=self.lr)
 
@@ -149,7 +157,7 @@ class Unlearn:
             found = (scale * made[len(rows) :] @ images.T).log_softmax(dim=1)
             return stay - (wanted(asked) * found).sum(dim=1).mean()
 
-        fit(current, "text", loss, steps=self.text_steps, lr=self.lr)
+        fit(current, "text", loss, steps=self.text_steps, lr=self.text_lr)
 
 
 class _Captions:
