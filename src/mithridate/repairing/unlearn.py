@@ -60,7 +60,7 @@ class Unlearn:
     needs_start: ClassVar[bool] = False
     needs_findings: ClassVar[bool] = True
 
-    rounds: int = 3
+    rounds: int = 2
     steps: int = 25
     batch_size: int = 144
     lr: float = 5e-4
