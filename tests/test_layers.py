@@ -17,8 +17,8 @@ from mithridate.cli.data import COMMANDS as DATA_COMMANDS
 
 SOURCE = Path(mithridate.__file__).parent
 BASE = {
-    *("disk", "errors", "folders", "leftovers", "plugins", "processes", "provenance", "randomness", "sealed", "text"),
-    *("threads", "version"),
+    *("caches", "disk", "drivers", "errors", "folders", "leftovers", "plugins", "processes", "provenance"),
+    *("randomness", "ranges", "remote", "sealed", "text", "threads", "uploads", "version"),
 }
 
 BELOW_STUDIES = {

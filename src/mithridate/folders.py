@@ -22,6 +22,8 @@ from typing import Any
 from mithridate.disk import error_number, output_error
 from mithridate.errors import OutputError
 from mithridate.leftovers import beside, remove, short_name, sweep
+from mithridate.remote import RemotePath, location
+from mithridate.uploads import refuse_remote, sent_whole, workplace
 
 try:
     import fcntl
@@ -70,7 +72,10 @@ _CLAIMS: ContextVar[dict[Path, Claim]] = ContextVar("claims", default={})  # noq
 
 
 def refuse_existing(out: Path, *, overwrite: bool) -> None:
-    """Raise `OutputError` if `out` holds something and may not be replaced."""
+    """Raise `OutputError` if `out` holds something and may not be replaced, or is remote and cannot be written."""
+    if isinstance(out, RemotePath):
+        refuse_remote(out, overwrite=overwrite)
+        return
     if overwrite:
         # replacing a folder deletes it: keep a slip of the pen from deleting a home or the present folder
         if out.resolve() in (Path.home().resolve(), *Path.cwd().resolve().parents, Path.cwd().resolve()):
@@ -249,14 +254,21 @@ def _digest(text: str) -> str:
 def new_folder(
     out: Path, *, overwrite: bool = False, completes: Path | None = None, scratch: Sequence[Path] = ()
 ) -> Iterator[Path]:
-    """A temporary sibling of `out` to write into; it becomes `out` at the end, or vanishes on an error.
+    """A temporary sibling of `out` to write into; it becomes `out` at the end, or vanishes on an error. Of a remote
+    `out` it lies in the cache, and is sent whole at the end.
 
     What appears at `out` meanwhile is only replaced with `overwrite`. `completes`: what is done when `out` is there, by
     default `out` itself; `scratch`: what is of no more use then, and taken away. Raises `OutputError` where `out`
     exists and `overwrite` is not set, where another process writes it, and where the disk refuses.
     """
-    out = Path(out)
+    out = location(out)
     refuse_existing(out, overwrite=overwrite)
+    if isinstance(out, RemotePath):
+        with claim(workplace(out)) as mine, sent_whole(beside(mine.target), out) as temporary:
+            yield temporary
+        for path in scratch:
+            remove(path)
+        return
     with claim(out) as mine:
         target = mine.target
         temporary = beside(target)

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from mithridate.folders import replacing, write_atomically
+from mithridate.remote import location
 
 CHECKSUM = "checksum"
 MAX_DEPTH = 16  # of a record, which a report may hold
@@ -52,7 +53,7 @@ def read_sealed_json(path: Path, *, required: bool = True) -> dict[str, Any]:
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file, with or without a checksum. Raises `DamagedFile`, and `OSError`."""
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"), parse_int=whole_number)
+        record = json.loads(location(path).read_text(encoding="utf-8"), parse_int=whole_number)
     except (ValueError, RecursionError) as error:  # of encoding too
         raise DamagedFile(f"it is not JSON ({error})") from error
     if not isinstance(record, dict):
@@ -90,7 +91,7 @@ def json_digest(record: dict[str, Any]) -> str:
 
 def content_digest(path: Path) -> str:
     """A checksum of a file, or of all files below a folder and their names; of a link, of where it points."""
-    path = Path(path)
+    path = location(path)
     digest = blake2b(digest_size=_DIGITS // 2)
     if path.is_symlink():
         digest.update(os.fsencode(os.readlink(path)))  # noqa: PTH115 (as it was written)
@@ -106,7 +107,11 @@ def content_digest(path: Path) -> str:
 
 def content_digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """The checksums of what is there of `names` in `folder`, by name."""
-    return {name: content_digest(folder / name) for name in names if os.path.lexists(folder / name)}
+    return {name: content_digest(folder / name) for name in names if _is_there(folder / name)}
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_symlink() or path.exists()
 
 
 def check_contents(folder: Path, digests: Any, names: Iterable[str]) -> None:
@@ -114,7 +119,7 @@ def check_contents(folder: Path, digests: Any, names: Iterable[str]) -> None:
     if not isinstance(digests, dict):
         raise DamagedFile("its checksums should be an object")
     for name in names:
-        if name in digests and (not os.path.lexists(folder / name) or content_digest(folder / name) != digests[name]):
+        if name in digests and (not _is_there(folder / name) or content_digest(folder / name) != digests[name]):
             raise DamagedFile(f"{name} is not as it was written")
 
 

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from mithridate.data.arrays import array_header
 from mithridate.data.pairs import Pairs, hexadecimal
 from mithridate.errors import DataError, FilterError
+from mithridate.remote import RemotePath, arrow_source, location
 from mithridate.sealed import (
     DamagedFile,
     check_contents,
@@ -31,6 +32,7 @@ from mithridate.sealed import (
     read_sealed_json,
     write_sealed_json,
 )
+from mithridate.uploads import refuse_half
 
 RECORD, SCORES, TEXT, DATACOMP = "filter.json", "scores.parquet", "keep.txt", "keep.npy"
 CHECKSUMS = "checksums"
@@ -92,7 +94,8 @@ def read_keep_list(path: str | Path) -> KeepList:
 
     A file that lies beside a filter's record is read with it. Raises `FilterError` where it is none of these.
     """
-    path = Path(path)
+    path = location(path)
+    refuse_half([path, path.parent])
     if path.is_dir():
         if not (path / RECORD).is_file():
             raise FilterError(f"{path} holds no {RECORD}; expected a folder that mithridate filter wrote")
@@ -105,7 +108,7 @@ def read_keep_list(path: str | Path) -> KeepList:
 def _read_folder(folder: Path, file: Path) -> KeepList:
     record = read_record(folder, (SCORES, file.name))
     try:
-        scored = pq.read_table(folder / SCORES, columns=["uid"])["uid"]
+        scored = pq.read_table(arrow_source(folder / SCORES), columns=["uid"])["uid"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FilterError(f"{folder} holds no whole output of mithridate filter: {error}; filter again") from error
     return KeepList(_read_uids(file), scored, record, str(file))
@@ -157,7 +160,7 @@ def _read_text(path: Path) -> pa.ChunkedArray:
         return pa.chunked_array([], pa.string())
     # the unit separator is in no uid that `write_keep_list` lets pass: a line is one cell
     table = pcsv.read_csv(
-        path,
+        arrow_source(path),
         read_options=pcsv.ReadOptions(column_names=["uid"]),
         parse_options=pcsv.ParseOptions(delimiter="\x1f", quote_char=False),
         convert_options=pcsv.ConvertOptions(column_types={"uid": pa.string()}, strings_can_be_null=False),
@@ -169,7 +172,11 @@ def _read_datacomp(path: Path) -> pa.ChunkedArray:
     shape, kind = array_header(path, "an array of u8,u8")
     if kind != np.dtype("u8,u8") or len(shape) != 1:
         raise FilterError(f"{path} holds {len(shape)} axes of {kind}, expected one of u8,u8 (DataComp's subsets)")
-    raw = np.load(path, mmap_mode="r", allow_pickle=False)
+    if isinstance(path, RemotePath):
+        with path.open("rb") as file:
+            raw = np.load(file, allow_pickle=False)
+    else:
+        raw = np.load(path, mmap_mode="r", allow_pickle=False)
     words = np.stack([raw["f0"], raw["f1"]], axis=1).astype(">u8")
     return pa.chunked_array([hexadecimal(words.view(np.uint8).reshape(-1, 16))], pa.string())
 

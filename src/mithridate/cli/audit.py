@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from mithridate.cli.common import CacheOptions, Plugins, ReadOptions, Threads, emit, parse, pick, with_plugins
+from mithridate.cli.common import CacheOptions, Place, Plugins, ReadOptions, Threads, emit, parse, pick, with_plugins
 from mithridate.cli.progress import display
 from mithridate.errors import FilterError
 from mithridate.folders import new_folder, refuse_existing
+from mithridate.remote import location
 from mithridate.text import say
 
 if TYPE_CHECKING:
@@ -24,11 +25,11 @@ class Audit:
     With --decisions, DATA is the folder of an earlier audit: what was decided on its page becomes the keep-list.
     """
 
-    out: Path
+    out: Place
     """Folder to write."""
     data: Annotated[Positional[str | None], arg(metavar="DATA")] = None
     """The pairs to be trained on: a table, tar shards, an annotation file, or a folder."""
-    embeddings: Path | None = None
+    embeddings: Place | None = None
     """In place of DATA and an encoder: a folder that mithridate embed wrote, or clip-retrieval. Images are not read."""
     encoder: str | None = None
     """What looks at the pairs: an open_clip model, local-dir:FOLDER, a run's folder; one not trained on them."""
@@ -106,7 +107,7 @@ class Audit:
             "seed": self.seed,
         }
         if self.embeddings is not None:
-            clean = None if self.clean is None else Path(self.clean)
+            clean = None if self.clean is None else location(self.clean)
             with display(quiet=self.json) as show:
                 return audit_folder(self.embeddings, clean=clean, progress=show.stage, **options)
         pairs = self.read.read(str(self.data))
@@ -130,9 +131,9 @@ class Audit:
 
         if self.data is None:
             raise FilterError("--decisions needs DATA: the folder of the audit that they are about")
-        uid, record = apply_decisions(Path(self.data), read_decisions(path))
+        uid, record = apply_decisions(location(self.data), read_decisions(path))
         with new_folder(self.out, overwrite=self.overwrite) as folder:
-            write_kept(uid, Path(self.data), record, folder)
+            write_kept(uid, location(self.data), record, folder)
         emit(
             {"out": str(self.out), "pairs": record["pairs"], "kept": len(uid)},
             as_json=self.json,

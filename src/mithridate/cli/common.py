@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_origin
 import pyarrow as pa
 import tyro
 from tyro.conf import Positional
+from tyro.constructors import PrimitiveConstructorSpec
 
 from mithridate.auditing.keep import read_keep_list
 from mithridate.cli.examples import example
@@ -26,8 +27,10 @@ from mithridate.data.read import read_pairs
 from mithridate.errors import DataError, MithridateError, OutputError
 from mithridate.folders import claim
 from mithridate.plugins import load_installed_plugins, load_plugins
+from mithridate.remote import RemotePath, location
 from mithridate.text import say, visible_json
 from mithridate.threads import use_threads
+from mithridate.uploads import workplace
 
 if TYPE_CHECKING:
     from mithridate.encoder.encoder import Encoder
@@ -59,6 +62,17 @@ Plugins = Annotated[
 """`--plugin FILE`, which `with_plugins` reads before the other options are known."""
 
 Data = Annotated[Positional[str], tyro.conf.arg(metavar="DATA")]
+Place = Annotated[
+    Path,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH|URL",
+        instance_from_str=lambda words: location(words[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+"""A file or folder that may also be remote (`s3://bucket/folder`); a plain `Path` may not."""
 Threads = Annotated[
     int | None,
     tyro.conf.arg(help="Threads to work with; by default $OMP_NUM_THREADS, else as many as affinity and cgroup allow."),
@@ -71,7 +85,7 @@ class ReadOptions:
 
     split: str | None = None
     """Only the pairs of this split (train, val, test)."""
-    image_root: Path | None = None
+    image_root: Place | None = None
     """Where relative image paths start; by default the table's folder."""
     caption_field: str | None = None
     """Column, json field or ending of the members with the captions, where it has an unusual name."""
@@ -144,9 +158,10 @@ def parse(kind: Callable[..., T], argv: Sequence[str], *, prog: str, default: T 
             kind, args=config.argv, prog=f"mithridate {prog}", description=description(kind, prog), **extra
         )
     _refuse_absurd(value)
+    _refuse_addresses(value)
     out = getattr(value, "out", None)
     if isinstance(out, Path) and not getattr(kind, "shared", False) and os.environ.get("RANK", "0") == "0":
-        CLAIMS.enter_context(claim(out, command=repr((Path.cwd(), prog, config))))
+        CLAIMS.enter_context(claim(workplace(out), command=repr((Path.cwd(), prog, config))))
     if getattr(value, "overwrite", False):
         _refuse_to_replace_input(value, config.file)
     if hasattr(value, "threads"):
@@ -205,8 +220,26 @@ def _refuse_absurd(options: Any) -> None:
                 raise MithridateError(f"{name} must be a number, got nan")
 
 
+def _refuse_addresses(options: Any) -> None:
+    """Raise `MithridateError` for an address where a path of this machine is expected."""
+    for name, value in vars(options).items():
+        if is_dataclass(value):
+            _refuse_addresses(value)
+        elif isinstance(value, Path) and type(value) is type(Path()) and _ADDRESS.match(str(value)):
+            raise MithridateError(f"{name} must be a path of this machine, got the address {value}; copy it")
+
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # as `Path` leaves it
+
+
 def _refuse_to_replace_input(command: Any, file: Path | None) -> None:
     """Raise `OutputError` where the folder to be replaced holds something that the command reads."""
+    if isinstance(command.out, RemotePath):
+        inside = f"{command.out}/"
+        for given in _paths(command):
+            if any(f"{part}/".startswith(inside) for part in given.split("::")):
+                raise OutputError(f"{command.out} holds {given}, which this command reads; choose another --out")
+        return
     out = Path(command.out).resolve()
     for given in (*_paths(command), *([] if file is None else [str(file)])):
         # the fixed beginning of a pattern; what is no path does not exist

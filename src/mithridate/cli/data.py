@@ -7,7 +7,7 @@ from typing import Literal
 
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import Data, ReadOptions, emit, parse, pick
+from mithridate.cli.common import Data, Place, ReadOptions, emit, parse, pick
 from mithridate.cli.progress import display
 from mithridate.cli.truth import TriggerTest, Truth
 from mithridate.errors import DataError
@@ -74,7 +74,7 @@ class Convert:
 
     data: Data
     """A table, tar shards, an annotation file, or a folder."""
-    out: Path
+    out: Place
     """Folder to write."""
     to: Literal["table", "webdataset", "parquet", "imagefolder"] = "webdataset"
     """`parquet` is a table that points at the images where they are."""

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import CacheOptions, Data, ReadOptions, Threads, emit, parse
+from mithridate.cli.common import CacheOptions, Data, Place, ReadOptions, Threads, emit, parse
 from mithridate.cli.progress import display
 from mithridate.folders import new_folder, refuse_existing
+from mithridate.uploads import workplace
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Embed:
     """The pairs: a table, tar shards, an annotation file, or a folder."""
     encoder: str
     """An open_clip model, mithridate-tiny, local-dir:FOLDER, hf-hub:ORG/REPO, or a run's folder."""
-    out: Path
+    out: Place
     """Folder to write."""
     pretrained: str | None = None
     """Its pretrained tag or checkpoint file."""
@@ -39,7 +39,8 @@ class Embed:
         refuse_existing(self.out, overwrite=self.overwrite)
         pairs = self.read.read(self.data)
         encoder = load_encoder(self.encoder, pretrained=self.pretrained)
-        partial = self.out.parent / f".{self.out.name}.partial"  # outlives a kill, and is deleted in the end
+        work = workplace(self.out)
+        partial = work.parent / f".{work.name}.partial"  # outlives a kill, and is deleted in the end
         with display(quiet=self.json) as show:
             embedded = embed(
                 encoder,

@@ -9,7 +9,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mithridate.auditing.registry import DETECTORS
 from mithridate.auditing.threshold import Above, Budget, CleanQuantile, Threshold
-from mithridate.cli.common import Plugins, ReadOptions, Threads, emit, parse, pick, suggest, with_plugins
+from mithridate.cli.common import Place, Plugins, ReadOptions, Threads, emit, parse, pick, suggest, with_plugins
 from mithridate.cli.progress import display
 from mithridate.errors import FilterError
 from mithridate.folders import new_folder, refuse_existing
@@ -22,16 +22,16 @@ D = TypeVar("D")
 class Filter(Generic[D]):
     """Score pairs and say which to keep: scores.parquet, keep.txt, keep.npy, filter.json and a report."""
 
-    embeddings: Annotated[Positional[Path], arg(metavar="EMBEDDINGS")]
+    embeddings: Annotated[Positional[Place], arg(metavar="EMBEDDINGS")]
     """What mithridate embed wrote, or clip-retrieval; by another encoder than the one to be trained."""
-    out: Path
+    out: Place
     """Folder to write."""
     detector: OmitArgPrefixes[D]
     above: float | None = None
     """Remove pairs above this suspicion; by default the detector's own level, where it has one."""
     clean_quantile: float | None = None
     """Remove pairs above this quantile of the clean pairs: 0.95 loses 5 % of clean pairs. Requires --clean."""
-    clean: Path | None = None
+    clean: Place | None = None
     """Embeddings of pairs known to be clean, by the same encoder."""
     budget: int | None = None
     """Remove the most suspicious pairs, this many."""

@@ -9,6 +9,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mithridate.cli.common import (
     CacheOptions,
+    Place,
     Plugins,
     ReadOptions,
     Threads,
@@ -46,7 +47,7 @@ class Inspect:
     """Fine-tune the start so many times on your pairs: the model must exceed all of them."""
     compare: bool = False
     """Run published detectors too; they take no part in the verdict."""
-    keep: Path | None = None
+    keep: Place | None = None
     """Use only the pairs of this keep-list: what mithridate audit wrote."""
     refuse_manifest: Path | None = None
     """Refuse pairs that this manifest calls poisoned."""

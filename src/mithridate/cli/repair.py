@@ -9,6 +9,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mithridate.cli.common import (
     CacheOptions,
+    Place,
     Plugins,
     ReadOptions,
     Threads,
@@ -48,7 +49,7 @@ class RepairModel:
     """How much of IR@10 and of zero-shot accuracy may be lost."""
     verify: bool = True
     """Inspect the repaired model and say what is left."""
-    keep: Path | None = None
+    keep: Place | None = None
     """Use only the pairs of this keep-list: what mithridate audit wrote."""
     refuse_manifest: Path | None = None
     """Refuse pairs that this manifest calls poisoned."""

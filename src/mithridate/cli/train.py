@@ -13,6 +13,7 @@ from tyro.conf import OmitArgPrefixes
 from mithridate.cli.common import (
     CacheOptions,
     Data,
+    Place,
     Plugins,
     ReadOptions,
     Threads,
@@ -51,7 +52,7 @@ class Train(Generic[Options]):
     objective: str = "clip"
     """clip, augment-only, roclip, cleanclip, safeclip, par; --objective NAME --help shows the options of each."""
     options: OmitArgPrefixes[Options] = field(kw_only=True)
-    keep: Path | None = None
+    keep: Place | None = None
     """Train only on the pairs of this keep-list: what mithridate filter wrote, a list of uids, a DataComp subset."""
     refuse_manifest: Path | None = None
     """Refuse to train where a pair that this manifest calls poisoned is still as it was poisoned: for repair."""

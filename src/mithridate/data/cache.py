@@ -21,6 +21,7 @@ from PIL import Image
 from mithridate.data.images import decode, read_bytes
 from mithridate.data.locations import split_place
 from mithridate.errors import DataError, OutputError
+from mithridate.remote import is_remote, opened
 from mithridate.sealed import DamagedFile, read_sealed_array, write_sealed_array
 from mithridate.threads import thread_count
 
@@ -33,11 +34,6 @@ _ROW = np.dtype([("content", _KEY), ("checksum", "<u4")])
 _PLACE = np.dtype([("place", _KEY), ("content", _KEY)])
 _SETTLED_NS = 2_000_000_000  # a file may be written again within one tick of its file system's clock
 _CHUNK = 256  # images decoded between two writes: bounds memory, keeps all cores busy
-
-
-def cache_folder() -> Path:
-    """Where caches lie unless a command says otherwise: `$MITHRIDATE_CACHE`, else `~/.cache/mithridate`."""
-    return Path(os.environ.get("MITHRIDATE_CACHE") or Path.home() / ".cache" / "mithridate")
 
 
 @runtime_checkable
@@ -317,15 +313,19 @@ def _place_keys(names: list[str], pool: ThreadPoolExecutor) -> tuple[list[bytes]
     """What identifies the content at each location without reading it, and whether it surely does.
 
     Path, device, inode, size and times of change. The time of modification can be set (what this package writes has
-    0), that of the inode's change cannot; only within a tick of the clock may a file change and keep it.
+    0), that of the inode's change cannot; only within a tick of the clock may a file change and keep it. Of a remote
+    object what its store says of it.
     """
     shards: dict[str, tuple[tuple[int, ...], bool]] = {}
     now = time.time_ns()
 
     def identity(path: str) -> tuple[tuple[int, ...], bool]:
         try:
+            if is_remote(path):
+                content = opened(path)
+                return (int(content.key, 16),), content.settled
             status = Path(path).stat()
-        except (OSError, ValueError):
+        except (OSError, ValueError, DataError):
             return (-1,), False
         stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         return stamp, now - status.st_ctime_ns > _SETTLED_NS
@@ -338,7 +338,8 @@ def _place_keys(names: list[str], pool: ThreadPoolExecutor) -> tuple[list[bytes]
             if path not in shards:
                 shards[path] = identity(path)
             stamp, settled = shards[path]
-        spelled = f"{Path(path).absolute()}\0{name[len(path) :]}\0{stamp}"
+        where = path if is_remote(path) else Path(path).absolute()
+        spelled = f"{where}\0{name[len(path) :]}\0{stamp}"
         return _hash(spelled.encode(errors="surrogateescape")), settled
 
     found = list(pool.map(key, names, chunksize=4096))

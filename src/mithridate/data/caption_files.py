@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,6 +15,7 @@ from mithridate.data.pairs import Pairs, make_pairs
 from mithridate.data.shards import IMAGE_ENDINGS, OTHER_IMAGES
 from mithridate.data.splits import split_of_folder
 from mithridate.errors import DataError
+from mithridate.remote import walk
 
 CAPTION_ENDINGS = ("txt", "caption")
 _LOOKED_AT = 100  # folders: one of class folders may hold millions of images and no caption
@@ -69,7 +69,7 @@ def read_caption_files(root: Path, *, encoding: str | None = None) -> Pairs:
 
 def _folders(root: Path, tally: Tally | None = None) -> Iterator[tuple[Path, dict[str, str], dict[str, str]]]:
     """Each folder from `root` on, in order, with the names of its images and of its caption files by their stems."""
-    for parent, below, names in os.walk(root):
+    for parent, below, names in walk(root):
         below[:] = sorted(name for name in below if not name.startswith((".", "__MACOSX")))
         images: dict[str, str] = {}
         captions: dict[str, str] = {}
@@ -80,10 +80,10 @@ def _folders(root: Path, tally: Tally | None = None) -> Iterator[tuple[Path, dic
                 continue
             if ending in IMAGE_ENDINGS:
                 if stem in images and tally is not None:
-                    tally.add("second-image", str(Path(parent) / name))
+                    tally.add("second-image", str(parent / name))
                 images.setdefault(stem, name)
             elif ending in CAPTION_ENDINGS:
                 captions.setdefault(stem, name)
             elif ending in OTHER_IMAGES and tally is not None:
-                tally.add("unread-ending", str(Path(parent) / name))
-        yield Path(parent), images, captions
+                tally.add("unread-ending", str(parent / name))
+        yield parent, images, captions

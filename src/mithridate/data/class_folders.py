@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from mithridate.data.pairs import Pairs, make_pairs
 from mithridate.data.shards import IMAGE_ENDINGS, OTHER_IMAGES
 from mithridate.data.splits import split_of_folder
 from mithridate.errors import DataError
+from mithridate.remote import file_size, walk
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2", ".jfif")
 # of a set's folder, not of its images
@@ -27,11 +27,11 @@ def read_class_folders(root: Path) -> Pairs:
     files: list[tuple[tuple[str, ...], str]] = []
     folders: list[tuple[str, ...]] = []
     tally = Tally()
-    for parent, below, names in os.walk(root):
+    for parent, below, names in walk(root):
         below[:] = sorted(name for name in below if not _hidden(name))
-        parts = Path(parent).relative_to(root).parts
+        parts = parent.relative_to(root).parts
         folders += [(*parts, name) for name in below]
-        where = Path(parent).resolve()
+        where = parent.resolve()
         for name in sorted(names):
             if _is_image(name) and not _hidden(name):
                 files.append((parts, str(where / name)))
@@ -173,4 +173,4 @@ def _known_by(file: tuple[tuple[str, ...], str]) -> str:
     """What tells an image from others and stays when its set is moved: folders, name or position, size."""
     parts, place = file
     path, offset, size = split_place(place)
-    return "/".join(parts) + (f"#{offset}+{size}" if size else f"/{Path(path).name}+{Path(path).stat().st_size}")
+    return "/".join(parts) + (f"#{offset}+{size}" if size else f"/{Path(path).name}+{file_size(path)}")

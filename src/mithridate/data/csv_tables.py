@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from mithridate.data import columns as col
 from mithridate.data.encodings import decode_text
 from mithridate.data.left_out import Tally
 from mithridate.errors import DataError
+from mithridate.remote import arrow_source
 
 SEPARATORS = (",", "\t", ";", "|")
 
@@ -95,7 +95,11 @@ def open_stream(path: Path) -> pa.NativeFile:
     """
     if not path.is_file():
         raise DataError(f"{path} is no regular file; tables are read from files only")
-    stream = pa.input_stream(os.fspath(path), compression="detect")
+    source = arrow_source(path)
+    if isinstance(source, str):
+        stream = pa.input_stream(source, compression="detect")
+    else:
+        stream = pa.CompressedInputStream(source, "gzip") if path.suffix.lower() == ".gz" else source
     if not isinstance(stream, pa.CompressedInputStream):
         return stream
     return pa.PythonFile(_Unpacked(path, stream), mode="r")

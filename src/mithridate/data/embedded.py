@@ -9,7 +9,6 @@ Beside it stands a column `ROW` + its name with the location of each row's bytes
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 
 from mithridate.data.columns import IMAGE_COLUMNS, is_image_struct, plain_name
 from mithridate.data.locations import row_location
+from mithridate.remote import arrow_source
 
 ROW = "\0row of "  # no column of a file is taken for one of these
 
@@ -26,7 +26,7 @@ ROW = "\0row of "  # no column of a file is taken for one of these
 def load_parquet(path: Path) -> pa.Table:
     """The table in `path`, images inside it by their locations."""
     # not pq.read_table: that takes a folder named `split=train` on the way for a column
-    with pq.ParquetFile(path, memory_map=True) as file:
+    with pq.ParquetFile(arrow_source(path), memory_map=True) as file:
         schema = file.schema_arrow
         holding = [field.name for field in schema if is_image_struct(field.type) or _is_image_bytes(field)]
         if not holding:
@@ -58,7 +58,7 @@ def _is_image_bytes(field: pa.Field) -> bool:
 
 def _locations(file: pq.ParquetFile, path: Path, name: str) -> pa.ChunkedArray:
     """The location of each row's bytes, null where it has none."""
-    where = os.fspath(path.parent.resolve() / path.name)
+    where = str(path.parent.resolve() / path.name)
     rows = np.arange(file.metadata.num_rows)
     prefix = row_location(where, 0, name)[: -len(f"0@{name}")]
     spelled = pc.binary_join_element_wise(prefix, pa.array(rows).cast(pa.string()), f"@{name}", "")

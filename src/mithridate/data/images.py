@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mithridate.data.locations import split_place, split_row
 from mithridate.errors import DataError
+from mithridate.remote import arrow_source, is_remote, location, opened
 
 # Data come from strangers: a 40-kB file can claim 30 gigapixels.
 MAX_BYTES = 64 * 2**20
@@ -71,6 +72,8 @@ def read_bytes(place: str) -> bytes:
         if row is not None:
             return _read_row(*row)
         path, offset, size = split_place(place)
+        if is_remote(path):
+            return _read_remote(place, path, offset, size)
         if offset is None or size is None:
             descriptor, size = _open_regular(path)
             with os.fdopen(descriptor, "rb") as file:
@@ -83,9 +86,20 @@ def read_bytes(place: str) -> bytes:
         raise DataError(f"cannot read {place}: {error.strerror or error}") from error
     except ValueError as error:  # a path with a NUL
         raise DataError(f"cannot read {place!r}: {error}") from error
+    return _all_there(raw, path, offset, size)
+
+
+def _all_there(raw: bytes, path: str, offset: int, size: int) -> bytes:
     if len(raw) < size:
         raise DataError(f"{path} ends early: expected {size} bytes at {offset}, got {len(raw)}; fetch it again")
     return raw
+
+
+def _read_remote(place: str, path: str, offset: int | None, size: int | None) -> bytes:
+    content = opened(path)
+    offset, size = (0, len(content)) if offset is None or size is None else (offset, size)
+    _refuse_large(place, size)
+    return _all_there(content.span(offset, size), path, offset, size)
 
 
 def _refuse_large(place: str, size: int) -> None:
@@ -97,13 +111,13 @@ def _refuse_large(place: str, size: int) -> None:
 
 
 def _read_row(table: str, row: int, column: str) -> bytes:
-    stamp = Path(table).stat()
+    stamp = _stamp(table)
     with _ONE_AT_A_TIME:  # several threads want neighbouring rows: one of them reads the group
-        starts = _group_starts(table, stamp.st_mtime_ns, stamp.st_size)
+        starts = _group_starts(table, stamp)
         group = int(np.searchsorted(starts, row, side="right")) - 1
         if not 0 <= row < starts[-1]:
             raise DataError(f"{table} has {starts[-1]} rows, expected an image in row {row}; it was changed")
-        cells = _row_group(table, stamp.st_mtime_ns, stamp.st_size, column, group)
+        cells = _row_group(table, stamp, column, group)
         cell = cells[row - int(starts[group])]
     raw = cell.as_py()
     if raw is None:
@@ -115,10 +129,18 @@ def _read_row(table: str, row: int, column: str) -> bytes:
 _ONE_AT_A_TIME = threading.Lock()
 
 
+def _stamp(table: str) -> tuple[int | str, ...]:
+    """What changes when a table does."""
+    if is_remote(table):
+        return (opened(table).key,)
+    status = Path(table).stat()
+    return status.st_mtime_ns, status.st_size
+
+
 @lru_cache(maxsize=64)
-def _group_starts(table: str, _modified: int, _size: int) -> np.ndarray:
+def _group_starts(table: str, _stamp: tuple[int | str, ...]) -> np.ndarray:
     try:
-        with pq.ParquetFile(table) as file:
+        with pq.ParquetFile(arrow_source(location(table))) as file:
             groups = range(file.metadata.num_row_groups)
             return np.cumsum([0, *(file.metadata.row_group(group).num_rows for group in groups)])
     except pa.ArrowException as error:
@@ -126,9 +148,9 @@ def _group_starts(table: str, _modified: int, _size: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _row_group(table: str, _modified: int, _size: int, column: str, group: int) -> pa.ChunkedArray:
+def _row_group(table: str, _stamp: tuple[int | str, ...], column: str, group: int) -> pa.ChunkedArray:
     try:
-        with pq.ParquetFile(table, memory_map=True) as file:
+        with pq.ParquetFile(arrow_source(location(table)), memory_map=True) as file:
             size = file.metadata.row_group(group).total_byte_size
             if size > _MAX_ROW_GROUP:
                 raise DataError(

@@ -16,6 +16,7 @@ from mithridate.data.csv_tables import read_all
 from mithridate.data.encodings import decode_text
 from mithridate.data.json_values import MAX_DEPTH, records_to_table
 from mithridate.errors import DataError
+from mithridate.remote import RemotePath
 
 _BLOCK = 8 * 2**20
 # a line that begins with anything but an object: `null` and deep lists crash Arrow's reader
@@ -47,8 +48,8 @@ def load_json_lines(path: Path, encoding: str | None = None) -> pa.Table:
 def _load_with_arrow(path: Path) -> pa.Table | None:
     """The table, None where Arrow's reader cannot read it, or must not."""
     with path.open("rb") as file:
-        packed = path.suffix.lower() == ".gz"
-        raw = read_all(path) if packed else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        whole = path.suffix.lower() == ".gz" or isinstance(path, RemotePath)
+        raw = read_all(path) if whole else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         start = 3 if raw[:3] == b"\xef\xbb\xbf" else 0
         if not _OBJECT.match(raw, start) or _OTHER_LINE.search(raw, start) or _may_be_deep(raw):
             return None

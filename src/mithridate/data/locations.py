@@ -1,8 +1,10 @@
-"""Where an image is: a file, a span of a tar or zip, or a row of a Parquet table that holds images.
+"""Where an image is: a file or a remote object, a span of a tar or zip, or a row of a Parquet table with images.
 
 PATH                     a file
 PATH.tar#OFFSET+SIZE     SIZE bytes at OFFSET of a tar shard (or of a zip)
 PATH.parquet#ROW@COLUMN  the image bytes in row ROW of COLUMN
+
+A PATH is one of this machine, or begins with a scheme (`s3://`): see `remote.py`.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -18,7 +20,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mithridate.drivers import SCHEMES
 from mithridate.errors import DataError
+from mithridate.remote import RemotePath
 
 INPUTS = "docs/inputs.md"  # the page that errors about layouts and columns refer to
 
@@ -63,10 +67,11 @@ def as_places(
 ) -> pa.ChunkedArray:
     """Names of images as absolute locations, relative ones taken from `folder`.
 
-    Raises `DataError` for rows without a name, web addresses, names with NUL and, unless `allow_outside`, names that
-    lead out of `folder` and of the folders `within`: a table of a stranger would otherwise have a private file copied
-    into an output.
+    Raises `DataError` for rows without a name, addresses that are not supported, names with NUL and, unless
+    `allow_outside`, names that lead out of `folder` and of the folders `within`, also to remote objects: a table of a
+    stranger would otherwise have a private file copied into an output.
     """
+    roots = [_prefix(folder), *map(_prefix, within)]
     empty = pc.fill_null(pc.equal(image, ""), True)
     _refuse(
         image,
@@ -76,7 +81,7 @@ def as_places(
     )
     _refuse(
         image,
-        pc.match_substring_regex(image, r"^[A-Za-z][A-Za-z0-9+.-]+://"),
+        _unsupported(image, roots, allow_outside),
         lambda count, row, name: f"{count} rows of {path} name web addresses such as {name} (row {row})",
         "fetch the images first (img2dataset)",
     )
@@ -88,8 +93,8 @@ def as_places(
         ),
         "correct them",
     )
-    root = _prefix(folder)
-    absolute = pc.starts_with(image, "/")
+    root = roots[0]
+    absolute = pc.or_(pc.starts_with(image, "/"), remote_names(image))
     if os.name == "nt":
         absolute = pc.or_(absolute, pc.match_substring_regex(image, r"^([A-Za-z]:|\\)"))
     if pc.all(absolute).as_py():
@@ -98,7 +103,7 @@ def as_places(
         prefixed = pc.binary_replace_slice(image, 0, 0, root)
         places = pc.if_else(absolute, image, prefixed) if pc.any(absolute).as_py() else prefixed
     if not allow_outside:
-        outside = outside_of(places, [root, *map(_prefix, within)])
+        outside = outside_of(places, roots)
         _refuse(
             image,
             outside,
@@ -111,9 +116,11 @@ def as_places(
 def outside_of(places: pa.ChunkedArray, roots: Iterable[str]) -> pa.ChunkedArray:
     """Which absolute locations lie below none of `roots` (each with a separator at its end), `..` taken into account.
 
-    Symbolic links are not followed: a folder of links to images is a common way to share a disk.
+    Symbolic links are not followed: a folder of links to images is a common way to share a disk. A server may read
+    `%2e` as a dot, and a query as anything.
     """
     roots = list(roots)
+    spelt = pc.and_(pc.starts_with(places, "https:"), pc.match_substring_regex(places, r"(?i)%(2e|2f|5c)|[\\?]"))
     climbing = pc.match_substring_regex(places, r"(^|[/\\])\.\.([/\\]|$)")
     plain = places
     if pc.any(climbing).as_py():
@@ -123,7 +130,23 @@ def outside_of(places: pa.ChunkedArray, roots: Iterable[str]) -> pa.ChunkedArray
     inside = pc.starts_with(plain, roots[0])
     for root in roots[1:]:
         inside = pc.or_(inside, pc.starts_with(plain, root))
-    return pc.invert(inside)
+    return pc.or_(pc.invert(inside), spelt)
+
+
+def remote_names(names: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which names are those of remote objects."""
+    return pc.match_substring_regex(names, f"^({'|'.join(SCHEMES)})://")
+
+
+def _unsupported(image: pa.ChunkedArray, roots: Sequence[str], allow_outside: bool) -> pa.ChunkedArray:
+    """Which names are addresses that are not read: all that lead elsewhere, with `allow_outside` other schemes."""
+    address = pc.match_substring_regex(image, r"^[A-Za-z][A-Za-z0-9+.-]+://")
+    if not pc.any(address).as_py():
+        return address
+    read = remote_names(image)
+    if not allow_outside:
+        read = pc.and_(read, pc.invert(outside_of(image, roots)))
+    return pc.and_(address, pc.invert(read))
 
 
 def _refuse(image: pa.ChunkedArray, mask: pa.ChunkedArray, sentence, remedy: str) -> None:
@@ -139,7 +162,7 @@ def _prefix(folder: Path) -> str:
     return root if root.endswith(os.sep) else root + os.sep
 
 
-_SAMPLE = 4096  # names that are looked for in each candidate
+_SAMPLE, _SAMPLE_REMOTE = 4096, 64  # names that are looked for in each candidate
 
 
 def fullest_folder(candidates: Iterable[Path], names: Sequence[str | Path]) -> Path:
@@ -151,7 +174,7 @@ def fullest_folder(candidates: Iterable[Path], names: Sequence[str | Path]) -> P
     there = [folder for folder in folders if folder.is_dir()]
     if len(there) < 2:
         return there[0] if there else folders[0]
-    step = max(1, len(names) // _SAMPLE)
+    step = max(1, len(names) // (_SAMPLE_REMOTE if isinstance(there[0], RemotePath) else _SAMPLE))
     sample = [str(name) for name in names[::step] if "\0" not in str(name)]
 
     def held(folder: Path) -> int:

@@ -32,6 +32,7 @@ from mithridate.data.splits import select_split, split_of_folder
 from mithridate.data.tables import load_json, pairs_from_table, read_table
 from mithridate.data.tar import COMPRESSED
 from mithridate.errors import DataError
+from mithridate.remote import location
 
 
 def read_pairs(
@@ -61,7 +62,7 @@ def read_pairs(
     """
     check_encoding(encoding)
     options = {
-        "image_root": None if image_root is None else Path(image_root),
+        "image_root": None if image_root is None else location(image_root),
         "caption_field": caption_field,
         "label_field": label_field,
         "image_field": image_field,

@@ -21,7 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mithridate.data.cache import cache_folder
+from mithridate.caches import cache_folder
+from mithridate.data.locations import remote_names
 
 _NAME = b"mithridate.locations"
 _KEY_BYTES = 32
@@ -29,7 +30,8 @@ _KEY_BYTES = 32
 
 def signed(table: pa.Table) -> pa.Table:
     """`table` with the mark; as it is where it names no file elsewhere, or no key can be kept."""
-    if not pc.any(pc.starts_with(table["image"], os.sep)).as_py() and os.name != "nt":
+    elsewhere = pc.or_(pc.starts_with(table["image"], os.sep), remote_names(table["image"]))
+    if not pc.any(elsewhere).as_py() and os.name != "nt":
         return table
     key = _key(make=True)
     return table if key is None else table.replace_schema_metadata({_NAME: _mark(table, key)})

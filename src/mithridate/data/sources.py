@@ -5,29 +5,40 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
 from mithridate.errors import DataError
+from mithridate.remote import RemotePath, forget, location
+from mithridate.uploads import refuse_half
 
 MAX_FILES = 1_000_000
+_ASKED_AT_ONCE = 16  # whether they exist
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 def find_sources(source: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The files and folders that `source` names; a `DataError` where one does not exist."""
+    """The files and folders that `source` names, also remote ones; a `DataError` where one does not exist."""
+    forget()
+    paths = _find(source)
+    refuse_half(folder for path in paths if isinstance(path, RemotePath) for folder in (path, path.parent))
+    return paths
+
+
+def _find(source: str | Path | Sequence[str | Path]) -> list[Path]:
     if isinstance(source, str | Path):
         if "\0" in str(source):
             raise DataError(f"{str(source)[:200]!r} is no name of a file: it holds a NUL character")
         # a name that exists is meant as it stands, whatever signs are in it
-        if _exists(Path(source).expanduser()):
+        if not isinstance(source, RemotePath) and _exists(Path(source).expanduser()):
             return [Path(source).expanduser()]
         return [path for part in str(source).split("::") for path in _match(part)]
     if not source:
         raise DataError("the list of sources is empty; give at least one file or folder")
-    return [path for part in source for path in find_sources(part)]
+    return [path for part in source for path in _find(part)]
 
 
 def _exists(path: Path) -> bool:
@@ -38,9 +49,9 @@ def _exists(path: Path) -> bool:
 
 
 def _match(pattern: str) -> list[Path]:
-    names = expand_braces(str(Path(pattern).expanduser()))
-    paths = [path for name in names for path in _glob(name)]
-    missing = [path for path in paths if not path.exists()]
+    paths = [path for name in expand_braces(pattern) for path in _glob(location(name))]
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        missing = [path for path, there in zip(paths, pool.map(lambda path: path.exists(), paths)) if not there]
     if missing and len(paths) > 1:
         raise DataError(f"{len(missing)} of the {len(paths)} files of {pattern} do not exist, as {missing[0]}")
     if missing:
@@ -48,13 +59,17 @@ def _match(pattern: str) -> list[Path]:
     return paths
 
 
-def _glob(name: str) -> list[Path]:
-    if not glob.has_magic(name) or Path(name).exists():
-        return [Path(name)]
-    found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
+def _glob(name: Path) -> list[Path]:
+    remote = isinstance(name, RemotePath)
+    if not (re.search(r"[*[]", str(name)) if remote else glob.has_magic(str(name))):
+        return [name]
+    if not remote and name.exists():
+        return [name]
+    # Path.glob takes no absolute pattern
+    found = name.matches() if remote else [Path(path) for path in sorted(glob.glob(str(name), recursive=True))]  # noqa: PTH207
     if not found:
         raise DataError(f"nothing matches {name}; expected files or folders of image-text pairs")
-    return [Path(path) for path in found]
+    return found
 
 
 def expand_braces(pattern: str) -> list[str]:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -28,6 +27,7 @@ from mithridate.data.locations import as_places, fullest_folder
 from mithridate.data.pairs import SCHEMA, Pairs, make_pairs
 from mithridate.data.signature import is_signed
 from mithridate.errors import DataError
+from mithridate.remote import arrow_source
 
 
 def read_table(
@@ -218,7 +218,8 @@ def _load_list(path: Path, _tally: Tally, encoding: str | None) -> pa.Table:
 
 
 def _load_arrow(path: Path, _tally: Tally, _encoding: str | None) -> pa.Table:
-    source = pa.memory_map(os.fspath(path))
+    source = arrow_source(path)
+    source = pa.memory_map(source) if isinstance(source, str) else source
     try:
         return pa.ipc.open_file(source).read_all()
     except pa.ArrowInvalid:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from mithridate.data.left_out import Tally
 from mithridate.errors import DataError
+from mithridate.ranges import RemoteObject
+from mithridate.remote import RemotePath, opened
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 
@@ -30,14 +32,19 @@ class Member(NamedTuple):
     size: int
 
 
-def open_tar(shard: Path) -> mmap.mmap:
-    """The bytes of a plain tar, memory-mapped."""
+def open_tar(shard: Path) -> mmap.mmap | RemoteObject:
+    """The bytes of a plain tar, memory-mapped; of a remote one fetched as they are asked for."""
     try:
+        if isinstance(shard, RemotePath):
+            data = opened(str(shard))
+            _refuse_packed(shard, data[:2])
+            if not len(data):
+                raise ValueError
+            return data
         if not shard.is_file():
             raise DataError(f"{shard} is no regular file; expected a tar shard")
         with shard.open("rb") as file:
-            if file.read(2) == b"\x1f\x8b" or shard.name.lower().endswith(COMPRESSED):
-                raise DataError(f"{shard} is compressed and cannot be read in place; unpack it to a plain .tar first")
+            _refuse_packed(shard, file.read(2))
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError as error:
         raise DataError(f"{shard} is empty; expected a tar shard, fetch or write it again") from error
@@ -45,7 +52,12 @@ def open_tar(shard: Path) -> mmap.mmap:
         raise DataError(f"cannot read {shard}: {error.strerror or error}") from error
 
 
-def tar_members(data: mmap.mmap | bytes, shard: Path, tally: Tally | None = None) -> Iterator[Member]:
+def _refuse_packed(shard: Path, head: bytes) -> None:
+    if head == b"\x1f\x8b" or shard.name.lower().endswith(COMPRESSED):
+        raise DataError(f"{shard} is compressed and cannot be read in place; unpack it to a plain .tar first")
+
+
+def tar_members(data: mmap.mmap | bytes | RemoteObject, shard: Path, tally: Tally | None = None) -> Iterator[Member]:
     """Every regular file of a tar, long names understood; what has no content of its own is counted in `tally`.
 
     Touches the headers alone, which `tarfile` does several times slower. Every step leads forward. Raises `DataError`
@@ -110,7 +122,7 @@ class _Extended:
         return _Extended(name or self.name, self.size if size is None else size, self.sparse or sparse)
 
 
-def _count_rest(data: mmap.mmap | bytes, at: int, shard: Path, tally: Tally) -> None:
+def _count_rest(data: mmap.mmap | bytes | RemoteObject, at: int, shard: Path, tally: Tally) -> None:
     """Count what lies behind the end mark, where a reader stops; tars are padded there with zeros."""
     step = 2**20
     for start in range(at, len(data), step):
@@ -121,7 +133,7 @@ def _count_rest(data: mmap.mmap | bytes, at: int, shard: Path, tally: Tally) -> 
             return
 
 
-def _after_sparse_map(data: mmap.mmap | bytes, header: bytes, at: int) -> int:
+def _after_sparse_map(data: mmap.mmap | bytes | RemoteObject, header: bytes, at: int) -> int:
     """Where the content begins of an old GNU sparse member, whose map may go on in blocks of its own."""
     more = header[482:483]
     while more not in (b"", b"\0"):

@@ -30,6 +30,7 @@ from mithridate.data.shards import IMAGE_ENDINGS
 from mithridate.data.signature import signed
 from mithridate.errors import DataError
 from mithridate.folders import new_folder
+from mithridate.remote import is_remote, location
 from mithridate.threads import thread_count
 
 Form = Literal["table", "parquet", "webdataset", "imagefolder"]
@@ -51,9 +52,10 @@ def convert(pairs: Pairs, out: str | Path, *, to: Form, overwrite: bool = False)
     """`out`, a new folder with `pairs` in another layout; "parquet" leaves the images where they are."""
     if to not in WRITERS:
         raise DataError(f"the layout must be one of {', '.join(WRITERS)}, got {to!r}")
-    with new_folder(Path(out), overwrite=overwrite) as folder:
+    out = location(out)
+    with new_folder(out, overwrite=overwrite) as folder:
         WRITERS[to](pairs, folder)
-    return Path(out)
+    return out
 
 
 def write_table(pairs: Pairs, out: Path, *, copy_images: bool, records: np.ndarray | None = None) -> None:
@@ -118,7 +120,7 @@ def write_imagefolder(pairs: Pairs, out: Path, *, copy_images: bool = True, reco
         names = _copy_images(pairs, members, out)
     else:
         names = _relative(pa.chunked_array([_places(pairs, members)], pa.string()), out).to_pylist()
-        outside = next((name for name in names if Path(name).is_absolute() or "#" in name), None)
+        outside = next((name for name in names if Path(name).is_absolute() or is_remote(name) or "#" in name), None)
         if outside is not None:
             raise DataError(f"{outside} is no file in {out}; an image folder holds its images: copy them")
     with (out / "metadata.jsonl").open("w", encoding="utf-8") as file:

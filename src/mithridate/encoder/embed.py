@@ -10,7 +10,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from mithridate.data.cache import ImageSource, cache_folder, kept_array, open_images, save_array
+from mithridate.caches import cache_folder
+from mithridate.data.cache import ImageSource, kept_array, open_images, save_array
 from mithridate.data.jpeg import decoding, scaled_decoder
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embeddings import Embeddings

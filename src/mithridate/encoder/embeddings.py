@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mithridate.data.arrays import read_matrix, release, working_array
+from mithridate.data.arrays import RemoteRows, read_matrix, release, working_array
 from mithridate.data.columns import refuse_duplicates
 from mithridate.data.pairs import Pairs, make_pairs
 from mithridate.errors import DataError
+from mithridate.remote import arrow_source, location
 from mithridate.sealed import DamagedFile, read_object
+from mithridate.uploads import refuse_half
 
 _BLOCK = 8192  # images gathered at once
 _UNIT = 1e-2  # lengths within it of 1 are those of unit vectors
@@ -114,9 +117,10 @@ def read_embeddings(folder: Path) -> Embeddings:
 
     Rows of one `image_path` and one image embedding become one image: an `image_path` may be a sample's key, which
     repeats from shard to shard. Lengths are those of the metadata, or of rows that are no unit vectors. Raises
-    `DataError` where a part is missing or the parts do not fit together.
+    `DataError` where a part is missing or the parts do not fit together, and where an upload of them was stopped.
     """
-    folder = Path(folder)
+    folder = location(folder)
+    refuse_half([folder])
     files = [_files(folder, name, "*.npy") for name in ("img_emb", "text_emb")]
     arrays = [[read_matrix(path, what="embeddings", mapped=True) for path in paths] for paths in files]
     table, counts = _metadata(folder)
@@ -149,7 +153,7 @@ def read_embeddings(folder: Path) -> Embeddings:
 
 def read_embedded_pairs(folder: Path) -> Pairs:
     """The pairs that the embeddings in `folder` are of, as far as their metadata tell. Raises `DataError`."""
-    folder = Path(folder)
+    folder = location(folder)
     table, _ = _metadata(folder)
     names = {"caption": "text", "image_path": "image"}
     columns: dict[str, Any] = {names.get(str(name), str(name)): table[name] for name in table.column_names}
@@ -175,7 +179,7 @@ def _metadata(folder: Path) -> tuple[pa.Table, list[int]]:
     """The metadata, and how many rows each of its files has."""
     files = _files(folder, "metadata", "*.parquet")
     try:
-        tables = [pq.read_table(path) for path in files]
+        tables = [pq.read_table(arrow_source(path)) for path in files]
         return pa.concat_tables(tables, promote_options="default"), [len(part) for part in tables]
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{folder}/metadata does not read as Parquet: {error}; embed the data again") from error
@@ -208,7 +212,7 @@ def _lengths(table: pa.Table, name: str, folder: Path) -> np.ndarray | None:
 class _Rows:
     """The rows of several arrays as if they were of one, without a copy of them."""
 
-    def __init__(self, parts: list[np.ndarray]) -> None:
+    def __init__(self, parts: Sequence[np.ndarray | RemoteRows]) -> None:
         self.parts, self.width = parts, parts[0].shape[1]
         self.start = np.cumsum([0, *map(len, parts)])
 

@@ -5,7 +5,6 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from mithridate.data.images import decode, read_bytes, split_place
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError
 from mithridate.evaluation.measurement import Warning
+from mithridate.remote import file_size
 from mithridate.threads import thread_count
 
 # Of 64 bits. A picture saved again or scaled differs in 0 to 2; unrelated photographs in 32 on average.
@@ -164,7 +164,7 @@ def _by_size(locations: list[str]) -> dict[int, list[str]]:
     for location in locations:
         path, _, size = split_place(location)
         try:
-            found.setdefault(size if size is not None else Path(path).stat().st_size, []).append(location)
+            found.setdefault(size if size is not None else file_size(path), []).append(location)
         except OSError as error:
             raise DataError(f"cannot read {location}: {error.strerror or error}") from error
     return found

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from mithridate.data.cache import cache_folder
+from mithridate.caches import cache_folder
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import Progress, image_source, pixel_recipe, tokenise
 from mithridate.encoder.encoder import Encoder
