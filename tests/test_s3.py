@@ -163,7 +163,11 @@ def test_embed_reads_and_writes_there_and_a_kill_leaves_nothing_that_counts(serv
         ({"AWS_ACCESS_KEY_ID": "nobody"}, "s3://bucket/shards/00000.tar", "is refused"),
         ({}, "s3://nowhere/00000.tar", "does not exist"),
         ({}, "s3://bucket/shards/nothing.tar", "does not exist"),
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}, "s3://bucket/shards/00000.tar", "cannot be reached"),
+        (
+            {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"},
+            "s3://bucket/shards/00000.tar",
+            "cannot be reached",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_sentence(environment, change, address, said):

@@ -29,7 +29,7 @@ SCHEMES = {
     "s3": Scheme("s3fs", "pip install 'mithridate[s3]'"),
     "gs": Scheme("gcsfs", "pip install 'mithridate[gcs]'"),
     "hf": Scheme("huggingface_hub", "pip install huggingface_hub", written=False),
-    "https": Scheme("aiohttp", "pip install 'mithridate[s3]', or aiohttp alone", lists=False, written=False),
+    "https": Scheme("aiohttp", "pip install 'mithridate[http]'", lists=False, written=False),
     "memory": Scheme("fsspec", "pip install fsspec"),
 }
 

@@ -19,6 +19,7 @@ from mithridate.auditing.audit import Audit
 from mithridate.auditing.decisions import Decisions, decide
 from mithridate.auditing.keep import SCORES, read_record, write_keep_list, write_record
 from mithridate.auditing.origins import shards
+from mithridate.data.bounded import read_parquet
 from mithridate.errors import FilterError
 from mithridate.sealed import read_sealed_json, write_sealed_json
 from mithridate.version import __version__
@@ -58,7 +59,7 @@ def write_audit(audit: Audit, folder: Path, *, encoder: str, weights: str | None
 def write_kept(uid: pa.ChunkedArray, audit_folder: Path, record: dict[str, Any], folder: Path) -> None:
     """Write the keep-list that a person decided on, beside the scores it came from, into `folder` (it exists)."""
     write_keep_list(uid, folder)
-    scored = pq.read_table(audit_folder / SCORES)
+    scored = read_parquet(audit_folder / SCORES)
     kept = pc.is_in(scored["uid"], value_set=uid)
     scored = scored.set_column(scored.column_names.index("kept"), "kept", kept)
     pq.write_table(scored, folder / SCORES, compression="zstd")
@@ -118,7 +119,7 @@ def apply_decisions(folder: Path, decisions: Decisions) -> tuple[pa.ChunkedArray
         record = read_sealed_json(folder / AUDIT)
         if record["format"] != AUDIT_FORMAT:
             raise ValueError(f"format {record['format']!r}")
-        table = pq.read_table(folder / SCORES, columns=["uid", "kept"])
+        table = read_parquet(folder / SCORES, columns=["uid", "kept"])
         members = {str(number): [int(row) for row in rows] for number, rows in record["drop"].items()}
         name = str(record["id"])
         if type(record["pairs"]) is not int or not isinstance(record["encoder"], str):

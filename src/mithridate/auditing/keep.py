@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pcsv
-import pyarrow.parquet as pq
 
 from mithridate.data.arrays import array_header
+from mithridate.data.bounded import read_parquet
 from mithridate.data.pairs import Pairs, hexadecimal
 from mithridate.errors import DataError, FilterError
 from mithridate.remote import RemotePath, arrow_source, location
@@ -108,7 +108,7 @@ def read_keep_list(path: str | Path) -> KeepList:
 def _read_folder(folder: Path, file: Path) -> KeepList:
     record = read_record(folder, (SCORES, file.name))
     try:
-        scored = pq.read_table(arrow_source(folder / SCORES), columns=["uid"])["uid"]
+        scored = read_parquet(folder / SCORES, columns=["uid"])["uid"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FilterError(f"{folder} holds no whole output of mithridate filter: {error}; filter again") from error
     return KeepList(_read_uids(file), scored, record, str(file))

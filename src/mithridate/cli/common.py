@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import tyro
@@ -62,16 +62,14 @@ Plugins = Annotated[
 """`--plugin FILE`, which `with_plugins` reads before the other options are known."""
 
 Data = Annotated[Positional[str], tyro.conf.arg(metavar="DATA")]
-Place = Annotated[
-    Path,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="PATH|URL",
-        instance_from_str=lambda words: location(words[0]),
-        is_instance=lambda value: isinstance(value, Path),
-        str_from_instance=lambda value: [str(value)],
-    ),
-]
+_PLACE = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="PATH|URL",
+    instance_from_str=lambda words: location(words[0]),
+    is_instance=lambda value: isinstance(value, Path),
+    str_from_instance=lambda value: [str(value)],
+)
+Place = Annotated[Path, _PLACE]
 """A file or folder that may also be remote (`s3://bucket/folder`); a plain `Path` may not."""
 Threads = Annotated[
     int | None,
@@ -158,7 +156,7 @@ def parse(kind: Callable[..., T], argv: Sequence[str], *, prog: str, default: T 
             kind, args=config.argv, prog=f"mithridate {prog}", description=description(kind, prog), **extra
         )
     _refuse_absurd(value)
-    _refuse_addresses(value)
+    _find_addresses(value)
     out = getattr(value, "out", None)
     if isinstance(out, Path) and not getattr(kind, "shared", False) and os.environ.get("RANK", "0") == "0":
         CLAIMS.enter_context(claim(workplace(out), command=repr((Path.cwd(), prog, config))))
@@ -220,13 +218,17 @@ def _refuse_absurd(options: Any) -> None:
                 raise MithridateError(f"{name} must be a number, got nan")
 
 
-def _refuse_addresses(options: Any) -> None:
-    """Raise `MithridateError` for an address where a path of this machine is expected."""
+def _find_addresses(options: Any) -> None:
+    """Make remote paths of the addresses that a `--config` file gives for a `Place`. Raises `MithridateError` for an
+    address where a path of this machine is expected."""
     for name, value in vars(options).items():
         if is_dataclass(value):
-            _refuse_addresses(value)
+            _find_addresses(value)
         elif isinstance(value, Path) and type(value) is type(Path()) and _ADDRESS.match(str(value)):
-            raise MithridateError(f"{name} must be a path of this machine, got the address {value}; copy it")
+            hint = get_type_hints(type(options), include_extras=True)[name]
+            if _PLACE not in get_args(hint) and Place not in get_args(hint):
+                raise MithridateError(f"{name} must be a path of this machine, got the address {value}; copy it")
+            object.__setattr__(options, name, location(str(value).replace(":/", "://", 1)))
 
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # as `Path` leaves it

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mithridate.data.bounded import check_parquet, read_cells
 from mithridate.data.columns import IMAGE_COLUMNS, is_image_struct, plain_name
 from mithridate.data.locations import row_location
 from mithridate.remote import arrow_source
@@ -30,12 +31,14 @@ def load_parquet(path: Path) -> pa.Table:
         schema = file.schema_arrow
         holding = [field.name for field in schema if is_image_struct(field.type) or _is_image_bytes(field)]
         if not holding:
+            check_parquet(file, path)
             return file.read()
         # a leaf of a struct is named COLUMN.FIELD
         leaves = [f"{name}.path" for name in holding if is_image_struct(schema.field(name).type)]
         plain = [field.name for field in schema if field.name not in holding]
         if not [*plain, *leaves]:
             return pa.table({})
+        check_parquet(file, path, [*plain, *leaves])
         table = file.read(columns=[*plain, *leaves])
         loaded = dict(zip(table.column_names, table.columns))
         columns: dict[str, pa.ChunkedArray] = {}
@@ -62,11 +65,13 @@ def _locations(file: pq.ParquetFile, path: Path, name: str) -> pa.ChunkedArray:
     rows = np.arange(file.metadata.num_rows)
     prefix = row_location(where, 0, name)[: -len(f"0@{name}")]
     spelled = pc.binary_join_element_wise(prefix, pa.array(rows).cast(pa.string()), f"@{name}", "")
-    present = np.concatenate([[], *(_present(file, group, name) for group in range(file.metadata.num_row_groups))])
+    present = np.concatenate(
+        [[], *(_present(file, path, group, name) for group in range(file.metadata.num_row_groups))]
+    )
     return pa.chunked_array([pc.if_else(pa.array(present.astype(bool)), spelled, pa.scalar(None, pa.string()))])
 
 
-def _present(file: pq.ParquetFile, group: int, name: str) -> np.ndarray:
+def _present(file: pq.ParquetFile, path: Path, group: int, name: str) -> np.ndarray:
     """Which rows of a group have bytes; by its statistics where they tell, else by looking."""
     about = file.metadata.row_group(group)
     for number in range(about.num_columns):
@@ -75,7 +80,7 @@ def _present(file: pq.ParquetFile, group: int, name: str) -> np.ndarray:
             known = column.statistics
             if known is not None and known.has_null_count and known.null_count in (0, about.num_rows):
                 return np.full(about.num_rows, known.null_count == 0)
-    cells = file.read_row_group(group, columns=[name]).column(0)
+    cells = read_cells(path, group, name)
     if pa.types.is_struct(cells.type):
         cells = pc.struct_field(cells, "bytes")
     return pc.is_valid(cells).to_numpy(zero_copy_only=False)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
+from mithridate.data.bounded import read_cells
 from mithridate.data.locations import split_place, split_row
 from mithridate.errors import DataError
 from mithridate.remote import arrow_source, is_remote, location, opened
@@ -157,8 +158,8 @@ def _row_group(table: str, _stamp: tuple[int | str, ...], column: str, group: in
                     f"row group {group} of {table} has {size} bytes, at most {_MAX_ROW_GROUP} are held in memory; "
                     "write it with smaller row groups"
                 )
-            cells = file.read_row_group(group, columns=[column]).column(0)
-            cells.validate(full=True)
+        cells = read_cells(location(table), group, column)
+        cells.validate(full=True)
     except (pa.ArrowException, IndexError, KeyError) as error:
         raise DataError(f"{table} has no readable column {column!r}: {error}; fetch it again") from error
     kind = cells.type

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mithridate.data import columns as col
+from mithridate.data.bounded import read_arrow
 from mithridate.data.csv_tables import load_csv, read_all
 from mithridate.data.embedded import ROW, load_parquet
 from mithridate.data.encodings import decode_text
@@ -27,7 +28,6 @@ from mithridate.data.locations import as_places, fullest_folder
 from mithridate.data.pairs import SCHEMA, Pairs, make_pairs
 from mithridate.data.signature import is_signed
 from mithridate.errors import DataError
-from mithridate.remote import arrow_source
 
 
 def read_table(
@@ -217,20 +217,10 @@ def _load_list(path: Path, _tally: Tally, encoding: str | None) -> pa.Table:
     return records_to_table(document, path, captions=col.CAPTION_COLUMNS)
 
 
-def _load_arrow(path: Path, _tally: Tally, _encoding: str | None) -> pa.Table:
-    source = arrow_source(path)
-    source = pa.memory_map(source) if isinstance(source, str) else source
-    try:
-        return pa.ipc.open_file(source).read_all()
-    except pa.ArrowInvalid:
-        source.seek(0)
-        return pa.ipc.open_stream(source).read_all()
-
-
 LOADERS: dict[Format, Callable[[Path, Tally, str | None], pa.Table]] = {
     "csv": load_csv,
     "json-lines": lambda path, _tally, encoding: load_json_lines(path, encoding),
     "json": _load_list,
     "parquet": lambda path, _tally, _encoding: load_parquet(path),
-    "arrow": _load_arrow,
+    "arrow": lambda path, _tally, _encoding: read_arrow(path),
 }

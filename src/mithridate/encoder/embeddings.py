@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mithridate.data.arrays import RemoteRows, read_matrix, release, working_array
+from mithridate.data.bounded import read_parquet
 from mithridate.data.columns import refuse_duplicates
 from mithridate.data.pairs import Pairs, make_pairs
 from mithridate.errors import DataError
-from mithridate.remote import arrow_source, location
+from mithridate.remote import location
 from mithridate.sealed import DamagedFile, read_object
 from mithridate.uploads import refuse_half
 
@@ -179,7 +180,7 @@ def _metadata(folder: Path) -> tuple[pa.Table, list[int]]:
     """The metadata, and how many rows each of its files has."""
     files = _files(folder, "metadata", "*.parquet")
     try:
-        tables = [pq.read_table(arrow_source(path)) for path in files]
+        tables = [read_parquet(path) for path in files]
         return pa.concat_tables(tables, promote_options="default"), [len(part) for part in tables]
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{folder}/metadata does not read as Parquet: {error}; embed the data again") from error
