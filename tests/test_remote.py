@@ -1,5 +1,6 @@
 """Remote paths: read by ranges, written whole, kept within a limit, and never touched by a stranger's wish."""
 
+import copy
 import importlib.util
 import io
 import json
@@ -16,7 +17,10 @@ import pytest
 from PIL import Image
 
 from mithridate import drivers
+from mithridate.auditing.filter import filter
 from mithridate.auditing.keep import read_keep_list
+from mithridate.auditing.output import write_filtered
+from mithridate.auditing.threshold import Budget
 from mithridate.caches import BLOCK, BlockCache, remote_cache
 from mithridate.cli import main
 from mithridate.data.images import read_bytes
@@ -25,8 +29,9 @@ from mithridate.data.locations import as_places
 from mithridate.data.pairs import make_pairs
 from mithridate.data.read import read_pairs
 from mithridate.data.write import convert
+from mithridate.encoder.embed import embed
 from mithridate.encoder.embeddings import read_embedded_pairs, read_embeddings
-from mithridate.errors import DataError, OutputError
+from mithridate.errors import AttackError, DataError, FilterError, OutputError
 from mithridate.folders import new_folder
 from mithridate.ranges import RemoteObject
 from mithridate.remote import RemotePath, forget, is_remote, location
@@ -408,6 +413,23 @@ def test_names_that_a_server_might_read_as_another_place_are_outside(name):
     assert inside.to_pylist() == [f"{folder}/a/x.png", f"{folder}/y.png"]
 
 
+def test_a_file_of_a_stranger_does_not_reach_the_network(store, monkeypatch):
+    """Neither a trigger's picture nor anything else that is not checked as a table is."""
+    from mithridate.poisoning.patterns import picture as pattern
+
+    monkeypatch.setenv("MITHRIDATE_REMOTE_ALLOWED", "s3://other")
+    before = dict(drivers._DRIVERS)
+    for place in ("https://host.invalid/x.png", "s3://b/x.png", "s3://b/x.tar#0+9", "s3://b/x.parquet#0@image"):
+        with pytest.raises(DataError, match="no argument of yours"):
+            read_bytes(place)
+    with pytest.raises(AttackError, match="no argument of yours"):
+        pattern("https://host.invalid/x.png", 8)
+    assert before == drivers._DRIVERS
+    path = location("s3://bucket/folder/x.tar")  # the user names it
+    assert os.environ["MITHRIDATE_REMOTE_ALLOWED"] == "s3://other s3://bucket"
+    assert copy.copy(path) == path
+
+
 def test_a_large_object_is_no_image(store, monkeypatch):
     monkeypatch.setattr("mithridate.data.images.MAX_BYTES", 1000)
     store.write("memory://a/x.png", b"x" * 1001)
@@ -490,37 +512,30 @@ def test_where_nothing_can_be_written(capsys, store, pictures):
     assert "path of this machine" in complaint(capsys, *words)
 
 
-def test_embeddings_and_keep_lists_go_out_and_come_back(tiny, toy_world, train_pairs, store, tmp_path, capsys):
-    convert(train_pairs, location("memory://set"), to="webdataset")
-    words = ["--encoder", "test-tiny", "--json"]
-    assert main(["embed", "memory://set", *words, "--out", "memory://work/embeddings"]) == 0
-    assert main(["embed", "memory://set", *words, "--out", str(tmp_path / "embeddings")]) == 0
-    found, expected = read_embeddings("memory://work/embeddings"), read_embeddings(tmp_path / "embeddings")
+def test_embeddings_and_keep_lists_go_out_and_come_back(tiny, test_pairs, store, tmp_path):
+    convert(test_pairs, location("memory://set"), to="webdataset")
+    assert main(["embed", "memory://set", "--encoder", "test-tiny", "--json", "--out", "memory://work/embeddings"]) == 0
+    expected, found = embed(tiny, test_pairs, cache=None), read_embeddings("memory://work/embeddings")
     assert found.uid.equals(expected.uid) and found.weights == expected.weights
     for name in ("image", "text", "image_index"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    assert store.names("memory://work") == sorted(
-        f"work/embeddings/{path.relative_to(tmp_path / 'embeddings').as_posix()}"
-        for path in (tmp_path / "embeddings").rglob("*")
-        if path.is_file()
-    )
-    assert read_embedded_pairs("memory://work/embeddings").uid.equals(train_pairs.uid)
-    assert not list((tmp_path / "cache" / "uploads").iterdir())
+    assert len(store.names("memory://work/embeddings")) == 4
+    assert read_embedded_pairs("memory://work/embeddings").text.equals(test_pairs.text)
+    assert not (tmp_path / "cache" / "uploads").exists()
 
-    for source, out in (
-        ("memory://work/embeddings", "memory://work/kept"),
-        (tmp_path / "embeddings", tmp_path / "kept"),
-    ):
-        assert main(["filter", "cosine", str(source), "--budget", "37", "--out", str(out), "--json"]) == 0
+    filtered = filter(found, threshold=Budget(pairs=37))
+    with new_folder(location("memory://work/kept")) as folder:
+        write_filtered(filtered, folder)
     kept = read_keep_list("memory://work/kept")
-    assert kept.uid.equals(read_keep_list(tmp_path / "kept").uid) and kept.record["kept"] == len(kept.uid) == 233
-    same = read_keep_list("memory://work/kept/keep.npy")
-    assert sorted(same.uid.to_pylist()) == sorted(kept.uid.to_pylist())
+    assert kept.uid.equals(filtered.kept_uids) and kept.record["kept"] == len(test_pairs) - 37
+    assert len(kept.apply(read_pairs("memory://set"))) == len(kept.uid)
+    again = read_keep_list("memory://work/kept/keep.npy")
+    assert sorted(again.uid.to_pylist()) == sorted(kept.uid.to_pylist())
     store.write("memory://lists/mine.txt", b"\n".join(uid.encode() for uid in kept.uid.to_pylist()))
     assert read_keep_list("memory://lists/mine.txt").uid.to_pylist() == kept.uid.to_pylist()
     store.write("memory://work/kept/keep.txt", b"x\n")
-    words = ("train", toy_world, "--split", "train", "--keep", "memory://work/kept", "--encoder", "test-tiny")
-    assert "not as it was written" in complaint(capsys, *words, "--out", tmp_path / "run")
+    with pytest.raises(FilterError, match="not as it was written"):
+        read_keep_list("memory://work/kept")
 
 
 def test_rows_of_remote_embeddings_are_read_by_ranges(store, tmp_path):
@@ -535,3 +550,16 @@ def test_rows_of_remote_embeddings_are_read_by_ranges(store, tmp_path):
     assert rows.shape == (20_000, 64) and sum(store.fetched) <= 8 * BLOCK < matrix.nbytes
     np.testing.assert_array_equal(rows[np.arange(20_000)], matrix)
     assert rows[np.array([], np.int64)].shape == (0, 64)
+
+
+def test_a_file_of_options_may_name_remote_places(store, pictures, tmp_path, capsys):
+    folder, _ = pictures
+    store.put(folder, "memory://set")
+    store.write("memory://set/t.csv", b"filepath,title\nimages/0.png,a\n")
+    options = tmp_path / "options.yaml"
+    options.write_text("out: memory://sets/out\nto: table\n")
+    assert main(["data", "convert", "memory://set/t.csv", "--config", str(options)]) == 0
+    assert "sets/out/pairs.parquet" in store.names("memory://sets")
+    options.write_text("out: s3://bucket/run\n")
+    words = ("train", "memory://set/t.csv", "--encoder", "test-tiny", "--config", options)
+    assert "path of this machine" in complaint(capsys, *words)

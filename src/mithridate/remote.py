@@ -29,6 +29,7 @@ from mithridate.ranges import RangeStream, RemoteObject, forget_last
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://(?P<rest>.*)", re.DOTALL)
 _PREFIXES = tuple(f"{scheme}://" for scheme in SCHEMES)
+_ALLOWED = "MITHRIDATE_REMOTE_ALLOWED"  # buckets and hosts that the user named
 _FRESH = 60  # seconds for which an object is taken to be as it was
 # what a store says of an object that changes when the object does
 _VALIDATORS = (
@@ -43,7 +44,39 @@ def is_remote(name: str) -> bool:
 
 
 def location(name: str | os.PathLike[str]) -> Path:
-    """The file, folder or remote object that a user names. Raises `DataError` for addresses that are not supported."""
+    """The file, folder or remote object that a user names. Raises `DataError` for addresses that are not supported.
+
+    What lies in the same bucket, or at the same host, may be read from then on: see `allow`.
+    """
+    path = _path_of(name)
+    if isinstance(path, RemotePath):
+        allow(path)
+    return path
+
+
+def allow(path: RemotePath) -> None:
+    """Let what is in the bucket of `path`, or at its host, be read by its name, here and in processes begun from here.
+
+    A name that stands in a file of a stranger reaches the network only where an argument of the user names the same
+    bucket.
+    """
+    if not _is_allowed(path):
+        os.environ[_ALLOWED] = f"{os.environ.get(_ALLOWED, '')} {path.bucket}".strip()
+
+
+def named_in_data(name: str) -> Path:
+    """The path of a location that data name. Raises `DataError` for a remote one that `allow` was not told of."""
+    path = _path_of(name)
+    if isinstance(path, RemotePath) and not _is_allowed(path):
+        raise DataError(f"{name} is remote, and no argument of yours names {path.bucket}; it is not read")
+    return path
+
+
+def _is_allowed(path: RemotePath) -> bool:
+    return path.scheme == "memory" or str(path.bucket) in os.environ.get(_ALLOWED, "").split()
+
+
+def _path_of(name: str | os.PathLike[str]) -> Path:
     if isinstance(name, Path):
         # `Path` makes one slash of two
         written = not isinstance(name, RemotePath) and name.parts and name.parts[0].removesuffix(":") in SCHEMES
@@ -72,7 +105,7 @@ def location(name: str | os.PathLike[str]) -> Path:
 
 def file_size(name: str) -> int:
     """Bytes of the file or remote object at a location. Raises `OSError`, and `DataError`."""
-    return location(name).stat().st_size
+    return named_in_data(name).stat().st_size
 
 
 def arrow_source(path: Path) -> str | pa.NativeFile:
@@ -122,7 +155,7 @@ class RemotePath(type(Path())):
         """The first part behind the scheme."""
         return RemotePath(*self.parts[:2])
 
-    def info(self) -> dict[str, Any] | None:
+    def about(self) -> dict[str, Any] | None:
         """What the store says of the object or folder; None where there is none. Raises `DataError`."""
         if "_about" not in self.__dict__:
             try:
@@ -141,13 +174,13 @@ class RemotePath(type(Path())):
     # --- what readers ask of a path ---------------------------------------------------------------------
 
     def exists(self, **_: Any) -> bool:
-        return self.info() is not None
+        return self.about() is not None
 
     def is_file(self, **_: Any) -> bool:
-        return (self.info() or {}).get("type") == "file"
+        return (self.about() or {}).get("type") == "file"
 
     def is_dir(self, **_: Any) -> bool:
-        return SCHEMES[self.scheme].lists and (self.info() or {}).get("type") == "directory"
+        return SCHEMES[self.scheme].lists and (self.about() or {}).get("type") == "directory"
 
     def is_symlink(self) -> bool:
         return False
@@ -211,21 +244,28 @@ class RemotePath(type(Path())):
         """The object's bytes, or text, fetched by ranges as they are read."""
         if mode not in ("r", "rb", "rt"):
             raise DataError(f"{self} is a remote object and cannot be opened for writing")
-        raw = io.BufferedReader(RangeStream(opened(str(self))), BLOCK)
+        raw = io.BufferedReader(RangeStream(self.content()), BLOCK)
         return raw if "b" in mode else io.TextIOWrapper(raw, encoding=encoding or "utf-8")
 
     def read_bytes(self) -> bytes:
-        content = opened(str(self))
+        content = self.content()
         return content.span(0, len(content))
 
     def read_text(self, encoding: str | None = None, *_: Any, **__: Any) -> str:
         return self.read_bytes().decode(encoding or "utf-8")
 
+    def content(self) -> RemoteObject:
+        """The object's bytes. What is known of it is asked for again once a minute."""
+        return _opened(str(self), int(time.monotonic() // _FRESH), os.getpid())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return location, (str(self),)
+
     # --- what identifies it ------------------------------------------------------------------------------
 
     def needed(self) -> dict[str, Any]:
-        """`info`, or a `DataError` where there is no such object."""
-        about = self.info()
+        """`about`, or a `DataError` where there is no such object."""
+        about = self.about()
         if about is None:
             raise DataError(f"{self} does not exist; check the name, and the region or endpoint it is looked for at")
         return about
@@ -247,13 +287,16 @@ def _size(path: RemotePath, about: dict[str, Any]) -> int:
 
 
 def opened(name: str) -> RemoteObject:
-    """The object at an address. What is known of it is asked for again once a minute."""
-    return _opened(name, int(time.monotonic() // _FRESH), os.getpid())
+    """The object at an address. Raises `DataError` where nobody who may has named its bucket or host."""
+    path = named_in_data(name)
+    if not isinstance(path, RemotePath):
+        raise ValueError(f"expected a remote location, got {name}")
+    return path.content()
 
 
 @lru_cache(maxsize=1024)
 def _opened(name: str, _minute: int, _process: int) -> RemoteObject:
-    path = location(name)
+    path = _path_of(name)
     if not isinstance(path, RemotePath):
         raise ValueError(f"expected a remote location, got {name}")
     if not path.is_file():

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mithridate.errors import DataError
-from mithridate.remote import RemotePath, opened
+from mithridate.remote import RemotePath
 
 _IN_MEMORY = 2**28  # bytes; larger arrays lie in a file
 _APART = 2**18  # bytes between two rows of a remote array from which on they are fetched one by one
@@ -30,7 +30,7 @@ class RemoteRows:
     """A (n, d) array in a remote `.npy` file, of which rows are fetched as they are asked for."""
 
     def __init__(self, path: RemotePath, start: int, shape: tuple[int, int], dtype: np.dtype) -> None:
-        self._content, self._start = opened(str(path)), start
+        self._content, self._start = path.content(), start
         self.shape, self.dtype = shape, dtype
 
     def __len__(self) -> int:

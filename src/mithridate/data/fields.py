@@ -25,7 +25,7 @@ from mithridate.data.locations import span_place, split_place
 from mithridate.data.pairs import SCHEMA, Pairs
 from mithridate.data.shards import IMAGE_ENDINGS
 from mithridate.data.tar import open_tar, tar_members
-from mithridate.remote import location
+from mithridate.remote import named_in_data
 
 CHECKSUMS = ("sha256", "md5", "sha1", "sha512")
 SIZES = ("width", "height", "original_width", "original_height")
@@ -56,7 +56,7 @@ class SampleFields:
         if offset is None or size is None or not path.lower().endswith(".tar"):
             return {}
         if path not in self._shards:
-            self._shards[path] = _index(location(path))
+            self._shards[path] = _index(named_in_data(path))
         images, spans = self._shards[path]
         at = int(np.searchsorted(images, offset))
         if at == len(images) or images[at] != offset or spans[at, 1] == 0:

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from mithridate.data.bounded import read_cells
 from mithridate.data.locations import split_place, split_row
 from mithridate.errors import DataError
-from mithridate.remote import arrow_source, is_remote, location, opened
+from mithridate.remote import arrow_source, is_remote, named_in_data, opened
 
 # Data come from strangers: a 40-kB file can claim 30 gigapixels.
 MAX_BYTES = 64 * 2**20
@@ -141,7 +141,7 @@ def _stamp(table: str) -> tuple[int | str, ...]:
 @lru_cache(maxsize=64)
 def _group_starts(table: str, _stamp: tuple[int | str, ...]) -> np.ndarray:
     try:
-        with pq.ParquetFile(arrow_source(location(table))) as file:
+        with pq.ParquetFile(arrow_source(named_in_data(table))) as file:
             groups = range(file.metadata.num_row_groups)
             return np.cumsum([0, *(file.metadata.row_group(group).num_rows for group in groups)])
     except pa.ArrowException as error:
@@ -151,14 +151,14 @@ def _group_starts(table: str, _stamp: tuple[int | str, ...]) -> np.ndarray:
 @lru_cache(maxsize=4)
 def _row_group(table: str, _stamp: tuple[int | str, ...], column: str, group: int) -> pa.ChunkedArray:
     try:
-        with pq.ParquetFile(arrow_source(location(table)), memory_map=True) as file:
+        with pq.ParquetFile(arrow_source(named_in_data(table)), memory_map=True) as file:
             size = file.metadata.row_group(group).total_byte_size
             if size > _MAX_ROW_GROUP:
                 raise DataError(
                     f"row group {group} of {table} has {size} bytes, at most {_MAX_ROW_GROUP} are held in memory; "
                     "write it with smaller row groups"
                 )
-        cells = read_cells(location(table), group, column)
+        cells = read_cells(named_in_data(table), group, column)
         cells.validate(full=True)
     except (pa.ArrowException, IndexError, KeyError) as error:
         raise DataError(f"{table} has no readable column {column!r}: {error}; fetch it again") from error

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from mithridate.drivers import SCHEMES
 from mithridate.errors import DataError
-from mithridate.remote import RemotePath
+from mithridate.remote import RemotePath, location
 
 INPUTS = "docs/inputs.md"  # the page that errors about layouts and columns refer to
 
@@ -102,7 +102,9 @@ def as_places(
     else:
         prefixed = pc.binary_replace_slice(image, 0, 0, root)
         places = pc.if_else(absolute, image, prefixed) if pc.any(absolute).as_py() else prefixed
-    if not allow_outside:
+    if allow_outside:
+        _allow_addresses(places)
+    else:
         outside = outside_of(places, roots)
         _refuse(
             image,
@@ -136,6 +138,15 @@ def outside_of(places: pa.ChunkedArray, roots: Iterable[str]) -> pa.ChunkedArray
 def remote_names(names: pa.ChunkedArray) -> pa.ChunkedArray:
     """Which names are those of remote objects."""
     return pc.match_substring_regex(names, f"^({'|'.join(SCHEMES)})://")
+
+
+def _allow_addresses(places: pa.ChunkedArray) -> None:
+    """Let remote images be read where the user says that a table may name what it likes."""
+    remote = places.filter(remote_names(places))
+    if len(remote):
+        buckets = pc.struct_field(pc.extract_regex(remote, r"^(?P<bucket>[a-z0-9]+://[^/]+)"), "bucket")
+        for bucket in pc.unique(buckets).drop_null().to_pylist():
+            location(bucket)
 
 
 def _unsupported(image: pa.ChunkedArray, roots: Sequence[str], allow_outside: bool) -> pa.ChunkedArray:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mithridate.data.left_out import Tally
 from mithridate.errors import DataError
 from mithridate.ranges import RemoteObject
-from mithridate.remote import RemotePath, opened
+from mithridate.remote import RemotePath
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 
@@ -36,7 +36,7 @@ def open_tar(shard: Path) -> mmap.mmap | RemoteObject:
     """The bytes of a plain tar, memory-mapped; of a remote one fetched as they are asked for."""
     try:
         if isinstance(shard, RemotePath):
-            data = opened(str(shard))
+            data = shard.content()
             _refuse_packed(shard, data[:2])
             if not len(data):
                 raise ValueError

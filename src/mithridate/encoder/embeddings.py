@@ -113,7 +113,7 @@ def write_embeddings(embeddings: Embeddings, pairs: Pairs, folder: Path) -> None
     (folder / "encoder.json").write_text(json.dumps(named), encoding="utf-8")
 
 
-def read_embeddings(folder: Path) -> Embeddings:
+def read_embeddings(folder: str | Path) -> Embeddings:
     """Embeddings in clip-retrieval's layout, ours or another's. Files are mapped and read block by block.
 
     Rows of one `image_path` and one image embedding become one image: an `image_path` may be a sample's key, which
@@ -152,7 +152,7 @@ def read_embeddings(folder: Path) -> Embeddings:
     )
 
 
-def read_embedded_pairs(folder: Path) -> Pairs:
+def read_embedded_pairs(folder: str | Path) -> Pairs:
     """The pairs that the embeddings in `folder` are of, as far as their metadata tell. Raises `DataError`."""
     folder = location(folder)
     table, _ = _metadata(folder)
