@@ -6,7 +6,11 @@ import io
 import json
 import os
 import tarfile
+import threading
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mithridate import drivers
+from mithridate import drivers, remote
 from mithridate.auditing.filter import filter
 from mithridate.auditing.keep import read_keep_list
 from mithridate.auditing.output import write_filtered
@@ -369,6 +373,86 @@ def test_a_limit_that_is_no_number_is_refused(store, monkeypatch, capsys):
     store.write("memory://a/x.csv", b"filepath,title\nx.png,a\n")
     monkeypatch.setenv("MITHRIDATE_REMOTE_CACHE", "much")
     assert "MITHRIDATE_REMOTE_CACHE must be" in complaint(capsys, "data", "describe", "memory://a/x.csv")
+
+
+class Served(BaseHTTPRequestHandler):
+    """A web server of a few files, some of which it refuses."""
+
+    files: ClassVar[dict[str, bytes]] = {}
+    ranges: ClassVar[list[str]] = []
+    knows_ranges = True
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, *, body):
+        if self.path == "/private.csv":
+            self.send_error(403)
+        elif self.path not in self.files:
+            self.send_error(404)
+        else:
+            raw, asked = self.files[self.path], self.headers.get("Range")
+            if asked and self.knows_ranges:
+                self.ranges.append(asked)
+                first, last = map(int, asked.removeprefix("bytes=").split("-"))
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {first}-{last}/{len(raw)}")
+                raw = raw[first : last + 1]
+            else:
+                self.send_response(200)
+            self.send_header("Content-Length", str(len(raw)))
+            self.send_header("ETag", '"1"')
+            self.end_headers()
+            if body:
+                with suppress(ConnectionError):
+                    self.wfile.write(raw)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def web(store, monkeypatch):
+    """The address of such a server, read as `https://` would be, whose certificates need more than a test has."""
+    pytest.importorskip("aiohttp")
+    monkeypatch.setitem(drivers.SCHEMES, "http", drivers.SCHEMES["https"])
+    monkeypatch.setattr(remote, "_PREFIXES", (*remote._PREFIXES, "http://"))
+    monkeypatch.setattr(Served, "files", {})
+    monkeypatch.setattr(Served, "ranges", [])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Served)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_web_server_gives_ranges(web, pictures, monkeypatch):
+    folder, _ = pictures
+    Served.files |= {f"/set/images/{n}.png": (folder / "images" / f"{n}.png").read_bytes() for n in range(6)}
+    Served.files["/set/t.csv"] = b"filepath,title\nimages/0.png,a\nimages/5.png,b\n"
+    Served.files["/set/0.tar"] = big_tar(10)
+    pairs = read_pairs(f"{web}/set/t.csv")
+    assert read_bytes(pairs.image[1].as_py()) == Served.files["/set/images/5.png"]
+    Served.ranges.clear()
+    place = read_pairs(f"{web}/set/{{0..0}}.tar").image[4].as_py()
+    assert len(Served.ranges) >= 10
+    Served.ranges.clear()
+    assert len(read_bytes(place)) == MEMBER and 1 <= len(Served.ranges) <= 2
+    monkeypatch.setattr(Served, "knows_ranges", False)
+    Served.files["/set/1.tar"] = big_tar(12)
+    with pytest.raises(DataError, match="ranges"):
+        read_pairs(f"{web}/set/1.tar")
+    with pytest.raises(DataError, match="does not exist"):
+        read_pairs(f"{web}/set/nothing.csv")
+    with pytest.raises(DataError, match="is refused"):
+        read_pairs(f"{web}/private.csv")
+    with pytest.raises(DataError, match="cannot be reached"):
+        read_pairs("http://127.0.0.1:9/x.csv")
 
 
 # --- what a stranger may not ----------------------------------------------------------------------------

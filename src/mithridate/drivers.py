@@ -17,19 +17,21 @@ from mithridate.errors import DataError, reason
 
 @dataclass(frozen=True)
 class Scheme:
-    """What reads a kind of address, how it is installed, and whether it lists folders and can be written."""
+    """What reads a kind of address, how it is installed, whether it lists folders and can be written; and whether its
+    `cat_file` asks for a range alone."""
 
     driver: str
     install: str
     lists: bool = True
     written: bool = True
+    ranges: bool = True
 
 
 SCHEMES = {
     "s3": Scheme("s3fs", "pip install 'mithridate[s3]'"),
     "gs": Scheme("gcsfs", "pip install 'mithridate[gcs]'"),
-    "hf": Scheme("huggingface_hub", "pip install huggingface_hub", written=False),
-    "https": Scheme("aiohttp", "pip install 'mithridate[http]'", lists=False, written=False),
+    "hf": Scheme("huggingface_hub", "pip install huggingface_hub", written=False, ranges=False),
+    "https": Scheme("aiohttp", "pip install 'mithridate[http]'", lists=False, written=False, ranges=False),
     "memory": Scheme("fsspec", "pip install fsspec"),
 }
 

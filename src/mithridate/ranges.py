@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from mithridate.caches import BLOCK, remote_cache
-from mithridate.drivers import filesystem, remote_error
+from mithridate.drivers import SCHEMES, filesystem, remote_error
 from mithridate.errors import DataError
 
 _MOST_AHEAD = 4 * 2**20  # bytes that are fetched beyond what was asked for, where a reader goes forward
@@ -98,12 +98,15 @@ def _split(first: int, raw: bytes) -> dict[int, bytes]:
 def _fetch(name: str, start: int, stop: int, size: int) -> bytes:
     scheme = name.partition(":")[0]
     driver = filesystem(scheme)
-    if scheme != "https":
+    if SCHEMES[scheme].ranges:
         return driver.cat_file(name, start=start, end=stop)
-    # `cat_file` would take into memory whatever a server sends in place of the range
+    # `cat_file` would read ahead, or take into memory whatever a server sends in place of the range
     with driver.open(name, cache_type="none", size=size) as file:
         file.seek(start)
-        return file.read(stop - start)
+        try:
+            return file.read(stop - start)
+        except ValueError as error:  # fsspec's, who says it in four sentences
+            raise DataError(f"the server of {name} does not know ranges; fetch it first") from error
 
 
 class RangeStream(io.RawIOBase):

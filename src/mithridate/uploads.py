@@ -47,6 +47,7 @@ def refuse_remote(out: RemotePath, *, overwrite: bool) -> None:
     if len(out.parts) < 3 and out.scheme != "memory":
         raise OutputError(f"{out} is a whole bucket; choose a folder in it as --out")
     forget()
+    out = RemotePath(*out.parts)  # asks again
     if out.scheme != "memory" and not out.bucket.exists():
         raise OutputError(f"there is no bucket {out.bucket}; make it first, or choose another --out")
     if not overwrite and out.exists() and (out.is_file() or not _is_half(out)):

@@ -24,7 +24,8 @@ def find_sources(source: str | Path | Sequence[str | Path]) -> list[Path]:
     """The files and folders that `source` names, also remote ones; a `DataError` where one does not exist."""
     forget()
     paths = _find(source)
-    refuse_half(folder for path in paths if isinstance(path, RemotePath) for folder in (path, path.parent))
+    remote = [path for path in paths if isinstance(path, RemotePath)]
+    refuse_half(folder for path in remote for folder in ((path, path.parent) if path.is_dir() else (path.parent,)))
     return paths
 
 
