@@ -26,7 +26,7 @@ def repeated(n=N):
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([LONG]))
 
 
-def write_arrow(table, path, *, stream=False, compression="zstd"):
+def write_arrow(table, path, *, stream=False, compression: str | None = "zstd"):
     options = pa.ipc.IpcWriteOptions(compression=compression)
     writer = pa.ipc.new_stream if stream else pa.ipc.new_file
     with pa.OSFile(str(path), "wb") as file, writer(file, table.schema, options=options) as out:

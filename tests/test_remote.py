@@ -34,7 +34,7 @@ from mithridate.data.pairs import make_pairs
 from mithridate.data.read import read_pairs
 from mithridate.data.write import convert
 from mithridate.encoder.embed import embed
-from mithridate.encoder.embeddings import read_embedded_pairs, read_embeddings
+from mithridate.encoder.embeddings import read_embedded_pairs, read_embeddings, write_embeddings
 from mithridate.errors import AttackError, DataError, FilterError, OutputError
 from mithridate.folders import new_folder
 from mithridate.ranges import RemoteObject
@@ -410,7 +410,7 @@ class Served(BaseHTTPRequestHandler):
                 with suppress(ConnectionError):
                     self.wfile.write(raw)
 
-    def log_message(self, *_):
+    def log_message(self, format, *args):
         pass
 
 
@@ -599,13 +599,20 @@ def test_where_nothing_can_be_written(capsys, store, pictures):
 def test_embeddings_and_keep_lists_go_out_and_come_back(tiny, test_pairs, store, tmp_path):
     convert(test_pairs, location("memory://set"), to="webdataset")
     assert main(["embed", "memory://set", "--encoder", "test-tiny", "--json", "--out", "memory://work/embeddings"]) == 0
-    expected, found = embed(tiny, test_pairs, cache=None), read_embeddings("memory://work/embeddings")
+    (tmp_path / "here").mkdir()
+    write_embeddings(embed(tiny, read_pairs("memory://set"), cache=None), read_pairs("memory://set"), tmp_path / "here")
+    expected, found = read_embeddings(tmp_path / "here"), read_embeddings("memory://work/embeddings")
     assert found.uid.equals(expected.uid) and found.weights == expected.weights
     for name in ("image", "text", "image_index"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
     assert len(store.names("memory://work/embeddings")) == 4
     assert read_embedded_pairs("memory://work/embeddings").text.equals(test_pairs.text)
     assert not (tmp_path / "cache" / "uploads").exists()
+
+    store.write(f"memory://work/embeddings/{MARKER}", b"")
+    for read in (read_embeddings, read_embedded_pairs):
+        with pytest.raises(DataError, match="half of an upload"):
+            read("memory://work/embeddings")
 
     filtered = filter(found, threshold=Budget(pairs=37))
     with new_folder(location("memory://work/kept")) as folder:

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -202,7 +202,7 @@ class RemotePath(type(Path())):
         kind = stat.S_IFDIR if self.is_dir() else stat.S_IFREG
         return os.stat_result((kind, 0, 0, 1, 0, 0, _size(self, self.needed()), 0, 0, 0))
 
-    def iterdir(self) -> Iterator[RemotePath]:
+    def iterdir(self) -> Generator[RemotePath, None, None]:
         try:
             entries = filesystem(self.scheme).ls(self.address, detail=True)
         except Exception as error:
@@ -217,7 +217,7 @@ class RemotePath(type(Path())):
         path._about = entry
         return path
 
-    def glob(self, pattern: str, **_: Any) -> Iterator[RemotePath]:
+    def glob(self, pattern: str, **_: Any) -> Generator[RemotePath, None, None]:
         """What is below a folder under names that match the parts of `pattern`, one by one."""
         found = [self]
         for part in pattern.split("/"):
@@ -240,7 +240,9 @@ class RemotePath(type(Path())):
             entries = filesystem(self.scheme).glob(self.address, detail=True)
         return sorted(self.named(entry) for entry in entries.values())
 
-    def open(self, mode: str = "r", buffering: int = -1, encoding: str | None = None, *_: Any, **__: Any) -> IO[Any]:
+    def open(  # pyright: ignore[reportIncompatibleMethodOverride] (its overloads are of modes that write)
+        self, mode: str = "r", buffering: int = -1, encoding: str | None = None, *_: Any, **__: Any
+    ) -> IO[Any]:
         """The object's bytes, or text, fetched by ranges as they are read."""
         if mode not in ("r", "rb", "rt"):
             raise DataError(f"{self} is a remote object and cannot be opened for writing")

@@ -155,6 +155,7 @@ def read_embeddings(folder: str | Path) -> Embeddings:
 def read_embedded_pairs(folder: str | Path) -> Pairs:
     """The pairs that the embeddings in `folder` are of, as far as their metadata tell. Raises `DataError`."""
     folder = location(folder)
+    refuse_half([folder])
     table, _ = _metadata(folder)
     names = {"caption": "text", "image_path": "image"}
     columns: dict[str, Any] = {names.get(str(name), str(name)): table[name] for name in table.column_names}
