@@ -23,8 +23,8 @@ from mithridate.evaluation.evaluation_file import read_evaluation
 from mithridate.folders import write_atomically
 from mithridate.poisoning.interop import read_truth
 from mithridate.sealed import DamagedFile, content_digest, read_object, whole_number, write_sealed, write_sealed_json
+from mithridate.studies.execute import failure, running
 from mithridate.studies.inputs import FINGERPRINTS, begin_folder, read_fingerprints
-from mithridate.studies.locks import Locks
 from mithridate.studies.record import RECORD as STUDY
 from mithridate.studies.record import read_record
 from mithridate.studies.spec.load import study_of
@@ -33,7 +33,6 @@ from mithridate.studies.stages.stage import RECORD as STAGE
 from mithridate.studies.stages.stage import Stage, read_stage_record
 from mithridate.studies.store import Store
 from mithridate.studies.timing import seconds_spent
-from mithridate.studies.worker import failure
 from mithridate.text import shortened
 from mithridate.training.config import MAX_EPOCHS, TrainConfig
 from mithridate.training.run import read_run
@@ -353,12 +352,11 @@ def test_a_training_without_end_is_refused(epochs):
     ],
 )
 def test_what_a_study_left_is_read_whatever_it_holds(tmp_path, record):
-    for folder in ("failed", "locks", "stage"):
-        (tmp_path / folder).mkdir()
+    (tmp_path / "failed").mkdir()
     (tmp_path / "failed" / "key.json").write_text(record, encoding="latin-1")
     assert isinstance((failure(tmp_path, "key") or {})["error"], str)
-    (tmp_path / "locks" / "key.0").write_text(record, encoding="latin-1")
-    assert all({"pid", "host"} <= who.keys() for who in Locks(tmp_path / "locks").others().values())
+    (tmp_path / "running.json").write_text(record, encoding="latin-1")
+    assert all(isinstance(kind, str) for kind in running(tmp_path).values())
     (tmp_path / "log.jsonl").write_text(record + "\n", encoding="latin-1")
     assert seconds_spent(tmp_path) == {}
 

@@ -290,13 +290,14 @@ def vanish(pids, seconds=5.0):
 
 
 WORKERS = """
-import multiprocessing, sys, time
-from mithridate.processes import start_worker
+import multiprocessing, time
+from mithridate.engine.local import InProcesses
 if __name__ == "__main__":
-    context = multiprocessing.get_context("spawn")
-    processes = [start_worker(context, time.sleep, 60) for _ in range(3)]
-    print(*(process.pid for process in processes), flush=True)
-    time.sleep(60)
+    pool = InProcesses(time.sleep, 3, 1)
+    for _ in range(3):
+        pool.begin(60)
+    print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+    pool.wait()
 """
 
 

@@ -29,8 +29,9 @@ BELOW_STUDIES = {
 # room -> the rooms it may import, besides itself and BASE
 MAY_IMPORT = {
     "data": set(),
+    "engine": set(),
     "toy": {"data"},
-    "encoder": {"data"},
+    "encoder": {"data", "engine"},
     "poisoning": {"data"},
     "training": {"data", "encoder"},
     "statistics": set(),
@@ -38,7 +39,7 @@ MAY_IMPORT = {
     # of poisoning only the triggers, to stamp them: an inspector does not see the truth
     "inspection": {"data", "encoder", "training", "poisoning"},
     "repairing": {"data", "encoder", "training", "inspection"},
-    "auditing": {"data", "encoder"},  # never poisoning: a detector does not see the truth
+    "auditing": {"data", "encoder", "engine"},  # never poisoning: a detector does not see the truth
     # what a detector said, held against the truth
     "evaluation": {"data", "encoder", "poisoning", "statistics", "metrics", "auditing"},
     # of poisoning only the goals
@@ -53,6 +54,7 @@ MAY_IMPORT = {
             "data",
             "toy",
             "encoder",
+            "engine",
             "poisoning",
             "training",
             "statistics",
@@ -69,6 +71,7 @@ MAY_IMPORT = {
             "data",
             "toy",
             "encoder",
+            "engine",
             "poisoning",
             "training",
             "statistics",

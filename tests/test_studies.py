@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
-from threading import Event
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from mithridate.cli import main
 from mithridate.errors import AttackError, StudyError
 from mithridate.evaluation.evaluation_file import read_evaluation
 from mithridate.studies.analysis.outcomes import read_outcomes
+from mithridate.studies.execute import failure
 from mithridate.studies.graph import Graph
-from mithridate.studies.locks import Locks
 from mithridate.studies.measure import _by_image
 from mithridate.studies.plan import InputFingerprints, measured
 from mithridate.studies.record import open_folder, read_folder
@@ -32,7 +33,6 @@ from mithridate.studies.stages.filtered_pairs import FilteredPairs
 from mithridate.studies.stages.stage import Keys
 from mithridate.studies.stages.trained_model import TrainedModel
 from mithridate.studies.timing import seconds_by_trial, seconds_left, seconds_spent
-from mithridate.studies.worker import failure
 from mithridate.toy.world import write_toy_world
 
 pytestmark = pytest.mark.slow  # nearly all of them train
@@ -198,52 +198,6 @@ def test_a_share_is_of_each_class_alike(train_pairs):
     assert set(share_of(train_pairs, 0.01, seed=0).classes.values()) == {1}
 
 
-# --- claims -----------------------------------------------------------------------------------------
-
-
-def test_a_claim_is_of_one_process(tmp_path):
-    mine, other = Locks(tmp_path), Locks(tmp_path)
-    assert mine.take("a") and not other.take("a") and other.take("b")
-    assert mine.others().keys() == {"a", "b"}
-    mine.release("a")
-    assert other.take("a")
-
-
-def test_a_claim_of_a_dead_process_is_taken_over(tmp_path):
-    code = "import sys, pathlib, mithridate.studies.locks as c; c.Locks(pathlib.Path(sys.argv[1])).take('a')"
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
-    first, second = Locks(tmp_path), Locks(tmp_path)
-    assert not first.others()
-    assert first.take("a") and not second.take("a")
-    assert len(list(tmp_path.glob("a.*"))) == 2
-    first.release("a")
-    assert not list(tmp_path.glob("a.*"))
-
-
-def test_a_claim_of_another_machine_is_taken_over_when_it_is_touched_no_more(tmp_path, monkeypatch):
-    monkeypatch.setattr("mithridate.studies.locks._own", lambda: {"machine": "other", "host": "x", "pid": 1})
-    monkeypatch.setattr("mithridate.studies.locks.BEAT", 0.2)
-    lost = Event()
-    asleep = Locks(tmp_path, lost=lost.set)
-    assert asleep.take("a")
-    asleep.held.clear()
-    monkeypatch.undo()
-    assert not Locks(tmp_path).take("a")
-    old = time.time() - 3600
-    os.utime(tmp_path / "a.0", (old, old))
-    assert Locks(tmp_path).take("a")
-    asleep.held["a"] = tmp_path / "a.0"
-    assert lost.wait(30)
-
-
-def test_many_threads_and_one_claim(tmp_path):
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(8) as pool:
-        taken = list(pool.map(lambda _: Locks(tmp_path).take("a"), range(64)))
-    assert sum(taken) == 1
-
-
 # --- runs -------------------------------------------------------------------------------------------
 
 
@@ -354,7 +308,7 @@ def test_weights_and_poisoned_sets_that_no_cell_needs_are_gone(done):
     assert not list(out.glob("stages/models/*/*.pt"))
     assert not list(out.glob("stages/poison/*"))
     assert list(out.glob("stages/models/*/metrics.jsonl"))
-    assert not list(out.glob("locks/*"))
+    assert not (out / "running.json").exists()
 
 
 def test_a_cell_more_does_what_it_needs_again_and_nothing_else(done, tmp_path):
@@ -528,30 +482,39 @@ def begun(file, out, *options):
         )
 
 
-def claimed_by_others(out, than=()):
-    """Waits until a process has claimed a stage."""
-    end = time.monotonic() + 600
-    while time.monotonic() < end:
-        found = [who["pid"] for who in Locks(out / "locks").others().values() if who["pid"] not in than]
-        if found:
-            return found[0]
+def at_work(out, seconds=600):
+    """Waits until a study has begun a stage."""
+    end = time.monotonic() + seconds
+    while not (out / "running.json").exists():
+        assert time.monotonic() < end, "no stage has begun"
         time.sleep(0.05)
-    raise TimeoutError("no process claimed anything")
 
 
-def test_two_processes_share_a_folder(tmp_path):
+def children(pid):
+    """The processes below one, in which stages are done."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = path.read_text(errors="replace").rpartition(")")[2].split()[1]
+            command = path.with_name("cmdline").read_text(errors="replace")
+            if int(parent) == pid and "spawn_main" in command:
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_a_second_command_on_a_folder_is_refused_at_once(tmp_path, capsys):
     file, out = tmp_path / "killed.yaml", tmp_path / "out"
     file.write_text(KILLED)
     first = begun(file, out)
-    assert claimed_by_others(out) == first.pid
-    os.kill(first.pid, signal.SIGSTOP)  # until the second has found something else to do
-    second = begun(file, out)
-    assert claimed_by_others(out, than=(first.pid,)) == second.pid
-    os.kill(first.pid, signal.SIGCONT)
-    assert [process.wait(timeout=1800) for process in (first, second)] == [0, 0]
-    assert len(keys(out)) == len(set(keys(out)))
-    assert {line["pid"] for line in log(out)} == {first.pid, second.pid}
-    assert len(read_outcomes(study(KILLED), out)) == 8
+    at_work(out)
+    assert main(["study", str(file), "--out", str(out)]) == 1
+    assert f"{out} is being written by process {first.pid}" in capsys.readouterr().err
+    assert main(["study", "status", str(out)]) == 0
+    assert f"for process {first.pid}" in capsys.readouterr().out
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert main(["study", "status", str(out)]) == 0
+    assert "in progress" not in capsys.readouterr().out
 
 
 def test_a_study_killed_ten_times_ends_in_the_same_numbers(tmp_path):
@@ -562,7 +525,7 @@ def test_a_study_killed_ten_times_ends_in_the_same_numbers(tmp_path):
     for _ in range(10):
         process = begun(file, out, "--jobs", "2")
         end = time.monotonic() + 600
-        while not list(out.glob("locks/*.*")) and time.monotonic() < end and process.poll() is None:
+        while not (out / "running.json").exists() and time.monotonic() < end and process.poll() is None:
             time.sleep(0.05)
         time.sleep(rng.uniform(0, 5))
         assert process.poll() in (None, 0), file.with_suffix(".log").read_text()
@@ -573,7 +536,7 @@ def test_a_study_killed_ten_times_ends_in_the_same_numbers(tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert len(keys(out)) == len(set(keys(out)))
     same(read_outcomes(study(KILLED), out), read_outcomes(study(KILLED), whole))
-    assert not Locks(out / "locks").others()
+    assert not (out / "running.json").exists()
     assert not list(out.glob("stages/*/.*"))
 
 
@@ -581,6 +544,9 @@ def test_a_process_that_dies_is_replaced(tmp_path):
     file, out = tmp_path / "killed.yaml", tmp_path / "out"
     file.write_text(KILLED)
     process = begun(file, out, "--jobs", "2")
-    os.kill(claimed_by_others(out), signal.SIGKILL)
+    at_work(out)
+    while not (workers := children(process.pid)):
+        time.sleep(0.05)
+    os.kill(workers[0], signal.SIGKILL)
     assert process.wait(timeout=1800) == 0
     assert len(read_outcomes(study(KILLED), out)) == 8

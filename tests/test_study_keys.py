@@ -119,7 +119,8 @@ def cell_of(attack, objective, *, filtered):
         ("mithridate.studies.analysis.verdicts", set()),
         ("mithridate.studies.spec.load", set()),
         ("mithridate.studies.plan", set()),
-        ("mithridate.studies.worker", set()),
+        ("mithridate.studies.execute", set()),
+        ("mithridate.engine.run", set()),
     ],
 )
 def test_an_edit_changes_the_keys_of_what_it_makes_and_no_other(module, changed, edited):

@@ -32,6 +32,7 @@ from mithridate.encoder.surrogate import SurrogateEncoder as SurrogateEncoder
 from mithridate.errors import AttackError as AttackError
 from mithridate.errors import DataError as DataError
 from mithridate.errors import EncoderError as EncoderError
+from mithridate.errors import EngineError as EngineError
 from mithridate.errors import EvaluationError as EvaluationError
 from mithridate.errors import FilterError as FilterError
 from mithridate.errors import InspectionError as InspectionError

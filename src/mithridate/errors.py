@@ -37,6 +37,10 @@ class PluginError(MithridateError):
     """A plugin cannot be loaded, or what it exports breaks the contract of its kind."""
 
 
+class EngineError(MithridateError):
+    """Work cannot be done where it was to be done, as on a Ray cluster, or a part of it failed."""
+
+
 class OutputError(MithridateError):
     """A folder exists already, or cannot be written."""
 

@@ -182,6 +182,23 @@ def _lock(target: Path, out: Path) -> tuple[int | None, Path]:
     raise OutputError(f"{out} is being written by other processes; choose another --out")
 
 
+def writer_of(out: Path) -> int | None:
+    """The process that writes `out` now, 0 where its number is unknown; None where nobody does, or no locks tell."""
+    target = _target(out)
+    for path in (target.with_name(f".{short_name(target.name)}.lock"), target / _LOCK_INSIDE):
+        if fcntl is None or not path.is_file():
+            continue
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = _before(descriptor).get("pid")
+            return pid if isinstance(pid, int) else 0
+        finally:
+            os.close(descriptor)
+    return None
+
+
 def _before(descriptor: int | None) -> dict[str, Any]:
     """What the last holder wrote down; nothing where it ended in order, or the file is damaged."""
     if descriptor is None:

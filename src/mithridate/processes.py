@@ -1,21 +1,18 @@
 """Processes: who one is, whether it still runs, that it ends with its parent, and what a signal to stop does."""
 
 import ctypes
-import importlib
 import os
-import pickle
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LOOK = 1.0  # seconds between two looks at the parent, where the system does not signal its death
@@ -102,29 +99,6 @@ def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK)
     os._exit(1)
-
-
-def start_worker(context: Any, function: Callable[..., None], *args: Any, shared: tuple[Any, ...] = ()) -> Any:
-    """A daemon process of a `multiprocessing` context that runs `function(*args, *shared)` and dies with this one.
-
-    What is heavy to import (the module of `function`, the types of `args`) is unpickled after the process has asked to
-    die with its parent. `shared`: queues, locks and pipes, which only `multiprocessing` itself can hand over.
-    """
-    name = (function.__module__, function.__qualname__)
-    process = context.Process(target=_worker, args=(os.getpid(), name, pickle.dumps(args), shared), daemon=True)
-    process.start()
-    return process
-
-
-def _worker(parent: int, name: tuple[str, str], args: bytes, shared: tuple[Any, ...]) -> None:
-    die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C goes to the whole group: the parent says when to stop
-    with stoppable():
-        try:
-            function = getattr(importlib.import_module(name[0]), name[1])
-            function(*pickle.loads(args), *shared)  # noqa: S301 (from our own parent, over its pipe)
-        except Stopped as stopped:
-            os._exit(stopped.code)
 
 
 # --- signals --------------------------------------------------------------------------------------------

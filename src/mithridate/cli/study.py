@@ -1,15 +1,15 @@
 """`mithridate study FILE|PRESET --out DIR`, `mithridate study status DIR`, `mithridate study list`."""
 
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.cli.common import Plugins, Threads, emit, parse, with_plugins
+from mithridate.cli.common import EngineOptions, Plugins, Threads, emit, parse, with_plugins
 from mithridate.cli.progress import duration
+from mithridate.folders import claim
 from mithridate.text import say
 
 if TYPE_CHECKING:
@@ -26,12 +26,11 @@ _HEADLINE = ("Hit@10", "ASR", "PSR", "AUROC", "IR@10")
 class StudyCommand:
     """Train and measure everything that a study file asks for; write tables, figures and a page.
 
-    Killed and started again it goes on. Several processes, also on several machines with a shared folder, may work on
-    one DIR at the same time. `mithridate study list` names the presets, `mithridate study status DIR` tells how far
-    one is.
+    Killed and started again it goes on, also with other --jobs or --ray. `mithridate study list` names the presets,
+    `mithridate study status DIR` tells how far one is.
     """
 
-    shared: ClassVar[bool] = True  # several commands may write one folder
+    shared: ClassVar[bool] = True  # a dry run only looks
 
     file: Annotated[Positional[str], arg(metavar="FILE|PRESET")]
     """The study file, or the name of a preset."""
@@ -39,8 +38,6 @@ class StudyCommand:
     """Folder of the study: its stages, and the tables, figures and page."""
     data: str | None = None
     """A profile of the file (toy), or a folder with the data."""
-    jobs: int = 1
-    """Processes that work side by side, each with its share of the cores."""
     seeds: tuple[int, ...] = ()
     """In place of the file's."""
     only: tuple[str, ...] = ()
@@ -55,7 +52,10 @@ class StudyCommand:
     """Points of the text in figures."""
     figure_font: str | None = None
     """Font of the text in figures: Times New Roman, serif."""
+    processes: int = 1
+    """Processes of each training, one a GPU where there are GPUs; torchrun begins them."""
     plugin: Plugins = ()
+    engine: OmitArgPrefixes[EngineOptions] = field(default_factory=EngineOptions)
     threads: Threads = None
     json: bool = False
     """One JSON object on the last line."""
@@ -72,18 +72,19 @@ class StudyCommand:
             _print_preview(preview_study(study, self.out, only=self.only), as_json=self.json)
             return 0
         style = FigureStyle(self.figure_width, self.figure_font_size, self.figure_font)
-        summary = run_study(
-            study,
-            self.out,
-            jobs=self.jobs,
-            only=self.only,
-            keep_models=self.keep_models,
-            text=study_path(self.file).read_text(encoding="utf-8"),
-            data=self.data,
-            on_cell=lambda progress: say(_line(progress, study, self.out), stderr=True),
-        )
-        # under torchrun the first process speaks for all
-        return self._finish(study, summary, style) if os.environ.get("RANK", "0") == "0" else 0
+        with claim(self.out):
+            summary = run_study(
+                study,
+                self.out,
+                engine=self.engine.engine,
+                processes=self.processes,
+                only=self.only,
+                keep_models=self.keep_models,
+                text=study_path(self.file).read_text(encoding="utf-8"),
+                data=self.data,
+                on_cell=lambda progress: say(_line(progress, study, self.out), stderr=True),
+            )
+            return self._finish(study, summary, style)
 
     def _finish(self, study: "Study", summary: "RunSummary", style: "FigureStyle") -> int:
         from mithridate.studies.analysis.outcomes import read_outcomes
@@ -167,7 +168,7 @@ def _print_table(status: "StudyStatus") -> None:
 
 @dataclass(frozen=True)
 class Status:
-    """How far a study is: what is done, what processes are at, what failed."""
+    """How far a study is: what is done, what is being done, what failed."""
 
     folder: Annotated[Positional[Path], arg(metavar="DIR")]
     """The folder of a study."""

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mithridate.data.pairs import Pairs
+from mithridate.engine.calls import Engine
 from mithridate.errors import StudyError
 from mithridate.evaluation.measurement import Evaluation
 from mithridate.evaluation.tradeoff import Point, measured_point
+from mithridate.studies.execute import FAILED, Execution, failure
 from mithridate.studies.graph import Graph
 from mithridate.studies.spec.data import DataSpec
 from mithridate.studies.stages.clean_pairs import CleanPairs
@@ -17,7 +19,6 @@ from mithridate.studies.stages.evaluated_model import EvaluatedModel, GivenManif
 from mithridate.studies.stages.initial_model import InitialModel
 from mithridate.studies.stages.trained_model import TrainedModel
 from mithridate.studies.store import OnStep, Progress, Store, silent
-from mithridate.studies.worker import FAILED, Worker, failure
 from mithridate.training.config import TrainConfig
 from mithridate.training.run import METRICS
 
@@ -94,7 +95,7 @@ class RepairCurveStudy:
             store.remember(_given(part, pairs), lambda _, pairs=pairs: pairs)
         for path in (self.out / FAILED).glob("*.json"):  # tried again
             path.unlink(missing_ok=True)
-        Worker(graph, self.out, list(graph.cells), tell=lambda *_: None, keep_models=True, store=store).run()
+        Execution(graph, store, list(graph.cells), tell=lambda *_: None, keep_models=True).run(Engine())
         for stage in (*self.trainings.values(), *self.evaluations.values()):
             if (reason := failure(self.out, graph.keys.of(stage))) is not None:
                 raise StudyError(reason["error"])

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mithridate.folders import sweep_below
+from mithridate.studies.execute import FAILED, failure, give_up
 from mithridate.studies.graph import Graph
-from mithridate.studies.locks import Locks
 from mithridate.studies.plan import InputFingerprints
 from mithridate.studies.record import read_record
 from mithridate.studies.spec.study import Cell, Study
 from mithridate.studies.store import Store
 from mithridate.studies.timing import seconds_left
-from mithridate.studies.worker import FAILED, LOCKS, failure, give_up
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,6 @@ class StudyRun:
         for path in (out / FAILED).glob("*.json"):  # tried again
             path.unlink(missing_ok=True)
         sweep_below(out)
-        if (out / LOCKS).is_dir():
-            Locks(out / LOCKS).sweep()
         return run
 
     def done(self) -> int:
@@ -78,7 +75,7 @@ class StudyRun:
     def left(self) -> int:
         return len(self.wanted) - self.done()
 
-    def tell(self, what: str, key: str, _seconds: float) -> None:
+    def tell(self, what: str, key: str) -> None:
         done, seconds = self.done(), time.perf_counter() - self.begun
         reason = failure(self.out, key) if what == "failed" else None
         message = None if what != "failed" else (reason or {}).get("error", "it failed")
@@ -97,7 +94,7 @@ class StudyRun:
         for key in () if keep else self.wanted:  # killed when a cell was done, what it had needed stayed
             if self.graph.has(key):
                 give_up(self.graph, store, key)
-        if not keep and not self.graph.left() and not Locks(self.out / LOCKS).others():
+        if not keep and not self.graph.left():
             for gone in (*(self.out / "cache").glob("[!r]*"), *self.out.glob("stages/models/*/.*-gone")):
                 shutil.rmtree(gone, ignore_errors=True)
         failed = []
@@ -105,6 +102,6 @@ class StudyRun:
             if self.graph.has(key, look=True):
                 continue
             reason = failure(self.out, key)
-            message = reason.get("error", "it failed") if reason else "a worker was killed running it (out of memory?)"
+            message = reason.get("error", "it failed") if reason else "not made: the run ended before"
             failed += [(cell, message) for cell in self.graph.cells[key]]
         return RunSummary(self.done(), len(self.wanted), time.perf_counter() - self.begun, tuple(failed))

@@ -1,4 +1,4 @@
-"""How far a study is: what is done, what processes work on, what failed, and how long the rest takes."""
+"""How far a study is: what is done, what is being done, what failed, and how long the rest takes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mithridate.errors import StudyError
+from mithridate.folders import writer_of
+from mithridate.studies.execute import failure, running
 from mithridate.studies.graph import Graph
 from mithridate.studies.inputs import fingerprint_inputs, read_fingerprints
-from mithridate.studies.locks import Locks
 from mithridate.studies.record import read_folder, refuse_other
 from mithridate.studies.spec.cells import selected
 from mithridate.studies.spec.study import Cell, Study
 from mithridate.studies.timing import seconds_by_trial, seconds_left, seconds_spent
-from mithridate.studies.worker import LOCKS, failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class ExperimentStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyStatus:
-    """`working`: stages that processes are at; `failed`: by cell, what went wrong; seconds are of one process.
+    """`working`: stages that were begun; `failed`: by cell, what went wrong; seconds are of one process.
 
     `seconds_left` is None where too little is done to tell; `estimated`: it comes from a few steps of training.
     """
@@ -51,11 +51,9 @@ def study_status(folder: Path) -> StudyStatus:
         graph = Graph.of(study.cells, read_fingerprints(folder), folder)
     except KeyError as error:
         raise StudyError(f"{folder} is still loading its data; retry in a minute") from error
-    working = tuple(
-        f"{graph.tasks[key].stage.kind} {key} by process {who['pid']} on {who['host']}"
-        for key, who in Locks(folder / LOCKS).others().items()
-        if key in graph.tasks
-    )
+    pid = writer_of(folder)
+    begun = {} if pid is None else running(folder)
+    working = tuple(f"{kind} {key}, for process {pid}" for key, kind in begun.items() if key in graph.tasks)
     failed = {
         cell_name(cell): reason.get("error", "")
         for key, cells in graph.cells.items()

@@ -32,7 +32,7 @@ class Store:
     """The stages below `out`; `epochs` are the keys of trainings that shall keep the model of every epoch.
 
     `cache` takes the place of the caches of decoded images below `out`. `progress` and `on_training` report how far a
-    stage is: what is done and of how many; the latter gives the `on_step` of a training.
+    stage is: what is done and of how many; the latter gives the `on_step` of a training. `processes` of each training.
     """
 
     def __init__(
@@ -45,11 +45,23 @@ class Store:
         cache_limit: int | None = None,
         progress: Progress = silent,
         on_training: "Callable[[TrainedModel], OnStep] | None" = None,
+        processes: int = 1,
     ) -> None:
-        self.out, self.epochs, self.keys = Path(out), epochs, keys or Keys()
+        self.out, self.epochs, self.keys, self.processes = Path(out), epochs, keys or Keys(), processes
         self.progress, self.cache_limit = progress, cache_limit
         self._cache, self._on_training = cache, on_training
         self._read: dict[Any, Any] = {}
+
+    def sendable(self) -> "Store":
+        """The same store for another process, which reports no progress."""
+        return Store(
+            self.out,
+            self.epochs,
+            keys=self.keys,
+            cache=self._cache,
+            cache_limit=self.cache_limit,
+            processes=self.processes,
+        )
 
     def folder(self, stage: Stage) -> Path:
         """Where a stage lies or will lie."""

@@ -16,13 +16,13 @@ import torch
 from mithridate.data.read import read_pairs
 from mithridate.encoder.encoder import load_encoder
 from mithridate.sealed import read_object
+from mithridate.studies.execute import LOG
 from mithridate.studies.graph import Graph
 from mithridate.studies.spec.data import ToySpec
 from mithridate.studies.stages.initial_model import InitialModel
 from mithridate.studies.stages.measured_cell import MeasuredCell
 from mithridate.studies.stages.stage import RECORD
 from mithridate.studies.stages.trained_model import TrainedModel
-from mithridate.studies.worker import LOG
 from mithridate.toy.world import write_toy_world
 from mithridate.training.loop import train
 

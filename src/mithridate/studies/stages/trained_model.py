@@ -1,7 +1,6 @@
 """A model after training."""
 
 import json
-import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from mithridate.data.jpeg import decoding
 from mithridate.encoder.encoder import CONFIG, Encoder, load_encoder
 from mithridate.errors import OutputError
 from mithridate.studies.stages.stage import RECORD, Stage, is_whole, remove, write_record
+from mithridate.studies.stages.torchrun import train_in_processes
 from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
 from mithridate.training.loop import train, training_precision
@@ -39,7 +39,7 @@ class TrainedModel(Stage):
     droppable: ClassVar[bool] = True
 
     def run(self, store: "Store") -> None:
-        """Train, or go on where a killed training was; every process of a torchrun takes part."""
+        """Train, or go on where a killed training was; in several processes where the store says so."""
         folder, epochs = store.folder(self), store.keeps_epochs(self)
         if folder.is_dir() and (not (folder / RUN).is_file() or (folder / RECORD).is_file()):
             shutil.rmtree(folder)  # killed before it began; or done, and its model damaged or deleted since
@@ -55,11 +55,11 @@ class TrainedModel(Stage):
         write_record(folder, record, (METRICS, *self._models(epochs)))
 
     def _train_anew_where_damaged(self, store: "Store", folder: Path) -> int:
+        if store.processes > 1:
+            return train_in_processes(self, store)
         try:
             return self.train(store)
         except OutputError:
-            if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-                raise  # the others began already
             # what lies there is damaged; a full disk fails again
             shutil.rmtree(folder, ignore_errors=True)
             return self.train(store)
