@@ -550,3 +550,17 @@ def test_a_process_that_dies_is_replaced(tmp_path):
     os.kill(workers[0], signal.SIGKILL)
     assert process.wait(timeout=1800) == 0
     assert len(read_outcomes(study(KILLED), out)) == 8
+
+
+def test_trainings_in_two_processes_are_begun_by_torchrun(tmp_path, monkeypatch):
+    text = HEAD.replace("train: 40, test: 20", "train: 24, test: 12") + (
+        "experiments: [{name: one, attack: {attack: backdoor, target: bird, count: 20}}]\n"
+    )
+    assert run_study(study(text), tmp_path / "out", processes=2, keep_models=True).failed == ()
+    (outcome,) = read_outcomes(study(text), tmp_path / "out")
+    assert {model for model, _, _ in outcome.values} == {"poisoned", "clean"}
+    runs = [json.dumps(json.loads(path.read_text())) for path in (tmp_path / "out").glob("stages/models/*/run.json")]
+    assert len(runs) == 2 and all('"processes": 2' in run for run in runs)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(StudyError, match="pass --processes"):
+        run_study(study(text), tmp_path / "other")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,21 @@ import pyarrow as pa
 from mithridate.auditing.audit import Audit, audit_embeddings
 from mithridate.auditing.evidence import Detector
 from mithridate.auditing.groups import Group
-from mithridate.auditing.pixels import CROP, PixelFeatures, read_pixels
+from mithridate.auditing.pixels import CROP, PixelFeatures, concat_pixels, read_pixels
 from mithridate.auditing.scores import Progress, silent
+from mithridate.data.cache import ImageSource
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import embed, image_source
-from mithridate.encoder.embeddings import read_embedded_pairs, read_embeddings
+from mithridate.encoder.embed_shards import ShardEmbedder, embed_files
+from mithridate.encoder.embeddings import concat_embeddings, read_embedded_pairs, read_embeddings
 from mithridate.encoder.encoder import Encoder
+from mithridate.engine.calls import Engine
+from mithridate.errors import FilterError
 from mithridate.sealed import read_sealed_json
 from mithridate.threads import thread_count
+
+PIXELS = "pixels.npz"
+_KEPT = ("hash", "quality", "grey", "crop", "crop_image", "crop_at")
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,76 @@ def audit(
         progress=progress,
     )
     return DataAudit(found, pixels, embedded.encoder, embedded.weights)
+
+
+def audit_files(
+    files: Sequence[Path],
+    partial: Path,
+    pairs: Pairs,
+    encoder: Encoder,
+    embedder: ShardEmbedder,
+    *,
+    engine: Engine = Engine(),  # noqa: B008 (frozen)
+    clean: Pairs | None = None,
+    detectors: Mapping[str, Detector] | None = None,
+    trained: bool = False,
+    flag: float = 6.0,
+    allow: Iterable[tuple[str, str]] = (),
+    seed: int = 0,
+    progress: Progress = silent,
+) -> DataAudit:
+    """As `audit` of `pairs`, which are those of `files` in their order; each file is embedded, and its pixels read, on
+    `engine`, into `partial`. Detectors run here, over all of it: groups and duplicates go across files.
+
+    Tar shards only: an image of theirs is in one file. Raises `EngineError` where a file failed.
+    """
+    made = embed_files(replace(embedder, beside=write_pixels), files, partial, engine=engine, progress=progress)
+    parts = [part for part in made if (part / PIXELS).is_file()]  # the others have no pair of the split
+    embedded = concat_embeddings([read_embeddings(part) for part in parts])
+    features = [read_kept_pixels(part) for part in parts]
+    beside = None
+    places = pairs.images
+    if clean is not None:
+        beside = (clean, embed(encoder, clean, cache=embedder.cache, cache_limit=embedder.cache_limit))
+        source = image_source(encoder, clean.images, cache=embedder.cache, limit=embedder.cache_limit)
+        features.append(read_pixels(source.gather, len(clean.images), threads=thread_count()))
+        places = pa.concat_arrays([places, clean.images])
+
+    def gather(rows: np.ndarray) -> np.ndarray:
+        return image_source(encoder, places.take(pa.array(rows)), cache=None).gather(np.arange(len(rows)))
+
+    pixels = concat_pixels(features, gather)
+    found = audit_embeddings(
+        pairs,
+        embedded,
+        clean=beside,
+        pixels=pixels,
+        detectors=detectors,
+        trained=trained,
+        flag=flag,
+        allow=allow,
+        seed=seed,
+        progress=progress,
+    )
+    return DataAudit(found, pixels, embedded.encoder, embedded.weights)
+
+
+def write_pixels(source: ImageSource, count: int, folder: Path) -> None:
+    """Read the features of a file's images and keep them in the folder of its part."""
+    pixels = read_pixels(source.gather, count, threads=thread_count())
+    arrays = {name: getattr(pixels, name) for name in _KEPT}
+    with (folder / PIXELS).open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def read_kept_pixels(folder: Path) -> PixelFeatures:
+    """What `write_pixels` kept; the pixels themselves cannot be asked for."""
+
+    def gather(rows: np.ndarray) -> np.ndarray:
+        raise FilterError(f"{folder} keeps no pixels")
+
+    with np.load(folder / PIXELS, allow_pickle=False) as kept:
+        return PixelFeatures(*(kept[name] for name in _KEPT), gather)
 
 
 def trained_on(encoder: str, pairs: Pairs) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -50,6 +50,17 @@ class PixelFeatures:
             self.crop_at[rows],
             lambda few: self.gather(images[few]),
         )
+
+
+def concat_pixels(parts: Sequence[PixelFeatures], gather: Callable[[np.ndarray], np.ndarray]) -> PixelFeatures:
+    """The features of the images of all parts, one after the other; `gather` gives the pixels of any."""
+    start = np.cumsum([0, *(len(part.hash) for part in parts)])
+    owners = [part.crop_image + first for part, first in zip(parts, start)]
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("hash", "quality", "grey", "crop", "crop_at")
+    }
+    return PixelFeatures(crop_image=np.concatenate(owners), gather=gather, **joined)
 
 
 def read_pixels(

@@ -7,12 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from mithridate.cli.common import CacheOptions, Place, Plugins, ReadOptions, Threads, emit, parse, pick, with_plugins
+from mithridate.cli.common import (
+    CacheOptions,
+    EngineOptions,
+    Place,
+    Plugins,
+    ReadOptions,
+    Threads,
+    emit,
+    parse,
+    pick,
+    with_plugins,
+)
 from mithridate.cli.progress import display
 from mithridate.errors import FilterError
 from mithridate.folders import new_folder, refuse_existing
-from mithridate.remote import location
+from mithridate.remote import RemotePath, location
 from mithridate.text import say
+from mithridate.uploads import workplace
 
 if TYPE_CHECKING:
     from mithridate.auditing.data import DataAudit
@@ -53,6 +65,7 @@ class Audit:
     """Of every draw."""
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    engine: OmitArgPrefixes[EngineOptions] = field(default_factory=EngineOptions)
     threads: Threads = None
     plugin: Plugins = ()
     overwrite: bool = False
@@ -70,7 +83,7 @@ class Audit:
         from mithridate.report.review_pairs import write_review_pairs
 
         done = self._audit()
-        with new_folder(self.out, overwrite=self.overwrite) as folder:
+        with new_folder(self.out, overwrite=self.overwrite, scratch=(self._partial,)) as folder:
             write_audit(done.audit, folder, encoder=done.encoder, weights=done.weights)
             page = review_page(done.audit, encoder=done.encoder, crops=done.crop)
             (folder / "report.html").write_text(page, encoding="utf-8")
@@ -87,9 +100,10 @@ class Audit:
         )
 
     def _audit(self) -> "DataAudit":
-        from mithridate.auditing.data import audit, audit_folder, trained_on
+        from mithridate.auditing.data import audit, audit_files, audit_folder, trained_on
         from mithridate.auditing.decisions import read_decisions
         from mithridate.auditing.registry import DETECTORS
+        from mithridate.encoder.embed_shards import ShardEmbedder
         from mithridate.encoder.encoder import load_encoder
 
         if self.embeddings is not None and (self.data is not None or self.encoder is not None):
@@ -106,6 +120,11 @@ class Audit:
             "allow": () if self.allow is None else read_decisions(self.allow).dismissed,
             "seed": self.seed,
         }
+        by_file = self.engine != EngineOptions()
+        if by_file and self.embeddings is not None:
+            raise FilterError(
+                "--jobs, --ray and --max-errors have no use with --embeddings, which are made already; leave them out"
+            )
         if self.embeddings is not None:
             clean = None if self.clean is None else location(self.clean)
             with display(quiet=self.json) as show:
@@ -115,6 +134,21 @@ class Audit:
         clean_pairs = None if self.clean is None else self.read.read(self.clean, split=self.clean_split)
         encoder = load_encoder(str(self.encoder), pretrained=self.pretrained)
         with display(quiet=self.json) as show:
+            if by_file:
+                embedder = ShardEmbedder(
+                    str(self.encoder), self.pretrained, vars(self.read), self.cache.cache, self.cache.limit
+                )
+                return audit_files(
+                    self._shards(),
+                    self._partial,
+                    pairs,
+                    encoder,
+                    embedder,
+                    engine=self.engine.engine,
+                    clean=clean_pairs,
+                    progress=show.stage,
+                    **options,
+                )
             return audit(
                 pairs,
                 encoder,
@@ -124,6 +158,23 @@ class Audit:
                 progress=show.stage,
                 **options,
             )
+
+    @property
+    def _partial(self) -> Path:
+        work = workplace(self.out)
+        return work.parent / f".{work.name}.partial"  # outlives a kill, and is deleted in the end
+
+    def _shards(self) -> list[Path]:
+        """The tar shards that the data are. Raises `FilterError` for anything else."""
+        from mithridate.data.read import separate_files
+
+        files = separate_files(str(self.data))
+        if not files or any(".tar" not in file.name or isinstance(file, RemotePath) for file in files):
+            raise FilterError(
+                f"--jobs and --ray share out local tar shards, expected several, got {self.data}; leave them out, or write "
+                "shards with mithridate data convert"
+            )
+        return files
 
     def _decide(self, path: Path) -> None:
         from mithridate.auditing.audit_files import apply_decisions, write_kept

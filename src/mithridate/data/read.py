@@ -83,6 +83,20 @@ def read_pairs(
     return pairs if split is None else select_split(pairs, split)
 
 
+def separate_files(path: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The files of a data set whose pairs can be read file by file; empty where it is read as a whole.
+
+    Tar shards, in a folder or listed, and listed tables. Raises `DataError` for what does not exist.
+    """
+    sources = find_sources(path)
+    if len(sources) == 1 and sources[0].is_dir():
+        folder = sources[0]
+        layout = next((name for name, layout in FOLDERS.items() if layout.recognise(folder)), None)
+        sources = _shards(folder) if layout == "tar shards" else []
+    alone = all(_is_shard(source) or (source.is_file() and format_of(source) != "json") for source in sources)
+    return sources if alone and len(sources) > 1 else []
+
+
 def _join(parts: Sequence[Pairs], name: str) -> Pairs:
     try:
         pairs = parts[0] if len(parts) == 1 else concat_pairs(parts)

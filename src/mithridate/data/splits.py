@@ -39,12 +39,17 @@ def spellings(split: str) -> tuple[str, ...]:
 
 def select_split(pairs: Pairs, split: str) -> Pairs:
     """The pairs of one split by any of its usual names; a `DataError` where there is none."""
-    if pairs.split.null_count == len(pairs):
-        raise DataError(f"these data name no splits, so {split!r} cannot be chosen; leave out --split")
-    wanted = pa.array(sorted(spellings(split)))
-    chosen = pairs.where(pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(pairs.split)), wanted).to_numpy())
+    chosen = pairs_of_split(pairs, split)
     if len(chosen) == 0:
         counts = {entry["values"].as_py(): entry["counts"].as_py() for entry in pc.value_counts(pairs.split)}
         known = ", ".join(f"{known or 'unknown'} ({n})" for known, n in Counter(counts).most_common(12))
         raise DataError(f"split {split!r} is empty; the splits are {known}")
     return chosen
+
+
+def pairs_of_split(pairs: Pairs, split: str) -> Pairs:
+    """As `select_split`; no pairs where the splits are others. Raises `DataError` where the data name none."""
+    if pairs.split.null_count == len(pairs):
+        raise DataError(f"these data name no splits, so {split!r} cannot be chosen; leave out --split")
+    wanted = pa.array(sorted(spellings(split)))
+    return pairs.where(pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(pairs.split)), wanted).to_numpy())

@@ -206,22 +206,29 @@ def embed(
     cache_limit: int | None = None,
     progress: Progress = _silent,
     partial: Path | None = None,
+    max_bad: float = 0.0,
 ) -> Embeddings:
     """Embed all pairs. Each distinct image and each distinct caption is computed once.
 
     In the folder `partial` blocks are kept as they are made, each whole or not there, so that a call that was killed
     goes on; what other weights, pairs or ways of decoding made is not taken. The caller deletes it in the end.
-    Raises `DataError` where an image does not decode: a gallery with a hole would change every rank.
+    Raises `DataError` where more than the share `max_bad` of the images do not decode: a gallery with a hole would
+    change every rank. Pairs of the others are left out, as `uid` tells.
     """
+    if not 0 <= max_bad < 1:
+        raise DataError(f"max_bad must lie in [0, 1), got {max_bad}")
     if not len(pairs):
         raise DataError("there are no pairs to embed")
     source = image_source(encoder, pairs.images, cache=cache, limit=cache_limit, progress=progress)
     if source.bad:
-        reasons = list(source.bad.values())
-        raise DataError(
-            f"{len(reasons)} of {len(pairs.images)} images do not decode ({'; '.join(reasons[:3])}); "
-            "remove them or fetch them again (mithridate data doctor lists them)"
-        )
+        if len(source.bad) > max_bad * len(pairs.images):
+            reasons = list(source.bad.values())
+            raise DataError(
+                f"{len(reasons)} of {len(pairs.images)} images do not decode ({'; '.join(reasons[:3])}); "
+                "remove them or fetch them again (mithridate data doctor lists them), or allow some (--max-bad)"
+            )
+        pairs = pairs.where(~np.isin(pairs.image_index, list(source.bad)))
+        source = image_source(encoder, pairs.images, cache=cache, limit=cache_limit, progress=progress)
     weights, kept = weights_fingerprint(encoder.model), None
     if partial is not None:
         decides = hashlib.blake2b(

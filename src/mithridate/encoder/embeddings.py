@@ -77,6 +77,26 @@ class Embeddings:
         return cosines
 
 
+def concat_embeddings(parts: Sequence[Embeddings]) -> Embeddings:
+    """The pairs of all parts, one after the other, by one encoder; no image is in two parts."""
+    start = np.cumsum([0, *(len(part.image) for part in parts)])
+    lengths = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        if all(getattr(part, name) is not None for part in parts)
+        else None
+        for name in ("image_length", "text_length")
+    }
+    return Embeddings(
+        pa.chunked_array([chunk for part in parts for chunk in part.uid.chunks], pa.string()),
+        np.concatenate([part.image for part in parts]),
+        np.concatenate([part.image_index + first for part, first in zip(parts, start)]),
+        np.concatenate([part.text for part in parts]),
+        parts[0].encoder,
+        parts[0].weights,
+        **lengths,
+    )
+
+
 def _not_finite(rows: np.ndarray) -> np.ndarray:
     bad = [np.empty(0, np.int64)]
     for low in range(0, len(rows), _BLOCK):

@@ -92,7 +92,7 @@ def refuse_other(study: Study, out: Path) -> StudyRecord:
 
 def _of_another(entry: Path) -> bool:
     """Whether a file is none of a process that begins the same study just now, or was killed when it did."""
-    return not entry.name.startswith(f".{RECORD}-")
+    return not entry.name.startswith((f".{RECORD}-", ".mithridate."))
 
 
 def read_record(out: Path) -> StudyRecord | None:
