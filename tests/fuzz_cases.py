@@ -971,8 +971,7 @@ def state(rng: random.Random, base: Path, here: Path) -> list[object]:
     elif path.exists():
         _replace(path, damaged(path.read_bytes(), rng))
     if rng.random() < 0.3:
-        (folder / "locks").mkdir(exist_ok=True)
-        (folder / "locks" / "0123456789.0").write_bytes(as_json(hostile(rng), rng))
+        (folder / "running.json").write_bytes(as_json(hostile(rng), rng))
     if rng.random() < 0.3:
         (folder / "failed").mkdir(exist_ok=True)
         key = rng.choice(sorted((folder / "stages" / "measured").iterdir())).name

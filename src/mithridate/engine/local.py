@@ -9,6 +9,7 @@ from typing import Any
 
 from mithridate.engine.calls import Outcome, Packed, begun, perform
 from mithridate.processes import Stopped, die_with_parent, stoppable
+from mithridate.threads import threads_of_children
 
 _PATIENCE = 3.0  # seconds that a process has to end in order
 
@@ -45,7 +46,7 @@ class InProcesses:
     """
 
     def __init__(self, function: Any, jobs: int, threads: int) -> None:
-        self._jobs, self._packed = jobs, Packed.of(function, threads)
+        self._jobs, self._threads, self._packed = jobs, threads, Packed.of(function, threads)
         self._context = multiprocessing.get_context("spawn")  # torch's threads do not outlive a fork
         self._idle: list[ProcessPoolExecutor] = []
         self._running: dict[Future[Outcome], tuple[ProcessPoolExecutor, Any]] = {}
@@ -60,7 +61,8 @@ class InProcesses:
         while True:
             executor = self._idle.pop() if self._idle else self._new()
             try:
-                self._running[executor.submit(_call, item)] = (executor, item)
+                with threads_of_children(self._threads):  # a new process begins here
+                    self._running[executor.submit(_call, item)] = (executor, item)
                 return
             except BrokenProcessPool:  # killed while it had nothing to do
                 executor.shutdown(wait=False)
