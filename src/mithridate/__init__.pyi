@@ -29,6 +29,7 @@ from mithridate.encoder.encoder import Encoder as Encoder
 from mithridate.encoder.encoder import load_encoder as load_encoder
 from mithridate.encoder.encoder import save_encoder as save_encoder
 from mithridate.encoder.surrogate import SurrogateEncoder as SurrogateEncoder
+from mithridate.engine.calls import Engine as Engine
 from mithridate.errors import AttackError as AttackError
 from mithridate.errors import DataError as DataError
 from mithridate.errors import EncoderError as EncoderError
