@@ -171,8 +171,8 @@ class Audit:
         files = separate_files(str(self.data))
         if not files or any(".tar" not in file.name or isinstance(file, RemotePath) for file in files):
             raise FilterError(
-                f"--jobs and --ray share out local tar shards, expected several, got {self.data}; leave them out, or write "
-                "shards with mithridate data convert"
+                f"--jobs and --ray share out local tar shards, expected several, got {self.data}; leave them out, or "
+                "write shards with mithridate data convert"
             )
         return files
 
