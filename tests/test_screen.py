@@ -134,5 +134,9 @@ def test_the_command_screens_a_folder_of_images(micro, toy_world, tmp_path, caps
     assert len((tmp_path / "out" / "scores.csv").read_text().splitlines()) == 4
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<script" not in page and "http" not in page.replace("http-equiv", "")
+    # a set of pairs is screened as a folder of images is
+    pairs = ["screen", str(model), str(toy_world), "--data", str(toy_world), "--json"]
+    assert main([*pairs, "--score", "strip", "--out", str(tmp_path / "pairs")]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["images"] == 54 + 27
     assert main([*argv[:-2], str(tmp_path / "other"), "--score", "strap"]) == 1
     assert "no score is called 'strap'" in capsys.readouterr().err

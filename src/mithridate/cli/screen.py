@@ -89,7 +89,7 @@ class ScreenImages:
         if path.is_file() and path.suffix.lower() in _ENDINGS:
             return pa.array([str(path)])
         try:
-            return self.read.read(self.images).images.combine_chunks()
+            return self.read.read(self.images).images
         except DataError:
             found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _ENDINGS) if path.is_dir() else []
             if not found:
