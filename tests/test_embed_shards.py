@@ -100,7 +100,9 @@ def spoil(shard, path):
     with tarfile.open(shard) as source, tarfile.open(path, "w") as target:
         spoilt = False
         for member in source.getmembers():
-            content = source.extractfile(member).read()
+            file = source.extractfile(member)
+            assert file is not None
+            content = file.read()
             if not spoilt and not member.name.endswith((".json", ".txt")):
                 content, spoilt = content[:8] + b"\0" * (len(content) - 8), True
             target.addfile(member, BytesIO(content))

@@ -157,7 +157,7 @@ def read_kept_pixels(folder: Path) -> PixelFeatures:
         raise FilterError(f"{folder} keeps no pixels")
 
     with np.load(folder / PIXELS, allow_pickle=False) as kept:
-        return PixelFeatures(*(kept[name] for name in _KEPT), gather)
+        return PixelFeatures(gather=gather, **{name: kept[name] for name in _KEPT})
 
 
 def trained_on(encoder: str, pairs: Pairs) -> bool:

@@ -4,6 +4,7 @@ Ray places calls and tells when a worker or a node is lost. Which calls are made
 kind of workers, so Ray's own retries are off.
 """
 
+import logging
 import os
 import signal
 import threading
@@ -30,7 +31,7 @@ def connect(address: str) -> Any:
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="warning")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise EngineError(
             f"no Ray cluster answers at {address}: {reason(error)}; start one (ray start --head), pass its address, or "

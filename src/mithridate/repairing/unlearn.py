@@ -124,7 +124,7 @@ class Unlearn:
             which = torch.tensor(usable)[torch.randint(len(usable), (few,), generator=drawn)]
             shifts = torch.randint(-1, 2, (few, 2), generator=drawn).tolist()
             rows = [int(_draw(other[int(target[i])], 1, drawn)) for i in which]
-            with_trigger = [found[i].put_on(images, row, shift) for i, row, shift in zip(which, rows, shifts)]
+            with_trigger = [found[int(i)].put_on(images, row, shift) for i, row, shift in zip(which, rows, shifts)]
             clean = torch.randint(len(images), (self.batch_size - few,), generator=drawn)
             made = image_features(current, torch.cat([*with_trigger, images[clean]]))
             hit = (scale * made[:few] @ classes.T).softmax(dim=1).gather(1, target[which][:, None])
