@@ -1,0 +1,187 @@
+"""What the engine costs over a bare loop, in time and memory, and how far one driver reaches.
+
+    OMP_NUM_THREADS=1 python benchmarks/engine.py [--data SHARDS --encoder E] [--out runs/engine]
+
+A shard here waits half a second, 120 of them a minute: what other processes do does not count, and all that is added is
+the engine's. Beside the whole run stands the share without the start of the workers, which a longer run pays once too.
+`--data`: several tar shards that are embedded with one worker and with two. The growth beyond is simulated: one
+driver that spends the measured processor time on each call, workers that take as long as a shard does.
+"""
+
+import argparse
+import heapq
+import importlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mithridate.engine.calls import Engine
+from mithridate.engine.run import map_shards
+
+SECONDS, SHARDS = 0.5, 120
+BARS = {"processes": 0.03, "ray": 0.10}
+
+
+def work(shard: int, path: Path) -> None:
+    """Waits, and leaves a small file."""
+    time.sleep(SECONDS)
+    path.write_text(str(shard))
+
+
+def nothing(shard: int, path: Path) -> None:
+    """Leaves an empty file."""
+    path.touch()
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds on the clock, and of this process's processor."""
+    clock, used = time.perf_counter(), time.process_time()
+    call()
+    return time.perf_counter() - clock, time.process_time() - used
+
+
+def mapped(function: Any, count: int, engine: Engine) -> tuple[float, float]:
+    function = getattr(importlib.import_module("engine"), function.__name__)  # by a name that workers can import
+    with tempfile.TemporaryDirectory() as folder:
+        found: list[Any] = []
+        seconds = timed(
+            lambda: found.append(
+                map_shards(function, range(count), out=lambda shard: Path(folder, str(shard)), engine=engine)
+            )
+        )
+        assert found[0].done == count, found[0].failed[:1]
+        return seconds
+
+
+def overheads(engines: dict[str, Engine]) -> dict[str, Any]:
+    """Against the bare loop shared out: the whole run, and without the start, which a run of a call each takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        bare, _ = timed(lambda: [work(shard, Path(folder, str(shard))) for shard in range(SHARDS)])
+    rows: dict[str, Any] = {"bare loop": {"seconds": bare}}
+    for name, engine in engines.items():
+        workers = engine.jobs or 1
+        start, _ = mapped(work, workers, engine)
+        seconds, _ = mapped(work, SHARDS, engine)
+        once = max(0.0, start - SECONDS)
+        ideal = bare / workers
+        rows[name] = {
+            "workers": workers,
+            "seconds": seconds,
+            "start": once,
+            "overhead": seconds / ideal - 1,
+            "overhead without start": (seconds - once) / ideal - 1,
+        }
+    return rows
+
+
+def call_cost(engine: Engine) -> float:
+    """Processor time of the driver a call: what many calls that do nothing take beyond few."""
+    few, many = (mapped(nothing, count, engine)[1] for count in (20, 520))
+    return max(0.0, many - few) / 500
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from engine import nothing
+from mithridate.engine.calls import Engine
+from mithridate.engine.run import map_shards
+if __name__ == "__main__":
+    jobs, count, folder = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    map_shards(nothing, range(count), out=lambda s: Path(folder, str(s)), engine=Engine(jobs=jobs))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def memory(counts: tuple[int, ...], jobs: int) -> dict[int, float]:
+    """MiB that the driver takes at most, by the number of shards."""
+    found = {}
+    for count in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            script = Path(folder, "memory.py")
+            script.write_text(MEMORY)
+            Path(folder, "out").mkdir()
+            command = [sys.executable, str(script), str(Path(__file__).parent), str(jobs), str(count), f"{folder}/out"]
+            found[count] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return found
+
+
+def embedding(data: str, encoder: str) -> dict[str, Any]:
+    """Pairs a second with one worker and two, by the clock and by processor time of all processes."""
+    found = {}
+    for jobs in (1, 2):
+        with tempfile.TemporaryDirectory() as folder:
+            out = f"{folder}/out"
+            command = ["embed", data, "--encoder", encoder, "--out", out, "--jobs", str(jobs), "--json"]
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            clock = time.perf_counter()
+            done = subprocess.run([sys.executable, "-m", "mithridate", *command], capture_output=True, text=True)
+            assert not done.returncode, done.stderr
+            seconds, after = time.perf_counter() - clock, resource.getrusage(resource.RUSAGE_CHILDREN)
+            used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            images = json.loads(done.stdout.splitlines()[-1])["images"]
+            found[f"{jobs} workers"] = {"images": images, "images a second": images / seconds, "cpu seconds": used}
+    return found
+
+
+def simulated(cost: float, start: float, seconds: float, workers: int, shards: int) -> float:
+    """The share of the workers' time that is work: one driver gives out the shards one after the other."""
+    free = [start] * workers
+    driver = 0.0
+    for _ in range(shards):
+        ready = heapq.heappop(free)
+        driver = max(driver, ready) + cost
+        heapq.heappush(free, driver + seconds)
+    return shards * seconds / (workers * max(free))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data")
+    parser.add_argument("--encoder", default="mithridate-tiny")
+    parser.add_argument("--out", type=Path, default=Path("runs/engine"))
+    options = parser.parse_args()
+    engines = {"in this process": Engine(), "processes": Engine(jobs=2)}
+    try:
+        import ray
+
+        here = str(Path(__file__).parent)
+        os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+        engines["ray"] = Engine(ray="auto", jobs=2)
+    except ImportError:
+        print("ray is not installed: left out")
+    result: dict[str, Any] = {"overhead": overheads(engines)}
+    result["driver seconds a call"] = {name: call_cost(engine) for name, engine in engines.items()}
+    result["driver MiB by shards"] = {f"{jobs} jobs": memory((1000, 30_000), jobs) for jobs in (1, 2)}
+    if options.data:
+        result["embedding"] = embedding(options.data, options.encoder)
+    ways = {name: result["driver seconds a call"][name] for name in engines if name != "in this process"}
+    result["simulated share of work"] = {
+        name: {
+            f"{workers} workers, shards of {seconds} s": simulated(
+                cost, result["overhead"][name]["start"], seconds, workers, 100 * workers
+            )
+            for seconds in (10, 300)
+            for workers in (2, 16, 128, 1024)
+        }
+        for name, cost in ways.items()
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "engine.json").write_text(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1))
+    broken = {name: bar for name, bar in BARS.items() if name in engines and result["overhead"][name]["overhead"] > bar}
+    if broken:
+        sys.exit(f"more overhead than {broken}")
+
+
+if __name__ == "__main__":
+    main()
