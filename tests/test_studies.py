@@ -279,7 +279,8 @@ def test_what_is_asked_for_is_measured(done):
     assert {e for name, e, m in found.values if (name, m) == ("poisoned", "PSR")} == {0, 1, 2}
     assert len(found.values["poisoned", 2, "shift image"]) == 20
     assert len(found.values["poisoned", 2, "shift text"]) == 20  # of each picture the mean of its captions
-    assert found.estimates.keys() == {"AUROC", "poison removed", "clean pairs lost"}
+    recalls = {"recall at 0.1 %", "recall at 1 %", "recall at 10 %"}
+    assert found.estimates.keys() == {"AUROC", "poison removed", "clean pairs lost", *recalls}
     assert found.numbers["pairs"] < 215
     assert (found.values["poisoned", 2, "shift image"] > 0).all()
 
@@ -556,7 +557,9 @@ def test_trainings_in_two_processes_are_begun_by_torchrun(tmp_path, monkeypatch)
     text = HEAD.replace("train: 40, test: 20", "train: 24, test: 12") + (
         "experiments: [{name: one, attack: {attack: backdoor, target: bird, count: 20}}]\n"
     )
+    before = signal.getsignal(signal.SIGTERM)
     assert run_study(study(text), tmp_path / "out", processes=2, keep_models=True).failed == ()
+    assert signal.getsignal(signal.SIGTERM) is before  # torchrun's handler is gone again
     (outcome,) = read_outcomes(study(text), tmp_path / "out")
     assert {model for model, _, _ in outcome.values} == {"poisoned", "clean"}
     runs = [json.dumps(json.loads(path.read_text())) for path in (tmp_path / "out").glob("stages/models/*/run.json")]

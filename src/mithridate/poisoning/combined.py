@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -109,7 +109,7 @@ def _all_edits(parts: list[Edits]) -> Edits:
 
 def recorded(attack: Attack) -> dict[str, Any]:
     """The options of an attack as a manifest has them; those of combined ones with their names."""
-    options: dict[str, Any] = {name: getattr(attack, name) for name in getattr(attack, "__dataclass_fields__", {})}
+    options: dict[str, Any] = {f.name: getattr(attack, f.name) for f in fields(attack)}  # type: ignore[arg-type]
     if isinstance(attack, Combined):
         options["attacks"] = [{"attack": one.name, **recorded(one)} for one in attack.attacks]
     return options

@@ -7,7 +7,7 @@ from pathlib import Path
 from mithridate.engine.calls import Engine
 from mithridate.errors import StudyError
 from mithridate.folders import claim
-from mithridate.studies.execute import Execution
+from mithridate.studies.execute import RUNNING, Execution
 from mithridate.studies.inputs import begin_folder
 from mithridate.studies.session import CellProgress, RunSummary, StudyRun
 from mithridate.studies.spec.cells import selected
@@ -47,6 +47,7 @@ def run_study(
     with claim(out):
         jobs = engine.jobs or 1
         fingerprints = begin_folder(study, out, text=text, data=data, processes=jobs, keep_models=keep_models)
+        (out / RUNNING).unlink(missing_ok=True)  # of a run that was killed
         run = StudyRun.begin(study, chosen, out, fingerprints, on_cell, jobs=jobs)
         if run.left():
             store = Store(
