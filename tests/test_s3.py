@@ -1,4 +1,4 @@
-"""A real S3 server on this machine: ranges, uploads that are killed, credentials and buckets that are wrong."""
+"""A real S3 server on this machine: ranges, credentials and buckets that are wrong."""
 
 import os
 import shutil
@@ -116,69 +116,6 @@ def test_shards_and_a_table_are_read_by_ranges(server, driver, train_pairs, tmp_
     assert len(pairs) == 40 and sum(driver) < 3_000_000
     assert read_bytes(pairs.image[17].as_py()) == table["image"][17].as_py()
     assert sum(driver) < 4_000_000 < (tmp_path / "t.parquet").stat().st_size
-
-
-MARK = ".mithridate-upload"
-
-
-def files_of(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def killed_while_sending(out, sent, *words, **environment):
-    """Run a command and kill it when `sent` objects besides the mark are below `out`; again where it was faster."""
-    for _ in range(8):
-        shutil.rmtree(out, ignore_errors=True)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mithridate", *map(str, words)],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while process.poll() is None:
-            there = files_of(out) if out.is_dir() else []
-            if MARK in there and len(there) > sent:
-                process.kill()
-                process.wait()
-                break
-            time.sleep(0.001)
-        if (out / MARK).exists():
-            return
-    pytest.fail("the command was always faster than the kill")
-
-
-@pytest.mark.parametrize("sent", [0, 2])
-def test_an_upload_that_is_killed_never_counts_as_done(server, environment, test_pairs, tmp_path, sent):
-    from mithridate.data.write import convert
-
-    convert(test_pairs.take([0, 5, 10]), tmp_path / "three", to="table")
-    out, address = server[0] / "bucket" / f"table{sent}", f"s3://bucket/table{sent}"
-    words = ("data", "convert", tmp_path / "three", "--to", "table", "--out")
-    killed_while_sending(out, sent, *words, address, **environment)
-    assert "pairs.parquet" not in files_of(out)
-    assert "half of an upload" in run("data", "describe", address, code=1, **environment)
-    run(*words, address, **environment)
-    run(*words, tmp_path / "here", **environment)
-    assert files_of(out) == files_of(tmp_path / "here")
-    assert all((out / name).read_bytes() == (tmp_path / "here" / name).read_bytes() for name in files_of(out))
-    assert "exists already" in run(*words, address, code=1, **environment)
-
-
-def test_embed_reads_and_writes_there_and_a_kill_leaves_nothing_that_counts(server, environment, test_pairs, tmp_path):
-    from mithridate.data.write import convert
-
-    convert(test_pairs, tmp_path / "shards", to="webdataset")
-    shutil.copytree(tmp_path / "shards", server[0] / "bucket" / "shards")
-    words = ("embed", "s3://bucket/shards/00000.tar", "--encoder", "mithridate-micro", "--json", "--out")
-    run(*words, tmp_path / "here", **environment)
-    out, address = server[0] / "bucket" / "work" / "embeddings", "s3://bucket/work/embeddings"
-    killed_while_sending(out, 0, *words, address, **environment)
-    assert "encoder.json" not in files_of(out)
-    audit = ("audit", "--embeddings", address, "--out", tmp_path / "audit")
-    assert "half of an upload" in run(*audit, code=1, **environment)
-    run(*words, address, **environment)
-    assert files_of(out) == files_of(tmp_path / "here")
-    assert all((out / name).read_bytes() == (tmp_path / "here" / name).read_bytes() for name in files_of(out))
 
 
 @pytest.mark.parametrize(
