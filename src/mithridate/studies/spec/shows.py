@@ -57,8 +57,9 @@ def read_claim(node: Located, axes: Axes, floor: Floor | None = None) -> Claim:
         claim = replace(claim, floor=claim.floor or floor)
         if claim.floor is None:
             node.fail(
-                f"a model that has learned nothing has a {claim.measure} below anything: say what it must still be "
-                "able to do, as `floor: {measure: IR@10, times_chance: 3}`, in the claim, its experiment or the study"
+                f"a claim that {claim.measure} is below something needs a floor, as a model that has learned nothing "
+                "resists everything: say what it must still be able to do, as `floor: "
+                "{measure: IR@10, times_chance: 3}` in the claim, its experiment or the study"
             )
     if claim.is_ in ("rising", "falling") and claim.along is None:
         node.fail(f"a claim that {claim.measure} is {claim.is_} needs `along`: the axis with numbers")
