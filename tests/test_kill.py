@@ -46,8 +46,8 @@ COMMANDS = {
     "study": "study {b}/study.yaml --data toy --out out",
     "study-jobs": "study {b}/study.yaml --data toy --jobs 2 --out out",
 }
-# killed twice by each signal in the fast tests
-FAST = ("poison", "embed", "train", "filter")
+# killed twice by each signal in the fast tests too
+FAST = ("embed", "filter")
 LONGEST = 300.0  # seconds after which a command counts as hanging
 # how often each signal kills a command, that of several processes less often; MITHRIDATE_HARNESS=1: all ten times
 OFTEN, FEWER = 4, {"study-jobs": 2}
