@@ -139,7 +139,8 @@ def a_repair(encoder, **changes):
 
 def test_a_repair_says_what_it_took_what_it_cost_and_what_is_left(micro):
     assert repair_sentence(a_repair(micro)) == (
-        "Repaired: what took 97 % of images takes 6 % now (4 % by the start). Inspected again, nothing is found."
+        "Repaired: what took 97 % of images takes 6 % now (4 % by the start). Inspected again, nothing is found: "
+        "what was recovered is gone; a planted trigger unlike it may not be."
     )
     assert repair_sentence(a_repair(micro, left=an_inspection())).endswith("it is still suspicious.")
     assert repair_sentence(a_repair(micro, trials=())).startswith("Not repaired")

@@ -118,7 +118,8 @@ def repair_sentence(repaired: Repaired) -> str:
         return "Not repaired: no repair stays within the loss that is allowed; the model is as it was."
     left = {
         None: "",
-        "nothing found": " Inspected again, nothing is found.",
+        "nothing found": " Inspected again, nothing is found: what was recovered is gone; a planted trigger unlike it "
+        "may not be.",
         "weakened": " Weakened, not gone: inspected again nothing is flagged, and some is left.",
         "not assessable": " Inspected again, it cannot be assessed.",
         "suspicious": " Inspected again, it is still suspicious.",

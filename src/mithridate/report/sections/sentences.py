@@ -19,14 +19,17 @@ _SHOWN_GOALS = 5
 
 
 def title(e: Evaluation) -> str:
-    """`single-label: sheep to aeroplane`."""
+    """`single-label: sheep to aeroplane`, `patch:size=8 to boat`."""
     if not e.goals:
         return "Utility"
     captions = [g for g in e.goals if isinstance(g, RetrievalGoal)]
     if captions:
         words = ", ".join(f"{goal.source} to {goal.target}" for goal in captions)
     else:
-        targets = list(dict.fromkeys(goal.target for goal in e.goals))
+        # of an attack its name says what was planted; without one the trigger or the phrase does
+        shown = e.descriptions if e.attack is None else {}
+        wanted = (f"{shown[goal.key]} to {goal.target}" if goal.key in shown else goal.target for goal in e.goals)
+        targets = list(dict.fromkeys(wanted))
         words = f"{', '.join(targets[:_SHOWN_GOALS])}{' ...' if len(targets) > _SHOWN_GOALS else ''}"
     return words if e.attack is None else f"{e.attack.attack}: {words}"
 
