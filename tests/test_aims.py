@@ -19,7 +19,7 @@ from mithridate.evaluation.triggered import TriggeredImages, class_ranks, classe
 from mithridate.poisoning.apply import poison
 from mithridate.poisoning.backdoor import Backdoor
 from mithridate.poisoning.combined import Combined
-from mithridate.poisoning.goals import ImageToClass
+from mithridate.poisoning.goals import ImageToClass, TriggerToClass
 from mithridate.poisoning.manifest import read_manifest, write_manifest
 from mithridate.poisoning.relabel import SingleLabel
 from mithridate.poisoning.targeted import Targeted
@@ -316,6 +316,11 @@ def test_a_phrase_is_put_into_captions_of_other_classes(measured):
     assert [row[0] for row in rows] == labels
     assert rows[0][3] == found.value("Hit@10", goal=goal.key)
     assert report.headline["text-trigger"]["mine"]["hit@10"] == rows[0][3].value
+
+
+def test_a_trigger_without_an_attack_titles_its_report(tiny, test_pairs):
+    found = evaluate({"mine": tiny}, test_pairs, goals=(TriggerToClass("patch:size=1/4,place=centre", "boat"),))
+    assert evaluation_report(found).title == "patch:size=1/4,place=centre to boat"
 
 
 def test_a_target_class_without_test_images_is_refused_before_anything_is_embedded(train_pairs, test_pairs, tmp_path):
