@@ -22,6 +22,7 @@ from mithridate.training.clip_loss import clip_loss
 from mithridate.training.config import SCRATCH, TrainConfig
 from mithridate.training.loop import _low_precision
 from mithridate.training.towers import TwoTower, parameter_groups
+from mithridate.training.used_rows import UsedRowsAdamW, token_table
 
 CAPTION = "a small red sheep standing on the green grass near an old tree"
 
@@ -78,7 +79,9 @@ class BareStep:
     def __init__(self, encoder: Encoder, config: TrainConfig, texts: list[str]) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.towers = TwoTower(encoder.copy(), config).train().to(self.device)
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.towers, config.weight_decay), lr=1e-4, fused=True)
+        self.optimizer: torch.optim.AdamW = torch.optim.AdamW(
+            parameter_groups(self.towers, config.weight_decay), lr=1e-4, fused=True
+        )
         generator = torch.Generator().manual_seed(0)
         shape = (len(texts), *encoder.image_size, 3)
         self.images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(self.device)
@@ -93,6 +96,22 @@ class BareStep:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+
+
+def table_rows(encoder: Encoder, texts: list[str], *, rounds: int) -> Row:
+    """Steps whose optimizer visits the used rows of the token table, and steps that visit all of them, in turn."""
+    batch, config = len(texts), TrainConfig(lr=1e-4, min_lr=0)
+    used, whole = (BareStep(encoder, config, texts) for _ in range(2))
+    table = token_table(used.towers.model)
+    used.optimizer = UsedRowsAdamW(parameter_groups(used.towers, config.weight_decay), table, lr=1e-4)
+    with used.optimizer.running():
+        return compare(
+            f"step of {encoder.name}, batch {batch}: optimizer on used token rows",
+            used,
+            whole,
+            "fused AdamW on the whole table",
+            rounds=rounds,
+        )
 
 
 def now() -> tuple[float, float]:
@@ -172,6 +191,9 @@ def rows(folder: Path, pictures: Any, *, quick: bool) -> Iterator[Row]:
             rounds=3 if quick else 5,
         )
     yield beside_bare_step(tiny, pairs, batch, cache, rounds=3 if quick else 5, epochs=3)
+    for name, size in (("mithridate-micro", 128), ("mithridate-micro-byob", 64), ("mithridate-micro-vit", 128)):
+        texts = [f"{CAPTION} {i}" for i in range(size)]
+        yield table_rows(mt.load_encoder(name), texts, rounds=5 if quick else 25)
     if not quick:
         yield beside_bare_step(mt.load_encoder("ViT-B-32"), pairs.take(range(32)), 16, cache, rounds=3, epochs=3)
 

@@ -17,7 +17,7 @@ from mithridate.cli.data import COMMANDS as DATA_COMMANDS
 
 SOURCE = Path(mithridate.__file__).parent
 BASE = {
-    *("caches", "disk", "drivers", "errors", "folders", "leftovers", "plugins", "processes", "provenance"),
+    *("allocator", "caches", "disk", "drivers", "errors", "folders", "leftovers", "plugins", "processes", "provenance"),
     *("randomness", "ranges", "remote", "sealed", "text", "threads", "uploads", "version"),
 }
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mithridate.allocator import keep_freed_memory
 from mithridate.data.jpeg import decoding
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import Progress, _silent
@@ -33,6 +34,7 @@ from mithridate.training.objective import Objective, Start
 from mithridate.training.run import Run
 from mithridate.training.towers import TwoTower, cosine_lr, parameter_groups
 from mithridate.training.training_set import training_set
+from mithridate.training.used_rows import UsedRowsAdamW, token_table
 from mithridate.training.whole_set import epoch_start
 
 MAX_LOGIT_SCALE = float(np.log(100))
@@ -106,8 +108,12 @@ def train(
         groups = parameter_groups(nn.ModuleList([towers, loss]), config.weight_decay)
         if not groups:
             raise MithridateError("nothing is left to train: everything is frozen; leave out a part of --freeze")
-        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
-        with torch.random.fork_rng():
+        # processes share dense gradients, and a GPU would wait for the ids of each batch
+        table = token_table(encoder.model) if processes.world == 1 and device.type == "cpu" else None
+        optimizer = UsedRowsAdamW(groups, table, lr=config.lr, betas=config.betas, eps=config.eps)
+        if device.type == "cpu":
+            keep_freed_memory()
+        with torch.random.fork_rng(), optimizer.running():
             torch.manual_seed(stream_seed(config.seed, "dropout"))
             start = run.restore(encoder.model, loss, optimizer)
             _Loop(
@@ -127,7 +133,7 @@ class _Loop:
     data: TrainingSet
     loss: nn.Module
     config: TrainConfig
-    optimizer: torch.optim.Optimizer
+    optimizer: UsedRowsAdamW
     processes: Processes
     run: Run
     low_precision: bool
@@ -179,6 +185,8 @@ class _Loop:
                     done = step + 1
                     waiting.append((step, lr, loss))
                     last, save = done == total, done % config.checkpoint_every == 0
+                    if save or done % per_epoch == 0:
+                        self.optimizer.settle()
                     if done % _LOG_EVERY == 0 or save or last:  # what a state stands on is written before it
                         clock = self._log(waiting, per_epoch, clock)
                         waiting = []
@@ -229,7 +237,7 @@ class _Loop:
                 if parameter.requires_grad and parameter.grad is None:
                     # not none: weight decay and momentum go on as with the whole backward pass
                     if parameter not in self.zero_gradients:
-                        self.zero_gradients[parameter] = torch.zeros_like(parameter)
+                        self.zero_gradients[parameter] = self.optimizer.zero_gradient(parameter)
                     parameter.grad = self.zero_gradients[parameter]
         self.optimizer.step()
         return loss.detach()
