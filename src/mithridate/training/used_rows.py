@@ -19,8 +19,9 @@ def token_table(model: nn.Module) -> nn.Embedding | None:
     if not isinstance(model, CLIP | CustomTextCLIP) or not isinstance(text, CLIP | TextTransformer):
         return None
     table = text.token_embedding
-    plain = type(table) is nn.Embedding and table.max_norm is None and not table.scale_grad_by_freq
-    return table if plain and table.weight.requires_grad else None
+    if not isinstance(table, nn.Embedding) or table.max_norm is not None or table.scale_grad_by_freq:
+        return None
+    return table if table.weight.requires_grad else None
 
 
 class UsedRowsAdamW(torch.optim.AdamW):
