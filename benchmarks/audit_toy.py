@@ -69,7 +69,9 @@ def main() -> None:
         if name == "patch":
             models["trained"] = trained("trained", seen)
         for which, model in models.items():
-            done = mt.audit(seen, model, clean=clean, trained=which == "trained", cache=cache).audit
+            done = mt.audit(
+                seen, model, clean=clean, options=mt.AuditOptions(trained=which == "trained"), cache=cache
+            ).audit
             row: dict[str, object] = {
                 "flagged": done.flagged,
                 "poisoned among them": int((bad & ~done.kept).sum()),

@@ -10,15 +10,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.integrate import quad
+from scipy.special import expit
+from scipy.stats import binom, norm
 
-from mithridate.auditing import calibration
+from mithridate.auditing import calibration, excess
+from mithridate.auditing.audit import AuditOptions
 from mithridate.auditing.audit import audit_embeddings as audit
 from mithridate.auditing.corpus import Corpus
 from mithridate.auditing.data import trained_on
 from mithridate.auditing.decisions import Decisions, decide, read_decisions
 from mithridate.auditing.density import faithful_scores, local_dimension, reference_scores
-from mithridate.auditing.excess import GroupExcess
+from mithridate.auditing.excess import GroupExcess, words
 from mithridate.auditing.groups import Group, recurrence_strength, scan_strength
+from mithridate.auditing.hardness import alike, fitted_spread, tail_strength
 from mithridate.auditing.near_captions import near_captions
 from mithridate.auditing.origins import capacity, registrable_domains
 from mithridate.auditing.pixels import read_pixels
@@ -199,17 +204,45 @@ def test_the_strength_of_a_group_by_hand():
     seen = Corpus(embeddings, np.arange(n + 10) >= n, pairs)
     suspicion = np.arange(n + 10, 0, -1).astype(float)  # row 0 is the worst; 0, 10, 20, 30 are within the worst 31
     suspicion[n:] = 0
-    detector = GroupExcess(levels=(0.1,), prior=10.0)
     suspicion[[0, 10, 20, 30]] = 1000
-    from mithridate.auditing.excess import words
+    (group,) = GroupExcess(levels=(0.1,)).groups_of(seen, words(seen), suspicion)
 
-    (group,) = detector.groups_of(seen, words(seen), suspicion)
-    from scipy.stats import binom
+    def of(odds, hits):  # the one word has no others to fit a spread to: it is 0.5
+        share = expit(np.log(0.1 / 0.9) + 0.5 * odds)
+        return norm.pdf(odds) * (1 - share) * (binom.sf(3, 10, share) if hits else share)  # the clean one is no hit
 
-    share = max(0.1, (0 + 10 * 0.1) / (1 + 10))
+    whole = quad(lambda z: norm.pdf(z) * (1 - expit(np.log(0.1 / 0.9) + 0.5 * z)), -8, 8)[0]
     assert (group.value, group.images, group.hits) == ("zx", 10, 4)
-    assert group.strength == pytest.approx(-np.log10(binom.sf(3, 10, share)))
-    assert group.expected == pytest.approx(10 * share)
+    assert group.strength == pytest.approx(-np.log10(quad(of, -8, 8, (True,))[0] / whole), rel=1e-3)
+    assert group.expected == pytest.approx(10 * quad(of, -8, 8, (False,))[0] / whole, rel=1e-3)
+    assert sorted(group.tail.tolist()) == [0, 10, 20, 30]
+
+
+def test_words_that_are_hard_by_nature_are_not_surprising():
+    rng = np.random.default_rng(0)
+    images = rng.integers(20, 200, 2000)
+    share = expit(np.log(0.05 / 0.95) + 0.7 * rng.standard_normal(2000))
+    hits, clean = rng.binomial(images, share), rng.binomial(20, share)
+    spread = fitted_spread(hits, images, 0.05)
+    strength, _ = tail_strength(hits, images, clean, np.full(2000, 20), share=0.05, spread=spread)
+    assert 0.6 <= spread <= 0.8
+    assert (strength >= 2).mean() <= 0.015  # 0.01 if the model is right
+    assert (alike(hits, images, 0.05) <= 0.01).mean() > 0.1  # what one share for all says of them
+
+
+def test_an_image_counts_by_the_mean_of_its_captions_with_a_word():
+    """Captions of one image go together: a fifth of images is among the worst fifth, however many captions count."""
+    rng = np.random.default_rng(0)
+    images, captions = 400, 3
+    index = np.repeat(np.arange(images), captions)
+    vectors = unit(rng.normal(size=(images, 4)))
+    pairs = make_pairs([f"{i}" for i in index], [f"w{i} zx" for i in range(len(index))])
+    seen = Corpus(Embeddings(pairs.uid, vectors, index, vectors[index], "e"), np.zeros(len(index), bool), pairs)
+    suspicion = rng.normal(size=images)[index] + 0.3 * rng.normal(size=len(index))
+    detector = GroupExcess(levels=(0.2,), largest=1.0)
+    attribute = words(seen)
+    _, hits, _ = excess._counted(seen, attribute, suspicion, np.array(detector.levels))
+    assert hits[:, attribute.names.index("zx")].tolist() == [80, 400]
 
 
 def stamp(images, rows, patch):
@@ -410,11 +443,11 @@ def test_under_a_trained_encoder_long_vectors_are_ranked_and_the_reader_is_warne
     length[:6] = 3
     marked = replace(embeddings, image_length=length)
     assert set(audit(pairs, marked).evidence) & {"raw-length", "k-distance"} == set()
-    found = audit(pairs, marked, trained=True)
+    found = audit(pairs, marked, options=AuditOptions(trained=True))
     ranked = np.argsort(-found.evidence["raw-length"].suspicion, kind="stable")
     assert set(embeddings.image_index[ranked[:12]]) == set(range(6))
     assert [note.split(":")[0] for note in found.notes] == ["trained-encoder", "density-share"]
-    without = audit(pairs, embeddings, trained=True)
+    without = audit(pairs, embeddings, options=AuditOptions(trained=True))
     assert "unit vectors are blind" in without.left_out["raw-length"]
 
 
@@ -582,7 +615,7 @@ def test_fifty_pairs_are_enough_and_an_encoder_trained_on_them_is_recognised(tmp
         np.ones(25, np.float32),
     )
     few = pairs.take(rows)
-    found = audit(few, e, pixels=read_pixels(lambda at: drawn[at], 25), trained=True)
+    found = audit(few, e, pixels=read_pixels(lambda at: drawn[at], 25), options=AuditOptions(trained=True))
     assert set(found.evidence) == set(audit_detectors())
     assert found.verdict == "nothing found"
     write_sealed_json(tmp_path / "run.json", {"data": few.fingerprint})
@@ -627,7 +660,7 @@ def test_a_group_that_was_dismissed_is_not_flagged_again():
     clean = world(seed=1, images=60, salt=b"clean")[:2]
     found = audit(pairs, embeddings, clean=clean)
     dismissed = [(g.kind, g.value) for c in found.campaigns for g in c.groups]
-    assert audit(pairs, embeddings, clean=clean, allow=dismissed).verdict == "nothing found"
+    assert audit(pairs, embeddings, clean=clean, options=AuditOptions(allow=dismissed)).verdict == "nothing found"
 
 
 def test_groups_that_share_their_pairs_are_one_campaign():

@@ -1,5 +1,6 @@
 """The public names, each with the module that it is loaded from when it is first asked for."""
 
+from mithridate.auditing.audit import AuditOptions as AuditOptions
 from mithridate.auditing.cosine import CosineDistance as CosineDistance
 from mithridate.auditing.data import audit as audit
 from mithridate.auditing.evidence import Evidence as Evidence

@@ -32,6 +32,23 @@ TRAINED = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """How pairs are audited, whatever they come from."""
+
+    detectors: Mapping[str, Detector] | None = None
+    """Those of the registry that an audit runs, where there are none given."""
+    flag: float = 6.0
+    """The strength (-log10 of a tail probability) from which a group is flagged."""
+    own: float = 0.1
+    """Of a flagged group pairs whose mismatch has at most this p-value go."""
+    allow: Iterable[tuple[str, str]] = ()
+    """Kind and value of groups that a person dismissed before."""
+    trained: bool = False
+    """The encoder was trained on these pairs: detectors that need that are run too."""
+    seed: int = 0
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What p-values rest on: `images` and `pairs` known to be clean, the least p-value there can be (`floor`), and
@@ -83,42 +100,35 @@ def audit_embeddings(
     *,
     clean: tuple[Pairs, Embeddings] | None = None,
     pixels: PixelFeatures | None = None,
-    detectors: Mapping[str, Detector] | None = None,
-    flag: float = 6.0,
-    own: float = 0.1,
-    allow: Iterable[tuple[str, str]] = (),
-    trained: bool = False,
-    seed: int = 0,
+    options: AuditOptions = AuditOptions(),
     progress: Progress = silent,
 ) -> Audit:
     """Run every detector that the inputs allow, calibrate, join groups to campaigns and say which pairs may stay.
 
     `embeddings` are those of `pairs`, by an encoder that was not trained on them. `clean`: pairs known to be clean,
-    with embeddings by the same encoder; their images come after those of `pairs` in `pixels`. `flag`: the strength
-    (-log10 of a tail probability) from which a group is flagged. `own`: of a flagged group pairs whose mismatch has at
-    most this p-value go. `trained`: the encoder was trained on `pairs`.
-    `allow`: kind and value of groups that a person dismissed before. Never sees a manifest.
+    with embeddings by the same encoder; their images come after those of `pairs` in `pixels`. Never sees a manifest.
     Raises `FilterError` for fewer than 50 pairs, for clean pairs that are corpus pairs, and for embeddings of another
     encoder.
     """
     _refuse(pairs, embeddings, clean)
     beside, beside_pairs = (None, None) if clean is None else (clean[1], clean[0])
+    trained = options.trained
     corpus = corpus_of(embeddings, beside, pairs=pairs, clean_pairs=beside_pairs, pixels=pixels, trained=trained)
-    chosen = audit_detectors() if detectors is None else dict(detectors)
+    chosen = audit_detectors() if options.detectors is None else dict(options.detectors)
     lacking = {name: corpus.lacks(detector.needs) for name, detector in chosen.items()}
     left_out = {name: why for name, why in lacking.items() if why is not None}
     running = {name: d for name, d in chosen.items() if name not in left_out}
     n, evidence = len(pairs), {}
     for done, (name, detector) in enumerate(running.items()):
-        evidence[name] = detector.examine(corpus, stream(seed, f"audit {name}"))
+        evidence[name] = detector.examine(corpus, stream(options.seed, f"audit {name}"))
         release(corpus.embeddings.image, corpus.embeddings.text)
         progress("running detectors", done + 1, len(running))
-    suspicion, p_value, p = _combine(corpus, evidence, seed)
+    suspicion, p_value, p = _combine(corpus, evidence, options.seed)
     own_p = p["mismatch"] if "mismatch" in p else _share(corpus.mismatch)
     groups = [group for e in evidence.values() for group in e.groups]
-    allowed = frozenset(allow)
+    allowed = frozenset(options.allow)
     groups = [group for group in groups if (group.kind, group.value) not in allowed]
-    found = campaigns([_ours(group, n) for group in groups], own_p[:n], flag=flag, own=own)
+    found = campaigns([_ours(group, n) for group in groups], own_p[:n], flag=options.flag, own=options.own)
     kept = np.ones(n, bool)
     for campaign in found:
         kept[campaign.drop] = False

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from mithridate.auditing.audit import Audit, audit_embeddings
-from mithridate.auditing.evidence import Detector
+from mithridate.auditing.audit import Audit, AuditOptions, audit_embeddings
 from mithridate.auditing.groups import Group
 from mithridate.auditing.pixels import CROP, PixelFeatures, concat_pixels, read_pixels
 from mithridate.auditing.scores import Progress, silent
@@ -55,38 +54,22 @@ def audit(
     encoder: Encoder,
     *,
     clean: Pairs | None = None,
-    detectors: Mapping[str, Detector] | None = None,
-    trained: bool = False,
-    flag: float = 6.0,
-    allow: Iterable[tuple[str, str]] = (),
-    seed: int = 0,
+    options: AuditOptions = AuditOptions(),  # noqa: B008 (frozen)
     cache: Path | str | None = "default",
     cache_limit: int | None = None,
     progress: Progress = silent,
 ) -> DataAudit:
     """Audit `pairs` as `encoder` sees them, which should not have been trained on them; see `audit_embeddings`.
 
-    `trained` says that it was: detectors that need that are run too. Images are read as the encoder takes
-    them: a trigger that does not survive that cannot be learned either.
+    Images are read as the encoder takes them: a trigger that does not survive that cannot be learned either.
     """
-    options = {"cache": cache, "cache_limit": cache_limit, "progress": progress}
-    embedded = embed(encoder, pairs, **options)
-    beside = None if clean is None else (clean, embed(encoder, clean, **options))
+    caching = {"cache": cache, "cache_limit": cache_limit, "progress": progress}
+    embedded = embed(encoder, pairs, **caching)
+    beside = None if clean is None else (clean, embed(encoder, clean, **caching))
     places = pa.concat_arrays([pairs.images, *([] if clean is None else [clean.images])])
     source = image_source(encoder, places, cache=cache, limit=cache_limit, progress=progress)
     pixels = read_pixels(source.gather, len(places), threads=thread_count(), progress=progress)
-    found = audit_embeddings(
-        pairs,
-        embedded,
-        clean=beside,
-        pixels=pixels,
-        detectors=detectors,
-        trained=trained,
-        flag=flag,
-        allow=allow,
-        seed=seed,
-        progress=progress,
-    )
+    found = audit_embeddings(pairs, embedded, clean=beside, pixels=pixels, options=options, progress=progress)
     return DataAudit(found, pixels, embedded.encoder, embedded.weights)
 
 
@@ -99,11 +82,7 @@ def audit_files(
     *,
     engine: Engine = Engine(),  # noqa: B008 (frozen)
     clean: Pairs | None = None,
-    detectors: Mapping[str, Detector] | None = None,
-    trained: bool = False,
-    flag: float = 6.0,
-    allow: Iterable[tuple[str, str]] = (),
-    seed: int = 0,
+    options: AuditOptions = AuditOptions(),  # noqa: B008 (frozen)
     progress: Progress = silent,
 ) -> DataAudit:
     """As `audit` of `pairs`, which are those of `files` in their order; each file is embedded, and its pixels read, on
@@ -127,18 +106,7 @@ def audit_files(
         return image_source(encoder, places.take(pa.array(rows)), cache=None).gather(np.arange(len(rows)))
 
     pixels = concat_pixels(features, gather)
-    found = audit_embeddings(
-        pairs,
-        embedded,
-        clean=beside,
-        pixels=pixels,
-        detectors=detectors,
-        trained=trained,
-        flag=flag,
-        allow=allow,
-        seed=seed,
-        progress=progress,
-    )
+    found = audit_embeddings(pairs, embedded, clean=beside, pixels=pixels, options=options, progress=progress)
     return DataAudit(found, pixels, embedded.encoder, embedded.weights)
 
 
@@ -171,26 +139,12 @@ def audit_folder(
     folder: Path,
     *,
     clean: Path | None = None,
-    detectors: Mapping[str, Detector] | None = None,
-    trained: bool = False,
-    flag: float = 6.0,
-    allow: Iterable[tuple[str, str]] = (),
-    seed: int = 0,
+    options: AuditOptions = AuditOptions(),  # noqa: B008 (frozen)
     progress: Progress = silent,
 ) -> DataAudit:
     """Audit embeddings already made (`mithridate embed`, clip-retrieval), with the captions and provenance of their
     metadata and no images: detectors that need those are left out. `clean`: a folder of the same kind."""
     pairs, embedded = read_embedded_pairs(folder), read_embeddings(folder)
     beside = None if clean is None else (read_embedded_pairs(clean), read_embeddings(clean))
-    found = audit_embeddings(
-        pairs,
-        embedded,
-        clean=beside,
-        detectors=detectors,
-        trained=trained,
-        flag=flag,
-        allow=allow,
-        seed=seed,
-        progress=progress,
-    )
+    found = audit_embeddings(pairs, embedded, clean=beside, options=options, progress=progress)
     return DataAudit(found, None, embedded.encoder, embedded.weights)

@@ -9,47 +9,51 @@ from jaxtyping import Float, Int
 
 from mithridate.auditing.corpus import Corpus
 from mithridate.auditing.evidence import Evidence, Need
-from mithridate.auditing.groups import STRONGEST, Group
+from mithridate.auditing.groups import Group
+from mithridate.auditing.hardness import alike, fitted_spread, tail_strength
 from mithridate.auditing.origins import registrable_domains, shards
 from mithridate.auditing.words import phrases, words_of
 from mithridate.errors import FilterError
 
-_LN10 = float(np.log(10))
 _ENTRIES = 2**20  # pairs of a value and a caption that are looked at at once
+_MOST_PAIRS = 64  # pairs of an image with one value: limits are made up to so many
+_FEWEST = 100  # images with so many pairs that a limit needs; with fewer that of fewer pairs holds
+_VALUES = 20  # a spread is fitted to at least so many values
+_SPREAD = 0.5  # where there are fewer: between what photographs (0.3) and toy worlds (0.65) have
+_LIKELY = 0.1  # a count of at least this probability where all values are alike is no group
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attribute:
     """Which of n pairs have which of g values of one kind: `pair` and `value` (e,) name the entries, ordered by value
-    and then by pair."""
+    and then by pair. `whole`: every pair of an image has its value, and few of them may be planted."""
 
     kind: str
     names: list[str]
     pair: Int[np.ndarray, " e"]
     value: Int[np.ndarray, " e"]
+    whole: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupExcess:
     """Images that share a word or a place and are among the worst of the corpus more often than chance allows.
 
-    For every value of an attribute and every level q: of the images that have the value, how many have a pair of it
-    among the worst q of the corpus, by negCLIPLoss. An image counts once, by its most suspicious pair of the group;
-    with c pairs in the group it is expected there with 1 - (1 - q)^c. The share expected is at least that of clean
-    pairs with the same value. The strength is -log10 of the binomial tail, at the level where it is largest. Derived
-    here; an encoder's own hard words are what the clean share is for.
+    For every value of an attribute and every level q: of the images that have the value, how many are among the worst
+    q. An image counts once: for a word by the mean negCLIPLoss of its captions that say it, held against as many
+    captions of other images; for a cluster, domain or shard by its most suspicious pair. The strength is -log10 of the
+    tail, at the level where it is largest; how much values differ by nature is in it (`auditing.hardness`), and what
+    clean images with the value do. Derived here.
     """
 
     levels: tuple[float, ...] = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
-    """Shares of the corpus that count as its worst."""
+    """Shares of the corpus that count as its worst, ascending."""
     least_images: int = 4
     """A smaller group is no group."""
     least_hits: int = 3
     """Fewer among the worst are a coincidence."""
     largest: float = 0.2
     """A group of more than this share of the images says nothing."""
-    prior: float = 10.0
-    """How many pairs at the corpus' own level each clean share starts from."""
     flag: float = 6.0
     """A group of at least this strength is flagged."""
 
@@ -61,6 +65,8 @@ class GroupExcess:
     def __post_init__(self) -> None:
         if not self.levels or not all(0 < level < 1 for level in self.levels):
             raise FilterError(f"levels must lie in (0, 1), got {self.levels}")
+        if list(self.levels) != sorted(self.levels):
+            raise FilterError(f"levels must ascend, got {self.levels}")
 
     def examine(self, corpus: Corpus, rng: np.random.Generator) -> Evidence:
         shared = list(attributes(corpus, self.least_images))
@@ -72,71 +78,111 @@ class GroupExcess:
         return Evidence(*_of_pairs(corpus, groups), groups=strong, null=null)
 
     def groups_of(self, corpus: Corpus, attribute: Attribute, suspicion: Float[np.ndarray, " n"]) -> Iterator[Group]:
-        """The groups of one attribute that are large enough, each at its strongest level; some values at a time."""
-        levels = np.quantile(suspicion[~corpus.clean], 1 - np.array(self.levels)).tolist()
-        limits = dict(zip(self.levels, levels))
-        count = len(attribute.names)
-        start = np.searchsorted(attribute.value, np.arange(count + 1))
-        low = 0
-        while low < count:
-            high = max(low + 1, int(np.searchsorted(start, start[low] + _ENTRIES, side="right")) - 1)
-            part = slice(start[low], start[high])
-            some = Attribute(
-                kind=attribute.kind,
-                names=attribute.names[low:high],
-                pair=attribute.pair[part].astype(np.int64),
-                value=attribute.value[part].astype(np.int64) - low,
-            )
-            yield from self._groups_of(corpus, some, suspicion, limits)
-            low = high
-
-    def _groups_of(
-        self, corpus: Corpus, attribute: Attribute, suspicion: Float[np.ndarray, " n"], limits: dict[float, float]
-    ) -> Iterator[Group]:
-        from scipy.stats import binom
-
-        keep = ~corpus.clean[attribute.pair]
-        pair, value = attribute.pair[keep], attribute.value[keep]
-        count = len(attribute.names)
-        # one entry for each (value, image), with its pairs and the largest suspicion of them
-        key = value * corpus.images + corpus.image_index[pair]
-        order = np.argsort(key, kind="stable")
-        first = np.flatnonzero(np.diff(key[order], prepend=-1))
-        worst = np.maximum.reduceat(suspicion[pair[order]], first) if len(first) else np.empty(0)
-        pairs_each = np.diff(np.append(first, len(order)))
-        of_value = value[order][first]
-        images = np.bincount(of_value, minlength=count)
+        """The groups of one attribute that are large enough, each at its strongest level."""
+        level, hits, clean_hits = _counted(corpus, attribute, suspicion, np.array(self.levels))
+        images, clean_images = hits[-1], clean_hits[-1]
         usable = (images >= self.least_images) & (images <= self.largest * max(1, (~corpus.clean_image).sum()))
-        clean_pair, clean_value = attribute.pair[~keep], attribute.value[~keep]
-        clean_count = np.bincount(clean_value, minlength=count)
-        best = np.zeros((count, 4))  # strength, hits, expected, level
-        for level, limit in limits.items():
-            hits = np.bincount(of_value, weights=worst > limit, minlength=count)
-            clean_hits = np.bincount(clean_value, weights=suspicion[clean_pair] > limit, minlength=count)
-            share = np.maximum(level, (clean_hits + self.prior * level) / (clean_count + self.prior))
-            expected = np.bincount(of_value, weights=1 - (1 - share[of_value]) ** pairs_each, minlength=count)
-            mean = expected / np.maximum(images, 1)
-            strength = np.minimum(-binom.logsf(hits - 1, images, np.minimum(mean, 1.0)) / _LN10, STRONGEST)
-            strength[~usable | (hits < self.least_hits)] = 0
-            better = strength > best[:, 0]
-            best[better] = np.stack([strength, hits, expected, np.full(count, level)], axis=1)[better]
+        spread = self._spread(hits[-2], np.where(usable, images, 0))
+        best = np.zeros((len(images), 4))  # strength, hits, expected, which level
+        for number, share in enumerate(self.levels):
+            rows = np.flatnonzero(usable & (hits[number] >= self.least_hits))
+            rows = rows[alike(hits[number, rows], images[rows], share) < _LIKELY]
+            counts = hits[number, rows], images[rows], clean_hits[number, rows], clean_images[rows]
+            strength, expected = tail_strength(*counts, share=share, spread=spread)
+            better = strength > best[rows, 0]
+            found = np.stack([strength, counts[0], expected, np.full(len(rows), number)], axis=1)
+            best[rows[better]] = found[better]
         # clean pairs with the value inherit its strength as others do, or no p-value would be one
-        start = np.searchsorted(attribute.value, np.arange(count + 1))
+        start = np.searchsorted(attribute.value, np.arange(len(images) + 1))
         for g in np.flatnonzero(best[:, 0] > 0):
-            strength, hits, expected, level = best[g]
-            rows = attribute.pair[start[g] : start[g + 1]].copy()
-            tail = rows[suspicion[rows] > limits[level]]
+            strength, count, expected, number = best[g]
+            entries = slice(start[g], start[g + 1])
+            rows = attribute.pair[entries].astype(np.int64)
             yield Group(
                 attribute.kind,
                 attribute.names[g],
                 float(strength),
                 int(images[g]),
-                int(hits),
+                int(count),
                 float(expected),
-                float(level),
+                self.levels[int(number)],
                 rows,
-                tail,
+                rows[level[entries] <= number],
             )
+
+    def _spread(self, hits: Int[np.ndarray, " g"], images: Int[np.ndarray, " g"]) -> float:
+        """How much values differ by nature, at the widest level, of which poison is the smallest part; those that
+        could be flagged have no say."""
+        widest = self.levels[-1]
+        known = images > 0
+        known[known] = alike(hits[known], images[known], widest) > 10**-self.flag
+        return fitted_spread(hits[known], images[known], widest) if known.sum() >= _VALUES else _SPREAD
+
+
+def _counted(
+    corpus: Corpus, attribute: Attribute, suspicion: Float[np.ndarray, " n"], levels: Float[np.ndarray, " l"]
+) -> tuple[Int[np.ndarray, " e"], Int[np.ndarray, "k g"], Int[np.ndarray, "k g"]]:
+    """For each entry the first level at which it speaks for its value, l where none; of each value how many images are
+    among the worst at each level, and how many there are (k = l + 1), of the corpus and of the clean ones."""
+    limits = _limits(corpus, suspicion, levels, worst=attribute.whole)  # (l, _MOST_PAIRS)
+    count = len(attribute.names)
+    start = np.searchsorted(attribute.value, np.arange(count + 1))
+    level_of = np.empty(len(attribute.pair), np.int8)
+    counts = np.zeros((2, len(levels) + 1, count), np.int64)
+    low = 0
+    while low < count:
+        high = max(low + 1, int(np.searchsorted(start, start[low] + _ENTRIES, side="right")) - 1)
+        part = slice(start[low], start[high])
+        pair, value = attribute.pair[part].astype(np.int64), attribute.value[part].astype(np.int64)
+        low = high
+        if not len(pair):
+            continue
+        key = value * corpus.images + corpus.image_index[pair]
+        order = np.argsort(key, kind="stable")
+        first = np.flatnonzero(np.diff(key[order], prepend=-1))  # of each image with the value
+        pairs = np.diff(np.append(first, len(order)))
+        said = suspicion[pair[order]]
+        if not attribute.whole:
+            said = np.repeat(np.add.reduceat(said, first) / pairs, pairs)
+        limit = limits[:, np.minimum(np.repeat(pairs, pairs), _MOST_PAIRS) - 1]
+        level = (said <= limit).sum(axis=0).astype(np.int8)
+        level_of[part.start + order] = level
+        image = corpus.image_index[pair[order[first]]]
+        which = corpus.clean_image[image].astype(np.int64), np.minimum.reduceat(level, first), value[order[first]]
+        np.add.at(counts, which, 1)
+    corpus_counts, clean_counts = counts.cumsum(axis=1)
+    return level_of, corpus_counts, clean_counts
+
+
+def _limits(
+    corpus: Corpus, suspicion: Float[np.ndarray, " n"], levels: Float[np.ndarray, " l"], *, worst: bool
+) -> Float[np.ndarray, "l c"]:
+    """What c pairs of an image must exceed to be among the worst of the corpus: the worst of them, or their mean.
+
+    The worst: at most by chance, were they independent. The mean: held against c pairs of each image that has as many,
+    taken by uid.
+    """
+    pairs = np.arange(1, _MOST_PAIRS + 1)
+    every = suspicion[~corpus.clean]
+    if worst:
+        return np.quantile(every, (1 - levels[:, None]) ** (1 / pairs))
+    found = np.empty((len(levels), _MOST_PAIRS))
+    rows = corpus.order[~corpus.clean[corpus.order]]
+    rows = rows[np.argsort(corpus.image_index[rows], kind="stable")]
+    first = np.flatnonzero(np.diff(corpus.image_index[rows], prepend=-1))
+    held = np.diff(np.append(first, len(rows)))
+    total = np.concatenate([[0.0], np.cumsum(suspicion[rows])])
+    for c in pairs:
+        if c > 1 and (held >= c).sum() < _FEWEST:
+            found[:, c - 1] = found[:, c - 2]  # means of more pairs exceed it no more often
+            continue
+        means, at = [], 0
+        while at == 0 or (held >= at + c).sum() >= _FEWEST:
+            begin = first[held >= at + c] + at
+            means.append((total[begin + c] - total[begin]) / c)
+            at += c
+        found[:, c - 1] = np.quantile(np.concatenate(means), 1 - levels)
+    return found
 
 
 def _dealt_out(corpus: Corpus, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
@@ -175,7 +221,7 @@ def attributes(corpus: Corpus, least: int = 1) -> Iterator[Attribute]:
 def words(corpus: Corpus, least: int = 1) -> Attribute:
     """1- and 2-grams of the captions, lower case; letters and digits of any script."""
     found = phrases(words_of(corpus.known_pairs.text), min(least, len(corpus)))
-    return Attribute(kind="word", names=found.names, pair=found.caption, value=found.phrase)
+    return Attribute(kind="word", names=found.names, pair=found.caption, value=found.phrase, whole=False)
 
 
 def clusters(corpus: Corpus) -> Iterator[Attribute]:

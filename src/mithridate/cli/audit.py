@@ -1,9 +1,9 @@
 """`mithridate audit DATA --encoder E --out DIR`: which groups of pairs look planted, and which pairs may stay."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
@@ -100,6 +100,7 @@ class Audit:
         )
 
     def _audit(self) -> "DataAudit":
+        from mithridate.auditing.audit import AuditOptions
         from mithridate.auditing.data import audit, audit_files, audit_folder, trained_on
         from mithridate.auditing.decisions import read_decisions
         from mithridate.auditing.registry import DETECTORS
@@ -113,13 +114,8 @@ class Audit:
                 "an audit needs DATA and --encoder, a model that was not trained on these pairs, or --embeddings"
             )
         chosen = {name: pick(DETECTORS, name, "detector")() for name in self.detector} or None
-        options: dict[str, Any] = {
-            "detectors": chosen,
-            "trained": self.trained,
-            "flag": self.flag,
-            "allow": () if self.allow is None else read_decisions(self.allow).dismissed,
-            "seed": self.seed,
-        }
+        allow = () if self.allow is None else tuple(read_decisions(self.allow).dismissed)
+        options = AuditOptions(detectors=chosen, flag=self.flag, allow=allow, trained=self.trained, seed=self.seed)
         by_file = self.engine != EngineOptions()
         if by_file and self.embeddings is not None:
             raise FilterError(
@@ -128,9 +124,9 @@ class Audit:
         if self.embeddings is not None:
             clean = None if self.clean is None else location(self.clean)
             with display(quiet=self.json) as show:
-                return audit_folder(self.embeddings, clean=clean, progress=show.stage, **options)
+                return audit_folder(self.embeddings, clean=clean, options=options, progress=show.stage)
         pairs = self.read.read(str(self.data))
-        options["trained"] = self.trained or trained_on(str(self.encoder), pairs)
+        options = replace(options, trained=self.trained or trained_on(str(self.encoder), pairs))
         clean_pairs = None if self.clean is None else self.read.read(self.clean, split=self.clean_split)
         encoder = load_encoder(str(self.encoder), pretrained=self.pretrained)
         with display(quiet=self.json) as show:
@@ -146,17 +142,17 @@ class Audit:
                     embedder,
                     engine=self.engine.engine,
                     clean=clean_pairs,
+                    options=options,
                     progress=show.stage,
-                    **options,
                 )
             return audit(
                 pairs,
                 encoder,
                 clean=clean_pairs,
+                options=options,
                 cache=self.cache.folder,
                 cache_limit=self.cache.limit,
                 progress=show.stage,
-                **options,
             )
 
     @property

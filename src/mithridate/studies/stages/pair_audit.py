@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from mithridate.auditing.audit import audit_embeddings
+from mithridate.auditing.audit import AuditOptions, audit_embeddings
 from mithridate.auditing.audit_files import summary
 from mithridate.auditing.evidence import Detector
 from mithridate.auditing.pixels import read_pixels
@@ -43,7 +43,8 @@ class PairAudit(Stage):
             source = image_source(encoder, places, cache=store.cache(self.embedded.pairs), limit=store.cache_limit)
             pixels = read_pixels(source.gather, len(places))
             running = {detector.name: detector for detector in self.detectors}
-            found = audit_embeddings(pairs, embedded, clean=clean, pixels=pixels, detectors=running, seed=self.seed)
+            options = AuditOptions(detectors=running, seed=self.seed)
+            found = audit_embeddings(pairs, embedded, clean=clean, pixels=pixels, options=options)
             scores = {"suspicion": found.suspicion, "cosine-distance": 1 - embedded.similarity()}
             np.savez_compressed(folder / SCORES, kept=found.kept, image_index=embedded.image_index, **scores)  # type: ignore[arg-type]
             (folder / FOUND).write_text(json.dumps(summary(found)), encoding="utf-8")
