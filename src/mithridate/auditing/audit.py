@@ -68,7 +68,8 @@ class Audit:
     detector, `campaigns` strongest first, `kept` (n,) which pairs stay. `null`: the strongest group where suspicions
     are dealt out at random. `left_out`: detectors that were not run, and why. `rejected`: pairs that the mismatch alone
     rejects at a false discovery rate of 0.1. `notes`: what a reader must know, each `code: sentence`.
-    `capacity`: who holds how many pairs, whether they look planted or not.
+    `capacity`: who holds how many pairs, whether they look planted or not. `flag`: the strength from which groups were
+    flagged.
     """
 
     pairs: Pairs
@@ -84,6 +85,7 @@ class Audit:
     rejected: int = 0
     notes: tuple[str, ...] = ()
     capacity: Capacity | None = None
+    flag: float = AuditOptions.flag
 
     @property
     def verdict(self) -> Literal["suspicious", "nothing found"]:
@@ -155,6 +157,7 @@ def audit_embeddings(
         rejected,
         notes=(*notes, *(note for e in evidence.values() for note in e.notes)),
         capacity=capacity(pairs),
+        flag=options.flag,
     )
 
 

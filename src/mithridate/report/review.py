@@ -19,7 +19,7 @@ from mithridate.auditing.campaigns import Campaign
 from mithridate.auditing.groups import Group
 from mithridate.evaluation.examples import thumbnail
 from mithridate.report.html import environment, style
-from mithridate.report.numbers import show, show_percent
+from mithridate.report.numbers import show, show_percent, show_short
 from mithridate.text import one_line
 
 _SHOWN = 12  # pairs of a group that are shown
@@ -104,14 +104,15 @@ def _facts(audit: Audit, encoder: str) -> list[str]:
         )
     facts += list(audit.notes)
     facts.append(
-        f"A group is flagged from a strength of 6 (-log10 of the chance of seeing it). Dealt out at random, the "
-        f"strongest group here has {show(float(audit.null))}."
+        f"A group is flagged from a strength of {show_short(audit.flag)} (-log10 of the chance of seeing it). Dealt out "
+        f"at random, the strongest group here has {show(float(audit.null))}."
     )
     return facts
 
 
 def _unflagged(audit: Audit) -> list[str]:
-    groups = sorted((g for e in audit.evidence.values() for g in e.groups if g.strength < 6), key=lambda g: -g.strength)
+    below = (g for e in audit.evidence.values() for g in e.groups if g.strength < audit.flag)
+    groups = sorted(below, key=lambda group: -group.strength)
     return [sentence(group) for group in groups[:5]]
 
 
