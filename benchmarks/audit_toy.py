@@ -1,13 +1,15 @@
 """An audit in the toy world: through an encoder that has not seen the pairs, and through one that was trained on them.
 
     OMP_NUM_THREADS=1 python benchmarks/audit_toy.py [--out runs/audit_toy] [--attack clean text-trigger patch]
+    OMP_NUM_THREADS=1 python benchmarks/audit_toy.py --worlds 12 --attack
 
 Two worlds of 4,000 pictures (20,000 pairs). `mithridate-micro` is trained from scratch for four epochs on the second,
 clean: it looks at the first, clean, with a trigger word or with a patch (200 pairs each, 1 %); 500 other pictures are
 known to be clean. Another is trained on the first with the patch, and looks at what it was trained on. The patch is a
 quarter of a picture across: the model sees pictures of 32 pixels, where one of the default size, 16/224, is two pixels
-and nothing that it learns. Prints a row a case, with the strongest groups, and adds it to OUT/audit_toy.json; models
-that OUT holds are not trained again.
+and nothing that it learns. `--worlds N`: it looks at N more clean worlds of 2,000 pictures, and the strongest groups of
+words and clusters are printed, flagged or not. Prints a row a case, with the strongest groups, and adds it to
+OUT/audit_toy.json; models that OUT holds are not trained again.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import mithridate as mt
 from mithridate.auditing.corpus import corpus_of
+from mithridate.auditing.excess import GroupExcess
 from mithridate.auditing.k_distance import KDistance
 from mithridate.encoder.embed import embed
 from mithridate.randomness import stream
@@ -36,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/audit_toy"))
     parser.add_argument("--attack", nargs="*", default=list(ATTACKS), choices=list(ATTACKS))
+    parser.add_argument("--worlds", type=int, default=0)
     options = parser.parse_args()
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
@@ -57,6 +61,21 @@ def main() -> None:
     foreign = trained("foreign", elsewhere)
     found = out / "audit_toy.json"
     rows: dict[str, dict[str, object]] = json.loads(found.read_text(encoding="utf-8")) if found.is_file() else {}
+
+    def keep(name: str, row: dict[str, object]) -> None:
+        rows[name] = row
+        print(name, json.dumps(row), flush=True)
+        found.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+    beside = embed(foreign, clean, cache=cache)
+    for number in range(options.worlds):
+        shutil.rmtree(out / "world", ignore_errors=True)
+        mt.write_toy_world(out / "world", train=2000, test=1, seed=100 + number)
+        seen = mt.read_pairs(out / "world", split="train")
+        corpus = corpus_of(embed(foreign, seen, cache=None), beside, pairs=seen, clean_pairs=clean)
+        groups = GroupExcess().examine(corpus, stream(0, "audit group-excess")).groups[:3]
+        said = [f"{g.kind} {g.value}: {round(g.strength, 1)}, {g.hits} of {g.images}" for g in groups]
+        keep(f"clean world {number + 1} of 2,000 pictures", {"groups": said})
     for name in options.attack:
         attack = ATTACKS[name]
         seen, bad, goals = pairs, np.zeros(len(pairs), bool), ()
@@ -99,9 +118,7 @@ def main() -> None:
                     d: [round(float(score(bad, s)), 3) for score in (roc_auc_score, average_precision_score)]
                     for d, s in scores.items()
                 }
-            rows[f"{name}, {which}"] = row
-            print(name, which, json.dumps(row), flush=True)
-            found.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+            keep(f"{name}, {which}", row)
 
 
 if __name__ == "__main__":

@@ -104,8 +104,8 @@ def _facts(audit: Audit, encoder: str) -> list[str]:
         )
     facts += list(audit.notes)
     facts.append(
-        f"A group is flagged from a strength of {show_short(audit.flag)} (-log10 of the chance of seeing it). Dealt out "
-        f"at random, the strongest group here has {show(float(audit.null))}."
+        f"A group is flagged from a strength of {show_short(audit.flag)} (-log10 of the chance of seeing it). Dealt "
+        f"out at random, the strongest group here has {show(float(audit.null))}."
     )
     return facts
 
