@@ -572,7 +572,7 @@ def test_embeddings_alone_are_audited_and_what_needs_images_is_left_out_in_words
         options = ["--embeddings", str(tmp_path / folder), "--clean", str(tmp_path / "clean")]
         assert main(["audit", *options, "--out", str(tmp_path / f"{folder}-audit")]) == 0
         said.append(capsys.readouterr().out)
-    assert "left out: recurring-patch (the images are not at hand)" in said[0]
+    assert "left out: residual-twins, recurring-patch, spectral-peak (the images are not at hand)" in said[0]
     assert "captions with “zx”" in said[0]
     assert "image not readable" in (tmp_path / "one-audit" / "report.html").read_text(encoding="utf-8")
     first, second = (pq.read_table(tmp_path / f"{name}-audit" / "scores.parquet") for name in ("one", "three"))

@@ -62,7 +62,7 @@ def review_page(audit: Audit, *, encoder: str, crops: Callable[[Group], np.ndarr
             cards=cards,
             more=len(audit.campaigns) - len(cards),
             blind=BLIND,
-            left_out=[f"{name}: {reason}" for name, reason in audit.left_out.items()],
+            left_out=_left_out(audit),
             strongest=_unflagged(audit),
             capacity=_capacity(audit),
         )
@@ -83,9 +83,18 @@ def audit_lines(audit: Audit) -> list[str]:
     lines += [f"  {i + 1}. {title(c.lead)}: {sentence(c.lead)}" for i, c in enumerate(audit.campaigns[:5])]
     if len(audit.campaigns) > 5:
         lines.append(f"  and {len(audit.campaigns) - 5} more")
+    if not audit.campaigns:
+        lines += [f"  not flagged, the strongest: {said}" for said in _unflagged(audit)[:1]]
     lines += list(audit.notes)
-    lines += [f"left out: {name} ({reason})" for name, reason in audit.left_out.items()]
+    lines += [f"left out: {which}" for which in _left_out(audit)]
     return lines
+
+
+def _left_out(audit: Audit) -> list[str]:
+    """The detectors that were not run, those of one reason together."""
+    reasons = dict.fromkeys(audit.left_out.values())
+    names = {reason: [name for name, why in audit.left_out.items() if why == reason] for reason in reasons}
+    return [f"{', '.join(those)} ({reason})" for reason, those in names.items()]
 
 
 def _facts(audit: Audit, encoder: str) -> list[str]:
@@ -105,7 +114,10 @@ def _facts(audit: Audit, encoder: str) -> list[str]:
     facts += list(audit.notes)
     facts.append(
         f"A group is flagged from a strength of {show_short(audit.flag)} (-log10 of the chance of seeing it). Dealt "
-        f"out at random, the strongest group here has {show(float(audit.null))}."
+        f"out at random, the strongest group here has {show_short(audit.null)}."
+    )
+    facts.append(
+        "Poison that is too thin for a group still ranks high as a rule: scores.parquet orders all pairs by suspicion."
     )
     return facts
 
@@ -140,7 +152,7 @@ def _capacity(audit: Audit) -> list[str]:
 
 def sentence(group: Group) -> str:
     """What a group says, in one sentence."""
-    value, expected = one_line(group.value), show(group.expected)
+    value, expected = one_line(group.value), show_short(group.expected)
     worst = f"are among the worst {show_percent(group.level)} of the corpus; {expected} expected"
     match group.kind:
         case "word":
@@ -164,7 +176,7 @@ def sentence(group: Group) -> str:
             said = f"{group.images} images share a hidden pattern ({value}), which no clean image shares with another"
         case _:
             said = f"{group.hits} of {group.images} images of {group.kind} {value} {worst}"
-    return f"{said} (strength {show(float(group.strength))})."
+    return f"{said} (strength {show_short(group.strength)})."
 
 
 def title(group: Group) -> str:
@@ -186,6 +198,9 @@ def _card(
 ) -> dict[str, Any]:
     words = [group.value for group in campaign.groups if group.kind == "word"]
     order = campaign.drop[np.argsort(-audit.suspicion[campaign.drop], kind="stable")]
+    first = np.zeros(len(order), bool)  # a person sees each image once before any twice
+    first[np.unique(audit.pairs.image_index[order], return_index=True)[1]] = True
+    order = np.concatenate([order[first], order[~first]])
     patch = next((group for group in campaign.groups if group.kind == "patch"), None)
     crop = crops(patch) if patch is not None and crops is not None else None
     return {
@@ -198,7 +213,7 @@ def _card(
         "pairs": show(len(campaign.drop)),
         "crop": None if crop is None else _png(crop),
         "pictures": [_picture(audit, int(row), words) for row in order[:_SHOWN]],
-        "hidden": len(order) - min(len(order), _SHOWN),
+        "hidden": show(len(order) - min(len(order), _SHOWN)) if len(order) > _SHOWN else "",
     }
 
 
