@@ -86,6 +86,11 @@ def plugin_files() -> dict[str, Path]:
     return dict(_loaded)
 
 
+def plugged(kind: str) -> list[str]:
+    """The names that plugins added to a registry: a key of `KINDS`."""
+    return [name for registry, name in _owner if registry == kind]
+
+
 def loaded_module(path: Path | str) -> ModuleType:
     """The module of a file that was loaded. Raises `StopIteration` for another."""
     return sys.modules[next(name for name, file in _loaded.items() if file == Path(path).absolute())]

@@ -71,6 +71,7 @@ _PLAIN = {
     "compare": ("compare", "Compare"),
     "study": ("study", "StudyCommand"),
     "study status": ("study", "Status"),
+    "study leaderboard": ("study", "Leaderboard"),
     "push": ("push", "PushCommand"),
     "check-plugin": ("check_plugin", "CheckPlugin"),
     "report": ("report", "Render"),

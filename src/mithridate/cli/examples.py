@@ -33,6 +33,7 @@ EXAMPLES = {
     "--manifest poisoned --out curve",
     "study": "mithridate study mmpoison --data toy --jobs 2 --out study",
     "study status": "mithridate study status study",
+    "study leaderboard": "mithridate study leaderboard runs/matrix/tables/matrix.json runs/mine/tables/matrix.json",
     "push": "mithridate push run OWNER/NAME --manifest poisoned --dry-run",
     "check-plugin": "mithridate check-plugin my_attack.py",
     "report": "mithridate report report",

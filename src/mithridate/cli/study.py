@@ -1,4 +1,4 @@
-"""`mithridate study FILE|PRESET --out DIR`, `mithridate study status DIR`, `mithridate study list`."""
+"""`mithridate study FILE|PRESET --out DIR`, `mithridate study status|leaderboard|list`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -200,6 +200,33 @@ class Status:
         return 0
 
 
+@dataclass(frozen=True)
+class Leaderboard:
+    """Defences ranked from the files of one matrix or several, as a page in Markdown.
+
+    `tables/matrix.json` of a study with a matrix is such a file. Of the others the defences are added that the first
+    lacks; what was measured at another budget is refused.
+    """
+
+    files: Annotated[Positional[tuple[Path, ...]], arg(metavar="FILE...")]
+    """Matrices, as studies wrote them."""
+    json: bool = False
+    """The joined matrix in place of the page: one JSON object."""
+
+    def run(self) -> int:
+        from mithridate.studies.analysis.board import joined, read_board
+        from mithridate.studies.render.leaderboard import leaderboard_markdown
+
+        board, doubled = joined([read_board(path) for path in self.files])
+        for name in doubled:
+            say(f"mithridate: {name} is in several files; the first one that has it counts", stderr=True)
+        if self.json:
+            emit(asdict(board), as_json=True)
+            return 0
+        say(*leaderboard_markdown(board, files=[path.name for path in self.files]).splitlines())
+        return 0
+
+
 def run(argv: Sequence[str]) -> int:
     argv = with_plugins(argv)
     if argv and argv[0] == "list":
@@ -211,4 +238,6 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if argv and argv[0] == "status":
         return parse(Status, argv[1:], prog="study status").run()
+    if argv and argv[0] == "leaderboard":
+        return parse(Leaderboard, argv[1:], prog="study leaderboard").run()
     return parse(StudyCommand, argv, prog="study").run()

@@ -64,7 +64,7 @@ class Curve(_Strict):
 
     `series` says which colour, by default the curve's number in its figure; -1 is grey, behind the others. `marker`
     is how a point of a `scatter` looks. `low` and `high` are the ends of the intervals of y, `x_low` and `x_high` of
-    x: (p,) each, or empty where there are none.
+    x: (p,) each, or empty where there are none. `bracketed`: the columns of a `heat` whose numbers stand in brackets.
     """
 
     label: str
@@ -76,6 +76,7 @@ class Curve(_Strict):
     high: tuple[Number, ...] = ()
     x_low: tuple[Number, ...] = ()
     x_high: tuple[Number, ...] = ()
+    bracketed: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mithridate.report.document import Curve, Figure
-from mithridate.report.numbers import show_short
+from mithridate.report.numbers import show, show_short
+from mithridate.statistics.estimate import Estimate
 from mithridate.text import one_line
 
 if TYPE_CHECKING:
@@ -195,9 +196,29 @@ def heat_size(figure: Figure) -> tuple[float, float]:
     return width, 0.9 + 0.06 * min(below, 24) + 0.34 * max(len(figure.curves), 2)
 
 
+def cell_name(row: int, column: int) -> str:
+    """What a cell of a matrix is called in a drawing."""
+    return f"cell-{row}-{column}"
+
+
+def cell_titles(figure: Figure) -> dict[str, str]:
+    """What each cell of a matrix says when it is pointed at, by its name: row, column, number, interval."""
+    if figure.kind != "heat":
+        return {}
+    titles = {}
+    for i, row in enumerate(figure.curves):
+        for j, value in enumerate(row.y):
+            ends = (row.low[j], row.high[j]) if row.low and row.high else (None, None)
+            estimate = Estimate(value, *ends) if value is not None and np.isfinite(value) else None
+            shown = show(estimate)
+            titles[cell_name(i, j)] = f"{one_line(row.label)}, {one_line(figure.ticks[j])}: {shown}"
+    return titles
+
+
 def _draw_heat(axes: Axes, curves: list[Cleaned], figure: Figure) -> list[Artist]:
     """A coloured cell with its number in it; the first row at the top."""
     from matplotlib import colormaps
+    from matplotlib.patches import Rectangle
 
     if not curves or not figure.ticks:
         return []
@@ -207,8 +228,6 @@ def _draw_heat(axes: Axes, curves: list[Cleaned], figure: Figure) -> list[Artist
     if low >= 0 and high <= 1:
         low, high = 0.0, 1.0  # rates
     colours = colormaps[HEAT]
-    edges = [np.arange(size + 1) - 0.5 for size in reversed(table.shape)]
-    axes.pcolormesh(*edges, np.ma.masked_invalid(table), cmap=HEAT, vmin=low, vmax=max(high, low + 1e-9))
     size = 8.5 if len(figure.ticks) > 8 else 9.5
     for (row, column), value in np.ndenumerate(table):
         missing = not np.isfinite(value)
@@ -216,8 +235,13 @@ def _draw_heat(axes: Axes, curves: list[Cleaned], figure: Figure) -> list[Artist
         red, green, blue, _ = colours(shade)
         bright = 0.3 * red + 0.59 * green + 0.11 * blue > 0.55
         ink = INK if missing else DARK if bright else LIGHT
-        axes.text(column, row, show_short(float(value)), color=ink, ha="center", va="center", fontsize=size)
-    axes.invert_yaxis()
+        text = show_short(float(value))
+        text = f"({text})" if column in figure.curves[row].bracketed else text
+        name = cell_name(row, column)
+        if not missing:
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colours(shade), linewidth=0, gid=name))
+        axes.text(column, row, text, color=ink, ha="center", va="center", fontsize=size, gid=name)
+    axes.set(xlim=(-0.5, table.shape[1] - 0.5), ylim=(table.shape[0] - 0.5, -0.5))
     axes.set_yticks(range(len(curves)), [one_line(row.label, limit=24) for row in figure.curves])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

@@ -16,7 +16,7 @@ import numpy as np
 
 from mithridate.errors import MithridateError
 from mithridate.report.document import Figure
-from mithridate.report.draw import DASHES, DRAW, INK, SERIES, Cleaned, cleaned, heat_size
+from mithridate.report.draw import DASHES, DRAW, INK, SERIES, Cleaned, cell_titles, cleaned, heat_size
 from mithridate.report.numbers import show_tick
 from mithridate.text import one_line
 
@@ -106,6 +106,10 @@ def figure_svg(figure: Figure, *, prefix: str) -> str:
         for child in list(parent):
             if child.tag.endswith("}style"):  # a style inside a page applies to the whole page
                 parent.remove(child)
+    titles = cell_titles(figure)
+    for node in root.iter():
+        if node.get("id") in titles:
+            ElementTree.SubElement(node, "title").text = titles[node.attrib["id"]]
     used = {name for node in root.iter() for value in node.attrib.values() for name in _references(value)}
     for node in root.iter():
         node.tag = _local(node.tag)

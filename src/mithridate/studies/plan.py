@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
-from mithridate.auditing.registry import audit_detectors
+from mithridate.auditing.registry import DETECTORS, audit_detectors
 from mithridate.auditing.threshold import CleanQuantile
 from mithridate.poisoning.plan import Attack
 from mithridate.randomness import stream_seed
@@ -200,7 +200,8 @@ class _Plan:
         encoder, test = self.watching(chosen.encoder)
         clean = EmbeddedPairs(test or self.pairs(self.cell.data, "test"), encoder)
         share = chosen.drop if isinstance(chosen.drop, float) else None
-        detectors = tuple(audit_detectors().values())
+        named = {name: DETECTORS[name]() for name in chosen.detectors}
+        detectors = tuple((named or audit_detectors()).values())
         audit = PairAudit(EmbeddedPairs(pairs, encoder), clean, detectors, self.cell.seed)
         return AuditedPairs(audit, chosen.by, share)
 

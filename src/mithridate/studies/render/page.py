@@ -16,12 +16,22 @@ from mithridate.report.latex import to_latex
 from mithridate.report.markdown import table_markdown
 from mithridate.report.table_csv import to_csv
 from mithridate.report.write import write_report
+from mithridate.studies.analysis.board import board_of
 from mithridate.studies.analysis.outcomes import Outcome
 from mithridate.studies.render.figures import MAX_POINTS, study_figure, thinned
 from mithridate.studies.render.inspections import inspection_tables
+from mithridate.studies.render.matrix import matrix_figures, matrix_tables
 from mithridate.studies.render.tables import study_table
 from mithridate.studies.render.words import axes_in_words, findings
-from mithridate.studies.spec.study import Cell, Experiment, ShowFigure, ShowInspections, ShowTable, Study
+from mithridate.studies.spec.study import (
+    Cell,
+    Experiment,
+    ShowFigure,
+    ShowInspections,
+    ShowMatrix,
+    ShowTable,
+    Study,
+)
 from mithridate.version import __version__
 
 MAX_PAGE = 5_000_000
@@ -41,8 +51,9 @@ def write_study(
 ) -> Path:
     """Write what came out of a study into the folder `out`; gives back the page, `out`/report.html.
 
-    `report.json` and `.md` beside it; `tables/` as Markdown, LaTeX and CSV, `figures/` as SVG, PNG and PDF, those of
-    an earlier call replaced. `failed`: cells that raised, and what they said. `style`: of the figures' files.
+    `report.json` and `.md` beside it; `tables/` as Markdown, LaTeX and CSV, a matrix as JSON; `figures/` as SVG, PNG
+    and PDF; those of an earlier call are replaced. `failed`: cells that raised, and what they said. `style`: of the
+    figures' files.
     """
     out = Path(out)
     report = study_report(study, outcomes, seconds=seconds, failed=failed)
@@ -52,6 +63,9 @@ def write_study(
         tables = [table for section in report.sections for table in section.tables]
         kept = [_write_table(table, out / "tables") for table in (claims_table(report), *tables) if table.rows]
         kept += [_write_figure(figure, out / "figures", style) for s in report.sections for figure in s.figures]
+        kept += [
+            _write_board(experiment, shown, outcomes, study, out / "tables") for experiment, shown in _matrices(study)
+        ]
         for path in (*(out / "tables").iterdir(), *(out / "figures").iterdir()):
             if path.stem not in kept:  # of an earlier call
                 path.unlink()
@@ -109,6 +123,12 @@ def _section(study: Study, experiment: Experiment, outcomes: Sequence[Outcome], 
             continue
         if isinstance(shown, ShowInspections):
             tables += inspection_tables(shown, own, name=f"{experiment.name}-{len(tables) + 1}")
+            continue
+        if isinstance(shown, ShowMatrix):
+            board = board_of(shown, own, title=study.title, profile=study.profile)
+            name = f"{experiment.name}-{len(tables) + 1}"
+            tables += () if board is None else matrix_tables(board, name=name)
+            figures += () if board is None else matrix_figures(board, name=name)
             continue
         figure, reason = _figure(shown, own, name=f"{experiment.name}-{len(figures) + 1}")
         if figure is not None:
@@ -187,6 +207,21 @@ def _write_table(table: Table, folder: Path) -> str:
     write_atomically(folder / f"{table.name}.tex", to_latex(table))
     write_atomically(folder / f"{table.name}.csv", to_csv(table))
     return table.name
+
+
+def _matrices(study: Study) -> list[tuple[Experiment, ShowMatrix]]:
+    return [(e, shown) for e in study.experiments for shown in e.shows if isinstance(shown, ShowMatrix)]
+
+
+def _write_board(
+    experiment: Experiment, shown: ShowMatrix, outcomes: Sequence[Outcome], study: Study, folder: Path
+) -> str:
+    own = [outcome for outcome in outcomes if outcome.cell.experiment == experiment.name]
+    board = board_of(shown, own, title=study.title, profile=study.profile)
+    if board is None:
+        return ""
+    write_atomically(folder / f"{experiment.name}.json", board.to_json() + "\n")
+    return experiment.name
 
 
 def _write_figure(figure: Figure, folder: Path, style: FigureStyle | None) -> str:

@@ -40,7 +40,7 @@ NAMED_BY = {
     "train": "preset",
     "start": "encoder",
 }
-SECTIONS = ("data", "test", "start", "train", "attack", "objective", "filter", "audit", "repair", "inspect")
+SECTIONS = ("data", "test", "start", "train", "attack", "defence", "objective", "filter", "audit", "repair", "inspect")
 THRESHOLDS: dict[str, Callable[[Any], Threshold]] = {
     "above": Above,
     "clean_quantile": CleanQuantile,
@@ -241,6 +241,9 @@ def build_audit(node: Located, what: str = "audit") -> AuditSpec:
     audit = build(AuditSpec, node, given, what)
     if isinstance(audit.drop, float) and not 0 < audit.drop < 1:
         given["drop"].fail(f"{what}.drop must be flagged or a share in (0, 1), got {audit.drop}")
+    for name in audit.detectors:
+        if name not in DETECTORS:
+            given["detectors"].fail(f"{what}.detectors: unknown {shown(name)}; {suggestion(name, DETECTORS)}")
     start = None if encoder is None or encoder.value is None else build_start(encoder, f"{what}.encoder")
     return replace(audit, encoder=start)
 

@@ -29,6 +29,7 @@ from mithridate.studies.spec.build import (
 )
 from mithridate.studies.spec.cells import Axis, Combination, combinations
 from mithridate.studies.spec.data import DataSpec, ToySpec
+from mithridate.studies.spec.defences import unbundled, with_plugged
 from mithridate.studies.spec.located import Located, read_located, shown, suggestion
 from mithridate.studies.spec.shows import read_claim, read_floor, read_show
 from mithridate.studies.spec.study import Cell, Experiment, Label, StartSpec, Study
@@ -56,7 +57,8 @@ _OF_EXPERIMENT = (
 )
 _WORD = re.compile(r"\$([A-Za-z_][\w-]*)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
-_LISTS = ("data", "start", "train", "attack", "objective", "filter", "audit", "repair")  # those that may be lists
+# those that may be lists
+_LISTS = ("data", "start", "train", "attack", "defence", "objective", "filter", "audit", "repair")
 
 
 def preset_names() -> list[str]:
@@ -220,7 +222,7 @@ class _Reader:
         merged = {**inherited, **given}
         # what the experiment says comes in its order, after what holds for all
         merged = {key: merged[key] for key in (*(k for k in inherited if k not in given), *given)}
-        sections = {key: _mapped(key, merged[key]) for key in SECTIONS if key in merged}
+        sections = {key: with_plugged(key, _mapped(key, merged[key])) for key in SECTIONS if key in merged}
         axes = self._axes(merged, sections)
         measures = self._measures(merged)
         cells: list[Cell] = []
@@ -230,8 +232,8 @@ class _Reader:
         if not cells:
             node.fail(f"unless_equal leaves no combination of experiment {name!r}")
         labels = {axis.name: [label for label, _ in axis.entries] for axis in axes}
-        shows = [read_show(e, labels) for e in given["show"].entries("show")] if "show" in given else []
         floor = read_floor(merged["floor"]) if "floor" in merged else None
+        shows = [read_show(e, labels, floor) for e in given["show"].entries("show")] if "show" in given else []
         claims = [read_claim(e, labels, floor) for e in given["claims"].entries("claims")] if "claims" in given else []
         return Experiment(
             name=name,
@@ -286,7 +288,7 @@ class _Reader:
         return axes
 
     def _cell(self, experiment: str, point: Combination, measures: tuple[str, ...], node: Located) -> Cell:
-        given = {key: value for key, value in point.sections.items() if value.value is not None}
+        given = {key: value for key, value in unbundled(point.sections).items() if value.value is not None}
         data = self._below(build_data(given["data"])) if "data" in given else DataSpec(toy=ToySpec())
         start = self._start(build_start(given["start"])) if "start" in given else StartSpec()
         preset = "scratch" if bare(start) and start.pretrain is None else "finetune"
@@ -353,6 +355,8 @@ def _mapped(section: str, node: Located) -> Located:
         return node
     if section in NAMED_BY:
         return replace(node, value={NAMED_BY[section]: node})
+    if section == "defence":
+        node.fail(f"a defence is a mapping, such as {{objective: roclip}}, got {shown(node.value)}")
     return replace(node, value={"toy": replace(node, value={})} if node.value == "toy" else {"path": node})
 
 
@@ -379,7 +383,10 @@ def _default_label(section: str, given: Mapping[str, Located]) -> Any:
         return (
             "toy" if "toy" in given else (given.get("path") or given.get("train") or next(iter(given.values()))).value
         )
-    name = given.get(NAMED_BY[section])
+    if section == "defence":
+        section, part = next((name, part) for name, part in given.items() if name != "label")
+        return _default_label(section, part.value) if isinstance(part.value, dict) else part.value
+    name = given.get(NAMED_BY.get(section, ""))
     if name is not None and isinstance(name.value, dict):
         name = name.value.get("objective")
     return section if name is None else name.value

@@ -8,7 +8,17 @@ from typing import Any, get_type_hints
 from mithridate.metrics.names import RECALL_AT
 from mithridate.studies.spec.build import value_of
 from mithridate.studies.spec.located import Located, shown, suggestion
-from mithridate.studies.spec.study import Claim, Floor, Label, ShowFigure, ShowInspections, ShowTable, Where
+from mithridate.studies.spec.study import (
+    Claim,
+    Floor,
+    Label,
+    Show,
+    ShowFigure,
+    ShowInspections,
+    ShowMatrix,
+    ShowTable,
+    Where,
+)
 
 MODELS = ("poisoned", "clean", "start", "repaired")
 VIEWS = ("model", "epoch")  # axes that every cell has several labels of
@@ -23,11 +33,11 @@ _OF_A_GOAL = re.compile(r"(Hit@\d+|MinRank|ASR|PSR) .+")
 Axes = Mapping[str, Sequence[Label]]
 
 
-SHOWS = {"table": ShowTable, "figure": ShowFigure, "inspections": ShowInspections}
+SHOWS = {"table": ShowTable, "figure": ShowFigure, "inspections": ShowInspections, "matrix": ShowMatrix}
 
 
-def read_show(node: Located, axes: Axes) -> ShowTable | ShowFigure | ShowInspections:
-    """A `table`, a `figure` or `inspections`.
+def read_show(node: Located, axes: Axes, floor: Floor | None = None) -> Show:
+    """A `table`, a `figure`, `inspections` or a `matrix`; `floor` is that of the experiment.
 
     Raises `StudyError` for axes, measures and labels that the experiment does not have.
     """
@@ -36,7 +46,7 @@ def read_show(node: Located, axes: Axes) -> ShowTable | ShowFigure | ShowInspect
         forms = ", ".join(f"`{name}: {{...}}`" for name in SHOWS)
         node.fail(f"an entry of show must be one of {forms}, got {shown(list(given))}")
     (name,) = given
-    found = _read(SHOWS[name], given[name], name, axes)
+    found = _read(SHOWS[name], given[name], name, axes, floor=floor)
     if isinstance(found, ShowFigure):
         _refuse_incomplete(found, given[name])
     return found
@@ -74,7 +84,14 @@ _AXES = ("rows", "series", "along", "every")
 _WHERES = ("where", "of", "than")
 
 
-def _read(kind: Any, node: Located, what: str, axes: Axes, rename: Mapping[str, str] | None = None) -> Any:
+def _read(
+    kind: Any,
+    node: Located,
+    what: str,
+    axes: Axes,
+    rename: Mapping[str, str] | None = None,
+    floor: Floor | None = None,
+) -> Any:
     given = node.items(what)
     hints, known = get_type_hints(kind), [field.name for field in fields(kind)]
     back = {new: old for old, new in (rename or {}).items()}
@@ -87,18 +104,24 @@ def _read(kind: Any, node: Located, what: str, axes: Axes, rename: Mapping[str, 
             values[field] = None if entry.value is None else _where(entry, f"{what}.{name}", axes)
         elif field == "floor":
             values[field] = read_floor(entry)
-        elif field in ("rows", "measures", "series", "every"):
+        elif field in ("rows", "measures", "series", "every", "success", "utility"):
             values[field] = entry.words(f"{what}.{name}")
         else:
             values[field] = value_of(hints[field], entry, f"{what}.{name}")
         if field in _AXES:
             for axis in entry.words(f"{what}.{name}"):
                 _refuse_unknown_axis(axis, entry, f"{what}.{name}", axes)
-        elif field in ("measure", "measures", "z", "than_measure"):
+        elif field in ("measure", "measures", "z", "than_measure", "success", "utility"):
             for measure in entry.words(f"{what}.{name}"):
                 _refuse_unknown_measure(measure, entry, f"{what}.{name}")
     if missing := [n for n in known if n in ("rows", "measures", "kind", "says", "measure", "is_") and n not in values]:
         node.fail(f"a {what} needs {back.get(missing[0], missing[0])!r}")
+    if kind is ShowMatrix:
+        for axis in ("attack", "defence"):
+            _refuse_unknown_axis(axis, node, what, axes)
+        values.setdefault("floor", floor)
+        if values["floor"] is None:
+            node.fail("a matrix needs a floor: what a model must still be able to do for its defence to be ranked")
     if kind is ShowFigure:
         _refuse_wrong_sides(values, given, axes)
     return kind(**values)

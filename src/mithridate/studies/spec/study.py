@@ -55,6 +55,8 @@ class AuditSpec:
 
     drop: Literal["flagged"] | float = "flagged"
     """What goes: what the audit proposes of the groups that it flags, or this share of the ranking, in (0, 1)."""
+    detectors: tuple[str, ...] = ()
+    """By default those of `mithridate audit`, plugged-in ones too."""
     by: Literal["suspicion", "cosine-distance"] = "suspicion"
     """The ranking that is cut; with `cosine-distance` as many pairs go as the audit would drop, by cosine alone."""
     encoder: StartSpec | None = None
@@ -176,6 +178,22 @@ class ShowInspections:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShowMatrix:
+    """Every attack against every defence, the axes of these names: a heat map a measure, a ranking, a file to share."""
+
+    title: str = ""
+    success: tuple[str, ...] = ("ASR", "PSR", "Hit@1")
+    """What success is: of each attack the first of these that it was measured by."""
+    utility: tuple[str, ...] = ("zero-shot", "IR@10")
+    floor: Floor
+    """What models under a defence must still be able to do, or it is not ranked; by default the experiment's."""
+    where: Where = field(default_factory=dict)
+
+
+Show = ShowTable | ShowFigure | ShowInspections | ShowMatrix
+
+
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """A published sentence, and the test that decides whether it held here."""
 
@@ -212,7 +230,7 @@ class Experiment:
     title: str
     asks: str = ""
     cells: tuple[Cell, ...] = ()
-    shows: tuple[ShowTable | ShowFigure | ShowInspections, ...] = ()
+    shows: tuple[Show, ...] = ()
     claims: tuple[Claim, ...] = ()
 
 
