@@ -296,7 +296,7 @@ def test_a_plugged_in_defence_gets_its_row(plugin, tmp_path, capsys):
     assert main(["study", "matrix", "--data", "tiny", "--plugin", str(plugin), "--out", str(out)]) == 0
     board = read_board(out / "tables" / "matrix.json")
     assert [defence.name for defence in board.defences] == ["none", "cosine filter 10 %", "better-half"]
-    assert {cell.attack: cell.measure for cell in board.cells} == {"single-label": "Hit@1", "corner patch": "ASR"}
+    assert {cell.attack: cell.measure for cell in board.cells} == {"single-label": "Hit@10", "corner patch": "ASR"}
     assert len(board.cells) == 2 * 4
     assert {s.defence for s in standings(board) if s.verdict != "incomplete"} >= {"better-half", UNPOISONED}
     kept = {cell.defence: cell.seeds["0"].get("pairs") for cell in board.cells}

@@ -182,7 +182,7 @@ class ShowMatrix:
     """Every attack against every defence, the axes of these names: a heat map a measure, a ranking, a file to share."""
 
     title: str = ""
-    success: tuple[str, ...] = ("ASR", "PSR", "Hit@1")
+    success: tuple[str, ...] = ("ASR", "PSR", "Hit@10")
     """What success is: of each attack the first of these that it was measured by."""
     utility: tuple[str, ...] = ("zero-shot", "IR@10")
     floor: Floor
