@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from mithridate import plugins
+from mithridate.auditing.registry import audit_detectors
 from mithridate.cli import main
 from mithridate.errors import StudyError
 from mithridate.report.document import Curve, Figure
@@ -17,7 +18,7 @@ from mithridate.studies.analysis.board import UNPOISONED, Board, BoardCell, Boar
 from mithridate.studies.analysis.ranking import standings
 from mithridate.studies.render.leaderboard import leaderboard_markdown
 from mithridate.studies.render.matrix import matrix_figures, ranking_table
-from mithridate.studies.spec.load import study_of
+from mithridate.studies.spec.load import read_study, study_of
 from mithridate.studies.spec.located import parse_located
 
 FILE = """\
@@ -135,6 +136,17 @@ def test_a_defence_is_a_bundle_of_sections():
 def test_a_wrong_defence_is_told(defences, message):
     with pytest.raises(StudyError, match=message):
         cells(defences)
+
+
+def test_the_preset_audits_as_the_command_does():
+    """Its detectors are named, so that a plugged-in one is a column of its own and changes no other."""
+    for data in ("toy", "tiny"):
+        cells = read_study("matrix", data=data).cells
+        audits = {cell.axis["defence"]: cell.audit for cell in cells if cell.audit is not None}
+        assert all(set(audit.detectors) == audit_detectors().keys() for audit in audits.values())
+    toy = read_study("matrix").cells
+    assert min(len({str(cell.axis[axis]) for cell in toy}) for axis in ("attack", "defence")) >= 10
+    assert {cell.seed for cell in toy} == {0, 1, 2}
 
 
 def test_a_matrix_needs_its_axes_and_a_floor():
