@@ -254,7 +254,7 @@ def test_a_matrix_is_read_back_and_takes_defences_of_others(tmp_path, capsys):
     assert read_board(tmp_path / "joined.json") == whole
     assert main(["study", "leaderboard", str(tmp_path / "joined.json")]) == 0
     page = capsys.readouterr().out
-    assert page == leaderboard_markdown(whole, files=["joined.json"])
+    assert page == leaderboard_markdown(whole, files=[str(tmp_path / "joined.json")])
     assert "| 1 | mine | 0.050" in page
 
 
@@ -272,10 +272,26 @@ def test_what_was_measured_otherwise_is_not_joined(change, message):
         joined([board, replace(board, **change)])
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"format": "mithridate-matrix/1"}', '{"cells": NaN}'])
-def test_a_file_that_is_no_matrix_is_refused(tmp_path, text, capsys):
+GOOD = made_board({"mine": (0.5,)}, {"mine": 0.6}, attacks=("a",), seeds=(0,)).to_json()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (GOOD, "[]"),
+        (GOOD, "{"),
+        ('"mithridate-matrix/1"', '"mithridate-matrix/9"'),
+        ('"level": 0.3', '"level": NaN'),
+        ('"0": {', '"x": {'),
+        ('"name": "mine"', f'"name": "{UNPOISONED}"'),
+        ('"title"', '"more": 1, "title"'),
+    ],
+)
+def test_a_file_that_is_no_matrix_is_refused(tmp_path, old, new, capsys):
     file = tmp_path / "x.json"
-    file.write_text(text)
+    file.write_text(GOOD)
+    assert read_board(file).to_json() == GOOD
+    file.write_text(GOOD.replace(old, new))
     assert main(["study", "leaderboard", str(file)]) == 1
     assert "x.json" in capsys.readouterr().err
 

@@ -223,7 +223,7 @@ class Leaderboard:
         if self.json:
             emit(asdict(board), as_json=True)
             return 0
-        say(*leaderboard_markdown(board, files=[path.name for path in self.files]).splitlines())
+        say(*leaderboard_markdown(board, files=[str(path) for path in self.files]).splitlines())
         return 0
 
 

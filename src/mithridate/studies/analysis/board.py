@@ -47,6 +47,10 @@ class BoardCell(_Strict):
     seeds: dict[str, dict[str, float]]
     estimates: dict[str, Estimate]
 
+    def __post_init__(self) -> None:
+        if not all(seed.isascii() and seed.isdigit() for seed in self.seeds):
+            raise ValueError(f"seeds must be numbers, got {', '.join(self.seeds)}")
+
 
 @dataclass(frozen=True)
 class BoardDefence(_Strict):
@@ -74,6 +78,11 @@ class Board(_Strict):
     chance: dict[str, float]
     cells: tuple[BoardCell, ...]
     format: Literal["mithridate-matrix/1"] = field(default=FORMAT)
+
+    def __post_init__(self) -> None:
+        names = [defence.name for defence in self.defences]
+        if not names or UNPOISONED in names or len(set(names)) < len(names):
+            raise ValueError(f"defences must have names of their own, other than {UNPOISONED!r}, got {names}")
 
     @property
     def seeds(self) -> list[str]:

@@ -8,13 +8,15 @@ from mithridate.report.document import Table
 from mithridate.report.markdown import escape, table_markdown
 from mithridate.studies.analysis.board import SUCCESS, UNPOISONED, Board
 from mithridate.studies.render.matrix import measure_table, ranking_table
+from mithridate.text import one_line
 
 
 def leaderboard_markdown(board: Board, *, files: Sequence[str]) -> str:
     """The page: how it was made, the ranking, what is left of each attack, what each defence is, how to add one."""
+    files, profile = [one_line(file) for file in files], one_line(board.profile)
     made = f"mithridate study leaderboard {' '.join(files)}"
     seeds = "**one seed**" if len(board.seeds) == 1 else f"{len(board.seeds)} seeds"
-    own = [f"Profile `{board.profile}`, {seeds}: {len(board.attacks)} attacks, {len(board.defences)} defences."]
+    own = [f"Profile {escape(profile)}, {seeds}: {len(board.attacks)} attacks, {len(board.defences)} defences."]
     if len(board.seeds) == 1:
         own.append("Intervals of one seed do not hold what another seed would differ by.")
     success = measure_table(board, SUCCESS, name="success")
@@ -23,16 +25,13 @@ def leaderboard_markdown(board: Board, *, files: Sequence[str]) -> str:
         f"Made by `{made}`; edit nothing here.",
         " ".join(own),
         table_markdown(ranking_table(board, name="ranking")),
-        table_markdown(replace(_turned(success), title="What is left of each attack")),
-        *(
-            table_markdown(replace(_turned(measure_table(board, measure, name="utility")), title=f"Utility: {measure}"))
-            for measure in board.utility
-        ),
+        table_markdown(replace(_turned(success, head=2), title="What is left of each attack")),
+        *(table_markdown(_turned(measure_table(board, each, name="utility"), head=1)) for each in board.utility),
         table_markdown(_what_each_is(board)),
         "## Add a defence",
         "Write it as a [plugin](extending.md), measure it at the same budget, and join the files:",
         "```\n"
-        f"mithridate study matrix --data {board.profile} --plugin my_defence.py --out runs/mine\n"
+        f"mithridate study matrix --data {profile} --plugin my_defence.py --out runs/mine\n"
         f"mithridate study leaderboard {files[0]} runs/mine/tables/matrix.json --json > joined.json\n"
         "mithridate study leaderboard joined.json > leaderboard.md\n"
         "```",
@@ -42,16 +41,11 @@ def leaderboard_markdown(board: Board, *, files: Sequence[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _turned(table: Table) -> Table:
-    """Defences in rows: there may be more of them than a page is wide, and each fills a line."""
-    names = [i for i, column in enumerate(table.columns) if column not in ("attack", "measure")]
-    columns = ("defence", *(_label(table, row) for row in table.rows))
-    rows = tuple((table.columns[i], *(row[i] for row in table.rows)) for i in names)
+def _turned(table: Table, *, head: int) -> Table:
+    """Defences in rows, as more can come: each fills a line. The first `head` columns name what was in rows."""
+    columns = ("defence", *(", ".join(map(str, row[:head])) for row in table.rows))
+    rows = tuple((table.columns[i], *(row[i] for row in table.rows)) for i in range(head, len(table.columns)))
     return replace(table, columns=columns, rows=rows)
-
-
-def _label(table: Table, row: Sequence[object]) -> str:
-    return f"{row[0]}, {row[1]}" if "measure" in table.columns else str(row[0])
 
 
 def _what_each_is(board: Board) -> Table:
