@@ -1,11 +1,15 @@
 """What the engine costs over a bare loop, in time and memory, and how far one driver reaches.
 
-    OMP_NUM_THREADS=1 python benchmarks/engine.py [--data SHARDS --encoder E] [--out runs/engine]
+    OMP_NUM_THREADS=1 python benchmarks/engine.py [--out runs/engine]
+    python benchmarks/engine.py --few SHARDS --data SHARDS --encoder E [--out runs/throughput]
 
 A shard here waits half a second, 120 of them a minute: what other processes do does not count, and all that is added is
 the engine's. Beside the whole run stands the share without the start of the workers, which a longer run pays once too.
-`--data`: several tar shards that are embedded with one worker and with two. The growth beyond is simulated: one
-driver that spends the measured processor time on each call, workers that take as long as a shard does.
+The growth beyond is simulated: one driver that spends the measured processor time on each call, workers that take as
+long as a shard does.
+
+With --data only throughput is measured: real shards embedded with one worker and with two, and audited; the start of
+the processes and the loading of models drop out by what the shards of --few take.
 """
 
 import argparse
@@ -114,21 +118,79 @@ def memory(counts: tuple[int, ...], jobs: int) -> dict[int, float]:
     return found
 
 
-def embedding(data: str, encoder: str) -> dict[str, Any]:
-    """Pairs a second with one worker and two, by the clock and by processor time of all processes."""
-    found = {}
-    for jobs in (1, 2):
-        with tempfile.TemporaryDirectory() as folder:
-            out = f"{folder}/out"
-            command = ["embed", data, "--encoder", encoder, "--out", out, "--jobs", str(jobs), "--json"]
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            clock = time.perf_counter()
-            done = subprocess.run([sys.executable, "-m", "mithridate", *command], capture_output=True, text=True)
-            assert not done.returncode, done.stderr
-            seconds, after = time.perf_counter() - clock, resource.getrusage(resource.RUSAGE_CHILDREN)
-            used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            images = json.loads(done.stdout.splitlines()[-1])["images"]
-            found[f"{jobs} workers"] = {"images": images, "images a second": images / seconds, "cpu seconds": used}
+def done_by(command: list[str]) -> dict[str, float]:
+    """Pairs, seconds on the clock and processor seconds of a command and its workers."""
+    with tempfile.TemporaryDirectory() as folder:
+        before, clock = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        words = [sys.executable, "-m", "mithridate", *command, "--out", f"{folder}/out", "--json", "--threads"]
+        jobs = command[command.index("--jobs") + 1]
+        done = subprocess.run([*words, jobs], capture_output=True, text=True)
+        assert not done.returncode, done.stderr
+        seconds, after = time.perf_counter() - clock, resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"pairs": json.loads(done.stdout.splitlines()[-1])["pairs"], "seconds": seconds, "processor seconds": used}
+
+
+def throughput(few: str, many: str, encoder: str) -> dict[str, Any]:
+    """Pairs a second, whole runs over `many` shards; and a core, from what `many` take beyond `few` (no start)."""
+    found: dict[str, Any] = {}
+    for name in ("embed", "audit"):
+        for jobs in ("1", "2") if name == "embed" else ("1",):
+            small, large = (done_by([name, d, "--encoder", encoder, "--jobs", jobs]) for d in (few, many))
+            more = {key: large[key] - small[key] for key in large}
+            found[f"{name}, {jobs} workers"] = {
+                **large,
+                "pairs a second": large["pairs"] / large["seconds"],
+                "pairs a second without the start": more["pairs"] / more["seconds"],
+                "pairs a processor second without the start": more["pairs"] / more["processor seconds"],
+            }
+    return found
+
+
+def forward(name: str, count: int = 32) -> dict[str, float]:
+    """Images, and captions of a dozen words, that a model takes in a processor second, in batches of `count`."""
+    import torch
+
+    from mithridate.encoder.encoder import load_encoder
+
+    encoder = load_encoder(name)
+    pixels = torch.zeros(count, *encoder.image_size, 3, dtype=torch.uint8)
+    texts = ["two brown dogs play with a ball on the wet grass"] * count
+    with torch.inference_mode():
+        encoder.encode_image(pixels)
+        _, images = timed(lambda: [encoder.encode_image(pixels) for _ in range(3)])
+        _, captions = timed(lambda: [encoder.encode_text(texts) for _ in range(3)])
+    return {"images": 3 * count / images, "captions": 3 * count / captions}
+
+
+USED = """
+import json, resource, sys
+from mithridate.cli import main
+if __name__ == "__main__":
+    main(sys.argv[1:])
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(json.dumps([each.ru_utime + each.ru_stime for each in used]))
+"""
+
+
+def shared_out(few: str, many: str) -> dict[str, Any]:
+    """Of commands that leave no parts: milliseconds of processor a pair of the driver, and of its two workers."""
+    found: dict[str, Any] = {}
+    count = 0
+    for name, options in (("describe", []), ("doctor", []), ("convert", ["--to", "webdataset"])):
+        used = []
+        for data in (few, many):
+            with tempfile.TemporaryDirectory() as folder:
+                script = Path(folder, "used.py")
+                script.write_text(USED)
+                out = ["--out", f"{folder}/out"] if name == "convert" else []
+                words = ["data", name, data, *options, *out, "--jobs", "2", "--json"]
+                done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=True)
+            *_, said, cpu = done.stdout.splitlines()
+            used.append(json.loads(cpu))
+            if name == "describe":
+                count = json.loads(said)["pairs"] - count
+        found[name] = {who: 1000 * (used[1][i] - used[0][i]) / count for i, who in enumerate(("driver", "workers"))}
     return found
 
 
@@ -143,12 +205,24 @@ def simulated(cost: float, start: float, seconds: float, workers: int, shards: i
     return shards * seconds / (workers * max(free))
 
 
+def _write(result: dict[str, Any], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "engine.json").write_text(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data")
+    parser.add_argument("--data", help="several tar shards")
+    parser.add_argument("--few", help="fewer of them, two at least")
     parser.add_argument("--encoder", default="mithridate-tiny")
     parser.add_argument("--out", type=Path, default=Path("runs/engine"))
     options = parser.parse_args()
+    if options.data:
+        found = {"ViT-B-32, a processor second": forward("ViT-B-32")}
+        found = {**found, "throughput": throughput(options.few, options.data, options.encoder)}
+        _write({**found, "milliseconds a pair": shared_out(options.few, options.data)}, options.out)
+        return
     engines = {"in this process": Engine(), "processes": Engine(jobs=2)}
     try:
         import ray
@@ -162,8 +236,6 @@ def main() -> None:
     result: dict[str, Any] = {"overhead": overheads(engines)}
     result["driver seconds a call"] = {name: call_cost(engine) for name, engine in engines.items()}
     result["driver MiB by shards"] = {f"{jobs} jobs": memory((1000, 30_000), jobs) for jobs in (1, 2)}
-    if options.data:
-        result["embedding"] = embedding(options.data, options.encoder)
     ways = {name: result["driver seconds a call"][name] for name in engines if name != "in this process"}
     result["simulated share of work"] = {
         name: {
@@ -175,9 +247,7 @@ def main() -> None:
         }
         for name, cost in ways.items()
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "engine.json").write_text(json.dumps(result, indent=1))
-    print(json.dumps(result, indent=1))
+    _write(result, options.out)
     broken = {name: bar for name, bar in BARS.items() if name in engines and result["overhead"][name]["overhead"] > bar}
     if broken:
         sys.exit(f"more overhead than {broken}")

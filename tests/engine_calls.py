@@ -46,3 +46,12 @@ class Note:
             raise ValueError(key)
         with self.file.open("a") as file:
             file.write(f"{key}\n")
+
+
+def fails(item):
+    """Its negative; an error of ours for 2, one that nobody expected for 4."""
+    if item == 2:
+        raise DataError("two")
+    if item == 4:
+        raise KeyError("four")
+    return -item

@@ -11,7 +11,7 @@ import pytest
 
 from mithridate.cli import main
 from mithridate.data.read import read_pairs, separate_files
-from mithridate.data.write import write_webdataset
+from mithridate.data.write import convert, write_webdataset
 from mithridate.encoder.embed import embed
 from mithridate.encoder.embeddings import read_embeddings
 from mithridate.encoder.encoder import load_encoder
@@ -47,8 +47,8 @@ def shards(test_pairs, tmp_path_factory):
     return write_shards(test_pairs, tmp_path_factory.mktemp("shards") / "shards", 3)
 
 
-def run(shards, out, *options):
-    return main(["embed", str(shards[0].parent), "--encoder", ENCODER, "--out", str(out), "--json", *options])
+def run(shards, out, *options, command="embed"):
+    return main([command, str(shards[0].parent), "--encoder", ENCODER, "--out", str(out), "--json", *options])
 
 
 def test_a_shard_is_a_part_and_all_parts_are_the_whole(shards, tmp_path, capsys):
@@ -144,20 +144,21 @@ def test_what_is_read_as_a_whole_takes_no_jobs(toy_world, tmp_path, capsys):
     assert "is read as a whole, so --jobs, --ray and --max-errors have no use" in capsys.readouterr().err
 
 
-def audited(shards, out, *options):
-    command = ["audit", str(shards[0].parent), "--encoder", ENCODER, "--out", str(out), "--json"]
+def audited(data, out, *options):
+    command = ["audit", str(data), "--encoder", ENCODER, "--out", str(out), "--json"]
     assert main([*command, *options]) == 0
     return pq.read_table(out / "scores.parquet")
 
 
 @pytest.mark.slow
 def test_an_audit_by_file_is_that_of_all_at_once(shards, tmp_path, capsys):
-    whole, one = audited(shards, tmp_path / "whole"), audited(shards, tmp_path / "one", "--jobs", "1")
-    audited(shards, tmp_path / "two", "--jobs", "2")
+    table = convert(read_pairs(shards[0].parent), tmp_path / "table", to="parquet")
+    whole, one = audited(table, tmp_path / "whole"), audited(shards[0].parent, tmp_path / "one")
+    audited(shards[0].parent, tmp_path / "two", "--jobs", "2")
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
     assert one.column_names == whole.column_names and one["uid"].equals(whole["uid"])
     assert np.corrcoef(one["suspicion"].to_numpy(), whole["suspicion"].to_numpy())[0, 1] > 0.999
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two", "whole"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "table", "two", "whole"]
     assert main(["audit", str(shards[0]), "--encoder", ENCODER, "--out", str(tmp_path / "x"), "--jobs", "2"]) == 1
     assert "share out local tar shards" in capsys.readouterr().err
 

@@ -8,7 +8,7 @@ import pytest
 from engine_calls import Holds, Note, write_name
 from mithridate.engine.calls import KILLED, Engine, Resources
 from mithridate.engine.run import map_shards, run_graph
-from mithridate.errors import EngineError
+from mithridate.errors import EngineError, OutputError
 
 
 def names(folder, *shards):
@@ -38,6 +38,16 @@ def test_what_is_there_is_not_made_again(tmp_path):
     assert (found.done, found.there) == (1, 1)
     assert (tmp_path / "a").read_text() == "before"
     assert map_shards(write_name, ["a", "b"], out=lambda s: tmp_path / s, engine=Engine(jobs=2)).there == 2
+
+
+def test_a_shard_that_a_worker_taken_for_lost_finishes_counts_once(tmp_path):
+    def late(shard, path):
+        if shard == "b":
+            path.touch()  # by the other one
+        raise OutputError(f"{path} appeared while this command ran")
+
+    found = map_shards(late, ["a", "b"], out=lambda s: tmp_path / s)
+    assert (found.done, [failure.item for failure in found.failed]) == (1, ["a"])
 
 
 @pytest.mark.parametrize(("most", "done"), [(None, 3), (0, 1), (1, 2)])

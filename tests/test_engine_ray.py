@@ -152,16 +152,18 @@ def test_a_killed_driver_goes_on_when_it_is_started_again(cluster, tmp_path):
     whole(out, shard_names(16))
 
 
-def test_embeddings_are_byte_for_byte_those_of_one_process(cluster, toy_world, tmp_path):
+@pytest.mark.parametrize(("command", "files"), [("embed", 61), ("audit", None)])
+def test_twenty_shards_give_byte_for_byte_the_files_of_one_process(cluster, toy_world, tmp_path, command, files):
     from mithridate.data.read import read_pairs
     from test_embed_shards import digests, run, write_shards
 
     pairs = read_pairs(toy_world, split="train")
     shards = write_shards(pairs.where(pairs.image_index < 20), tmp_path / "shards", 20)
-    assert run(shards, tmp_path / "one") == 0
-    assert run(shards, tmp_path / "ray", "--ray", cluster.address) == 0
-    assert len(digests(tmp_path / "one")) == 61
-    assert digests(tmp_path / "one") == digests(tmp_path / "ray")
+    for name, options in (("one", ()), ("ray", ("--ray", cluster.address))):
+        assert run(shards, tmp_path / name, *options, command=command) == 0
+    one = digests(tmp_path / "one")
+    assert len(one) == files or {"scores.parquet", "keep.txt", "audit.json", "report.html"} <= one.keys()
+    assert one == digests(tmp_path / "ray")
 
 
 def test_a_study_has_the_numbers_of_one_process(cluster, tmp_path):

@@ -361,7 +361,7 @@ def test_a_release_in_the_layout_of_the_hub_is_inspected_offline(micro, toy_worl
 
 def test_the_strongest_null_model_is_part_of_the_null(micro, train_pairs, monkeypatch):
     monkeypatch.setattr("mithridate.inspection.inspect.FLOOR", 0.0)
-    monkeypatch.setattr("mithridate.inspection.inspect.null_models", lambda start, pairs, count, **_: [start] * count)
+    monkeypatch.setattr("mithridate.inspection.inspect.null_model", lambda start, pairs, number, **_: start)
     probes = {"relabelling": Relabelling()}
     found = inspect(micro, train_pairs, start=micro, nulls=2, probes=probes, cache=None)
     (finding,) = found.findings

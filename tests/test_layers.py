@@ -28,7 +28,7 @@ BELOW_STUDIES = {
 
 # room -> the rooms it may import, besides itself and BASE
 MAY_IMPORT = {
-    "data": set(),
+    "data": {"engine"},
     "engine": set(),
     "toy": {"data"},
     "encoder": {"data", "engine"},
@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "statistics": set(),
     "metrics": {"statistics"},
     # of poisoning only the triggers, to stamp them: an inspector does not see the truth
-    "inspection": {"data", "encoder", "training", "poisoning"},
+    "inspection": {"data", "encoder", "engine", "training", "poisoning"},
     "repairing": {"data", "encoder", "training", "inspection"},
     "auditing": {"data", "encoder", "engine"},  # never poisoning: a detector does not see the truth
     # what a detector said, held against the truth

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -116,6 +117,34 @@ def test_shards_and_a_table_are_read_by_ranges(server, driver, train_pairs, tmp_
     assert len(pairs) == 40 and sum(driver) < 3_000_000
     assert read_bytes(pairs.image[17].as_py()) == table["image"][17].as_py()
     assert sum(driver) < 4_000_000 < (tmp_path / "t.parquet").stat().st_size
+
+
+def test_embeddings_are_sent_whole_and_the_half_of_a_killed_upload_is_refused(
+    server, environment, driver, toy_world, tmp_path
+):
+    from mithridate.encoder.embeddings import read_embeddings
+    from mithridate.errors import DataError
+    from mithridate.remote import location
+    from mithridate.uploads import MARKER
+
+    sent, local = server[0] / "bucket" / "embedded", tmp_path / "local"
+    words = ["embed", str(toy_world), "--split", "test", "--encoder", "mithridate-micro", "--out"]
+    command = [sys.executable, "-m", "mithridate", *words, "s3://bucket/embedded"]
+    killed = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (sent / MARKER).exists():  # sent first, taken away last
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    assert (sent / MARKER).exists() and not (sent / "encoder.json").exists()
+    with pytest.raises(DataError, match="half of an upload"):
+        read_embeddings(location("s3://bucket/embedded"))
+
+    run(*words, "s3://bucket/embedded", **environment)
+    run(*words, local, **environment)
+    names = sorted(path.relative_to(local) for path in local.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(sent) for path in sent.rglob("*") if path.is_file())
+    assert all((sent / name).read_bytes() == (local / name).read_bytes() for name in names)
 
 
 @pytest.mark.parametrize(

@@ -26,14 +26,15 @@ def beside(path: Path) -> Path:
     return path.with_name(f".{short_name(path.name)}-{own.machine}-{own.pid}-{own.born}-{secrets.token_hex(4)}")
 
 
-def sweep(folder: Path, name: str | None = None) -> None:
-    """Take away what processes left in `folder` (beside `name`, by default beside anything) that have ended."""
+def sweep(folder: Path, name: str | None = None, *, ended: bool = True) -> None:
+    """Take away what processes left in `folder` (beside `name`, by default beside anything) that have ended; without
+    `ended`, what any left."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in list(entries):
             parts = _LEFTOVER.fullmatch(entry.name) if entry.name.startswith(".") else None
             if parts is None or (name is not None and parts["name"] != name):
                 continue
-            gone = Owner(parts["machine"], int(parts["pid"]), parts["born"]).gone()
+            gone = Owner(parts["machine"], int(parts["pid"]), parts["born"]).gone() if ended else True
             if gone is None:
                 with suppress(OSError):
                     gone = time.time() - entry.stat(follow_symlinks=False).st_mtime > _FORGOTTEN

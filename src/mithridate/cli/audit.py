@@ -9,7 +9,6 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from mithridate.cli.common import (
     CacheOptions,
-    EngineOptions,
     Place,
     Plugins,
     ReadOptions,
@@ -20,6 +19,7 @@ from mithridate.cli.common import (
     with_plugins,
 )
 from mithridate.cli.progress import display
+from mithridate.cli.workers import EngineOptions
 from mithridate.errors import FilterError
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.remote import RemotePath, location
@@ -116,26 +116,28 @@ class Audit:
         chosen = {name: pick(DETECTORS, name, "detector")() for name in self.detector} or None
         allow = () if self.allow is None else tuple(read_decisions(self.allow).dismissed)
         options = AuditOptions(detectors=chosen, flag=self.flag, allow=allow, trained=self.trained, seed=self.seed)
-        by_file = self.engine != EngineOptions()
-        if by_file and self.embeddings is not None:
+        shards = [] if self.data is None else self._shards()
+        if self.engine != EngineOptions() and not shards:
             raise FilterError(
-                "--jobs, --ray and --max-errors have no use with --embeddings, which are made already; leave them out"
+                "--jobs, --ray and --max-errors share out local tar shards, expected several, got "
+                f"{self.data or 'embeddings, which are made already'}; leave them out, or write shards with mithridate "
+                "data convert"
             )
         if self.embeddings is not None:
             clean = None if self.clean is None else location(self.clean)
             with display(quiet=self.json) as show:
                 return audit_folder(self.embeddings, clean=clean, options=options, progress=show.stage)
-        pairs = self.read.read(str(self.data))
+        pairs = self.read.read(str(self.data), engine=self.engine.engine)
         options = replace(options, trained=self.trained or trained_on(str(self.encoder), pairs))
         clean_pairs = None if self.clean is None else self.read.read(self.clean, split=self.clean_split)
         encoder = load_encoder(str(self.encoder), pretrained=self.pretrained)
         with display(quiet=self.json) as show:
-            if by_file:
+            if shards:
                 embedder = ShardEmbedder(
                     str(self.encoder), self.pretrained, vars(self.read), self.cache.cache, self.cache.limit
                 )
                 return audit_files(
-                    self._shards(),
+                    shards,
                     self._partial,
                     pairs,
                     encoder,
@@ -161,16 +163,11 @@ class Audit:
         return work.parent / f".{work.name}.partial"  # outlives a kill, and is deleted in the end
 
     def _shards(self) -> list[Path]:
-        """The tar shards that the data are. Raises `FilterError` for anything else."""
+        """The tar shards of this machine that the data are; empty where they are anything else, and read as a whole."""
         from mithridate.data.read import separate_files
 
-        files = separate_files(str(self.data))
-        if not files or any(".tar" not in file.name or isinstance(file, RemotePath) for file in files):
-            raise FilterError(
-                f"--jobs and --ray share out local tar shards, expected several, got {self.data}; leave them out, or "
-                "write shards with mithridate data convert"
-            )
-        return files
+        files = separate_files(str(self.data), tables=False)
+        return [] if any(isinstance(file, RemotePath) for file in files) else files
 
     def _decide(self, path: Path) -> None:
         from mithridate.auditing.audit_files import apply_decisions, write_kept

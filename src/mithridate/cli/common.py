@@ -24,7 +24,7 @@ from mithridate.cli.examples import example
 from mithridate.cli.options import early, options_of, read_config, refuse_unknown, with_values
 from mithridate.data.pairs import Pairs
 from mithridate.data.read import read_pairs
-from mithridate.engine.calls import Engine, Resources
+from mithridate.engine.calls import Engine
 from mithridate.errors import DataError, MithridateError, OutputError
 from mithridate.folders import claim
 from mithridate.plugins import load_installed_plugins, load_plugins
@@ -101,9 +101,9 @@ class ReadOptions:
     exclude_coco: bool = False
     """Leave out Visual Genome images that are COCO images."""
 
-    def read(self, path: str, *, split: str | None = None) -> Pairs:
+    def read(self, path: str, *, split: str | None = None, engine: Engine = Engine()) -> Pairs:  # noqa: B008 (frozen)
         """The pairs at `path`; `split` takes the place of the option's."""
-        return read_pairs(path, **{**vars(self), "split": split or self.split})
+        return read_pairs(path, **{**vars(self), "split": split or self.split}, engine=engine)
 
 
 @dataclass(frozen=True)
@@ -126,33 +126,6 @@ class CacheOptions:
     @property
     def limit(self) -> int | None:
         return None if self.cache_limit is None else int(self.cache_limit * 2**30)
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """Where the work is done."""
-
-    jobs: int | None = None
-    """Processes that work side by side, each with its share of the cores; with --ray as many as fit, else 1."""
-    ray: str | None = None
-    """Work on the Ray cluster at this address (auto: the one of this machine)."""
-    cpus: float = 1.0
-    """CPUs of each task on the cluster."""
-    gpus: float = 0.0
-    """GPUs of each task that runs a model on the cluster."""
-    memory: float | None = None
-    """GiB of memory of each task on the cluster."""
-    max_errors: int | None = None
-    """Begin nothing more once more than so many parts have failed; by default the others go on."""
-
-    @property
-    def engine(self) -> Engine:
-        """Raises `MithridateError` for an option that has no use."""
-        if self.ray is None and (self.cpus, self.gpus, self.memory) != (1.0, 0.0, None):
-            raise MithridateError("--cpus, --gpus and --memory are of tasks on a Ray cluster; pass --ray ADDRESS too")
-        memory = None if self.memory is None else int(self.memory * 2**30)
-        resources = Resources(cpus=self.cpus, gpus=self.gpus, memory=memory)
-        return Engine(jobs=self.jobs, ray=self.ray, resources=resources, max_errors=self.max_errors)
 
 
 def with_plugins(argv: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from tyro.conf import OmitArgPrefixes
 from mithridate.cli.common import Data, Place, ReadOptions, emit, parse, pick
 from mithridate.cli.progress import display
 from mithridate.cli.truth import TriggerTest, Truth
+from mithridate.cli.workers import WorkerOptions
 from mithridate.errors import DataError
 from mithridate.text import say
 from mithridate.toy.toy import CLASSES
@@ -20,15 +21,19 @@ class Describe:
     """What is in a data set: pairs, images, splits, classes, caption lengths, and what was left out of it."""
 
     data: Data
-    """A table, tar shards, an annotation file, or a folder."""
+    """A table, tar shards, an annotation file, or a folder. --jobs and --ray share out tar shards."""
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    engine: OmitArgPrefixes[WorkerOptions] = field(default_factory=WorkerOptions)
     json: bool = False
     """One JSON object on the last line."""
 
     def run(self) -> None:
         from mithridate.data.doctor import describe
+        from mithridate.data.read import separate_files
 
-        emit(describe(self.read.read(self.data)), as_json=self.json)
+        engine = self.engine.engine
+        self.engine.refuse_idle(bool(separate_files(self.data, tables=False)), f"{self.data} is read as a whole")
+        emit(describe(self.read.read(self.data, engine=engine)), as_json=self.json)
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Doctor:
     """Tokens the text tower takes."""
     sample: int | None = None
     """Decode only this many images."""
+    engine: OmitArgPrefixes[WorkerOptions] = field(default_factory=WorkerOptions)
     json: bool = False
     """One JSON object on the last line."""
 
@@ -53,9 +59,12 @@ class Doctor:
         for name, value, low in (("sample", self.sample, 0), ("context_length", self.context_length, 2)):
             if value is not None and value < low:
                 raise DataError(f"{name} must be at least {low}, got {value}")
-        pairs = self.read.read(self.data)
+        engine = self.engine.engine
+        pairs = self.read.read(self.data, engine=engine)
         with display(quiet=self.json) as show:
-            findings = doctor(pairs, context_length=self.context_length, sample=self.sample, progress=show.stage)
+            findings = doctor(
+                pairs, context_length=self.context_length, sample=self.sample, engine=engine, progress=show.stage
+            )
         if self.json:
             emit({"findings": [asdict(finding) for finding in findings]}, as_json=True)
         else:
@@ -79,18 +88,23 @@ class Convert:
     to: Literal["table", "webdataset", "parquet", "imagefolder"] = "webdataset"
     """`parquet` is a table that points at the images where they are."""
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    engine: OmitArgPrefixes[WorkerOptions] = field(default_factory=WorkerOptions)
     overwrite: bool = False
     """Replace what is in the output folder."""
     json: bool = False
     """One JSON object on the last line."""
 
     def run(self) -> None:
+        from mithridate.data.read import separate_files
         from mithridate.data.write import convert
         from mithridate.folders import refuse_existing
 
         refuse_existing(self.out, overwrite=self.overwrite)
-        pairs = self.read.read(self.data)
-        convert(pairs, self.out, to=self.to, overwrite=self.overwrite)
+        engine = self.engine.engine
+        useful = self.to != "parquet" or bool(separate_files(self.data, tables=False))
+        self.engine.refuse_idle(useful, f"no image is copied and {self.data} is read as a whole")
+        pairs = self.read.read(self.data, engine=engine)
+        convert(pairs, self.out, to=self.to, overwrite=self.overwrite, engine=engine)
         left_out = {reason: entry.count for reason, entry in pairs.report.left_out.items()}
         made = {"out": str(self.out), "pairs": len(pairs), "images": len(pairs.images)}
         emit({**made, **({"left_out": left_out} if left_out else {})}, as_json=self.json)

@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow.compute as pc
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import CacheOptions, Data, EngineOptions, Place, ReadOptions, Threads, emit, parse
+from mithridate.cli.common import CacheOptions, Data, Place, ReadOptions, Threads, emit, parse
 from mithridate.cli.progress import display
+from mithridate.cli.workers import EngineOptions
 from mithridate.errors import DataError
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.remote import RemotePath

@@ -21,6 +21,7 @@ from mithridate.cli.common import (
     with_plugins,
 )
 from mithridate.cli.progress import display
+from mithridate.cli.workers import ModelWorkerOptions
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.text import say
 
@@ -44,7 +45,8 @@ class Inspect:
     labels: bool = False
     """Refuse pairs without labels; otherwise frequent words of the captions stand in where there are none."""
     nulls: int = 0
-    """Fine-tune the start so many times on your pairs: the model must exceed all of them."""
+    """Fine-tune the start so many times on your pairs: the model must exceed all of them. --jobs and --ray share them
+    out."""
     compare: bool = False
     """Run published detectors too; they take no part in the verdict."""
     keep: Place | None = None
@@ -56,6 +58,7 @@ class Inspect:
     plugin: Plugins = ()
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    engine: OmitArgPrefixes[ModelWorkerOptions] = field(default_factory=ModelWorkerOptions)
     threads: Threads = None
     overwrite: bool = False
     """Replace what is in the output folder."""
@@ -64,6 +67,7 @@ class Inspect:
 
     def run(self) -> None:
         refuse_existing(self.out, overwrite=self.overwrite)
+        self.engine.refuse_idle(self.nulls > 1, "only several null models (--nulls) are shared out")
         from mithridate.encoder.encoder import load_encoder
         from mithridate.inspection.findings_file import summary, write_findings
         from mithridate.inspection.inspect import inspect
@@ -84,6 +88,7 @@ class Inspect:
                 seed=self.seed,
                 cache=self.cache.folder,
                 cache_limit=self.cache.limit,
+                engine=self.engine.engine,
                 progress=show.stage,
             )
         with new_folder(self.out, overwrite=self.overwrite) as folder:

@@ -7,9 +7,20 @@ from typing import Any, Generic, Literal, TypeVar
 
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import CacheOptions, Data, Plugins, ReadOptions, Threads, emit, parse, pick, with_plugins
+from mithridate.cli.common import (
+    CacheOptions,
+    Data,
+    Plugins,
+    ReadOptions,
+    Threads,
+    emit,
+    parse,
+    pick,
+    with_plugins,
+)
 from mithridate.cli.preflight import CheckOptions
 from mithridate.cli.progress import Display, display
+from mithridate.cli.workers import WorkerOptions
 from mithridate.data.write import write_table, write_webdataset
 from mithridate.folders import new_folder, refuse_existing
 from mithridate.poisoning.apply import poison
@@ -32,7 +43,8 @@ class Poison(Generic[A]):
     """Folder to write."""
     attack: OmitArgPrefixes[A]
     format: Literal["overlay", "table", "webdataset"] = "overlay"
-    """`overlay`: a table that points at the clean images; the others hold copies, every sample under a new name."""
+    """`overlay`: a table that points at the clean images; the others hold copies, every sample under a new name.
+    --jobs and --ray share out the copying."""
     seed: int = 0
     """Of every draw."""
     gallery: str | None = None
@@ -46,6 +58,7 @@ class Poison(Generic[A]):
     check: OmitArgPrefixes[CheckOptions] = field(default_factory=CheckOptions)
     read: OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     cache: OmitArgPrefixes[CacheOptions] = field(default_factory=CacheOptions)
+    engine: OmitArgPrefixes[WorkerOptions] = field(default_factory=WorkerOptions)
     plugin: Plugins = ()
     threads: Threads = None
     overwrite: bool = False
@@ -55,7 +68,9 @@ class Poison(Generic[A]):
 
     def run(self) -> None:
         refuse_existing(self.out, overwrite=self.overwrite)
-        pairs = self.read.read(self.data)
+        engine = self.engine.engine
+        self.engine.refuse_idle(self.format != "overlay", "an overlay copies no images")
+        pairs = self.read.read(self.data, engine=engine)
         gallery = None
         if self.gallery or self.gallery_split:
             gallery = self.read.read(self.gallery or self.data, split=self.gallery_split)
@@ -76,11 +91,11 @@ class Poison(Generic[A]):
                     progress=show.stage,
                 )
             if self.format == "webdataset":
-                write_webdataset(poisoned.pairs, data, records=poisoned.records, origin=poisoned.origin)
+                write_webdataset(poisoned.pairs, data, records=poisoned.records, origin=poisoned.origin, engine=engine)
             else:
                 copied = self.format == "table"
                 records = poisoned.records if copied else None
-                write_table(poisoned.pairs, data, copy_images=copied, records=records)
+                write_table(poisoned.pairs, data, copy_images=copied, records=records, engine=engine)
             found = self.check.look(poisoned, data, inputs, cache=self.cache, seed=self.seed)
             manifest = replace(poisoned.manifest, preflight=found.record())
             write_manifest(manifest, folder / "manifest.json")

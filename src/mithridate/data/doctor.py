@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -23,12 +24,15 @@ from mithridate.data.images import MAX_RATIO, decode, read_bytes
 from mithridate.data.left_out import REASONS
 from mithridate.data.locations import split_place
 from mithridate.data.pairs import Pairs
+from mithridate.engine.calls import Engine
+from mithridate.engine.run import gather
 from mithridate.errors import DataError
 from mithridate.threads import thread_count
 
 FEW_IMAGES = 10  # of a class: any rate over fewer has an interval as wide as the scale
 _NAMED = 3
 _BLOCK = 8192
+_OPENED = 1000  # images that a worker is given at a time
 _TINY = 8  # pixels a side
 # How CLIP's tokenizer cuts before it merges: each piece is at least one token.
 _PIECES = r"(?i)'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
@@ -55,19 +59,20 @@ def doctor(
     sample: int | None = None,
     workers: int | None = None,
     shards: int | None = None,
+    engine: Engine = Engine(),  # noqa: B008 (frozen)
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> tuple[Finding, ...]:
     """Everything found, errors first. Opens every image, or `sample` of them, evenly spread.
 
     `tokenize` gives the number of tokens of each caption, start and end token included; without it their number is
     estimated. `workers` is how many will read the data, by default the threads there are, 8 at most;
-    `shards` is counted from the locations where not given.
+    `shards` is counted from the locations where not given. `engine` opens the images.
     """
     workers = min(8, thread_count()) if workers is None else workers
     findings = [
         *_left_out(pairs),
         *_duplicate_uids(pairs),
-        *_images(pairs, sample, workers, progress),
+        *_images(pairs, sample, workers, engine, progress),
         *_empty_captions(pairs),
         *_broken_text(pairs),
         *_lists_as_text(pairs),
@@ -119,7 +124,7 @@ def _duplicate_uids(pairs: Pairs) -> Iterator[Finding]:
         yield Finding("duplicate-uid", "error", message, remedy)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Look:
     """What opening one image shows."""
 
@@ -131,7 +136,7 @@ class _Look:
 
 
 def _images(
-    pairs: Pairs, sample: int | None, workers: int, progress: Callable[[str, int, int], None]
+    pairs: Pairs, sample: int | None, workers: int, engine: Engine, progress: Callable[[str, int, int], None]
 ) -> Iterator[Finding]:
     """Images that are missing, do not decode, are blank or tiny, or are the same byte for byte."""
     places = pairs.images
@@ -139,23 +144,25 @@ def _images(
         places = places.take(pa.array(np.linspace(0, len(places) - 1, max(sample, 1)).astype(np.int64)))
     missing, unreadable, blank, tiny, narrow = [], [], [], [], []
     same: dict[bytes, list[str]] = defaultdict(list)
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        for start in range(0, len(places), _BLOCK):
-            block = places[start : start + _BLOCK].to_pylist()
-            for place, look in zip(block, pool.map(_examine, block)):
-                if look.missing:
-                    missing.append(place)
-                elif look.fault is not None:
-                    unreadable.append(look.fault)
-                elif look.size is not None and min(look.size) < _TINY:
-                    tiny.append(f"{place} of {look.size[0]}x{look.size[1]}")
-                elif look.blank:
-                    blank.append(place)
-                if look.size is not None and max(look.size) > MAX_RATIO * min(look.size):
-                    narrow.append(f"{place} of {look.size[0]}x{look.size[1]}")
-                if look.content is not None:
-                    same[look.content].append(place)
-            progress("opening images", start + len(block), len(places))
+    looks = gather(
+        _Examine(max(workers, 1) if engine.alone else engine.threads),
+        (places[start : start + _OPENED].to_pylist() for start in range(0, len(places), _OPENED)),
+        engine=engine,
+        progress=lambda done: progress("opening images", min(done * _OPENED, len(places)), len(places)),
+    )
+    for place, look in zip(places.to_pylist(), chain.from_iterable(looks)):
+        if look.missing:
+            missing.append(place)
+        elif look.fault is not None:
+            unreadable.append(look.fault)
+        elif look.size is not None and min(look.size) < _TINY:
+            tiny.append(f"{place} of {look.size[0]}x{look.size[1]}")
+        elif look.blank:
+            blank.append(place)
+        if look.size is not None and max(look.size) > MAX_RATIO * min(look.size):
+            narrow.append(f"{place} of {look.size[0]}x{look.size[1]}")
+        if look.content is not None:
+            same[look.content].append(place)
     of_all = f"of {len(places)} opened"
     lists: tuple[tuple[tuple[str, Severity, str, list[str]], str], ...] = (
         (
@@ -188,6 +195,17 @@ def _images(
         message = f"Images of the same bytes as another: {sum(map(len, twins))} {of_all} ({examples})."
         remedy = "Keep one of each; across splits they let a model see its test images."
         yield Finding("duplicate-image", "warning", message, remedy)
+
+
+@dataclass(frozen=True)
+class _Examine:
+    """What there is at some places, looked at by `threads` side by side."""
+
+    threads: int
+
+    def __call__(self, places: Sequence[str]) -> list[_Look]:
+        with ThreadPoolExecutor(self.threads) as pool:
+            return list(pool.map(_examine, places))
 
 
 def _examine(place: str) -> _Look:

@@ -26,11 +26,12 @@ from mithridate.data.json_values import records_to_table
 from mithridate.data.left_out import Tally
 from mithridate.data.pairs import Pairs, concat_pairs
 from mithridate.data.read import read_pairs
+from mithridate.data.records import read_ahead, row_codes
 from mithridate.data.shards import IMAGE_ENDINGS, read_shards
 from mithridate.data.sources import find_sources
 from mithridate.data.splits import select_split
 from mithridate.data.tables import load_json, load_table, pairs_from_table, read_table
-from mithridate.data.write import _add, _read_ahead, image_ending, row_codes
+from mithridate.data.write import add_member, image_ending
 from mithridate.errors import DataError
 from mithridate.folders import new_folder
 
@@ -336,15 +337,14 @@ def refuse_templates(templates: Sequence[str]) -> None:
 
 
 def _write_shards(pairs: Pairs, labels: np.ndarray, folder: Path, samples: int) -> None:
-    images = _read_ahead(pairs.image.combine_chunks())
-    starts = range(0, len(pairs), samples)
-    for number, start in enumerate(starts):
+    images = read_ahead(pairs.image.to_pylist())
+    for number, start in enumerate(starts := range(0, len(pairs), samples)):
         with tarfile.open(folder / f"{number}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
             for row in range(start, min(start + samples, len(pairs))):
                 raw, place = next(images), pairs.image[row].as_py()
                 ending = image_ending(raw, place)
                 if ending not in IMAGE_ENDINGS:
                     raise DataError(f"tar shards take {', '.join(IMAGE_ENDINGS)}; {place} is {ending}: convert it")
-                _add(tar, f"s{row:07d}.{ending}", raw)
-                _add(tar, f"s{row:07d}.cls", str(labels[row]).encode())
+                add_member(tar, f"s{row:07d}.{ending}", raw)
+                add_member(tar, f"s{row:07d}.cls", str(labels[row]).encode())
     (folder / SHARD_COUNT).write_text(f"{len(starts)}\n", encoding="utf-8")

@@ -31,6 +31,7 @@ from mithridate.data.sources import find_sources
 from mithridate.data.splits import select_split, split_of_folder
 from mithridate.data.tables import load_json, pairs_from_table, read_table
 from mithridate.data.tar import COMPRESSED
+from mithridate.engine.calls import Engine
 from mithridate.errors import DataError
 from mithridate.remote import location
 
@@ -48,6 +49,7 @@ def read_pairs(
     label_rule: str = "random-instance",
     exclude_coco: bool = False,
     seed: int = 0,
+    engine: Engine = Engine(),  # noqa: B008 (frozen)
 ) -> Pairs:
     """The image-text pairs in a file, a folder or a list of them, whatever their layout (docs/inputs.md).
 
@@ -58,7 +60,7 @@ def read_pairs(
 
     `caption_field`, `label_field`, `image_field`: columns or fields, which must exist. `encoding`: of texts that are
     not UTF-8. `allow_outside`: read images that a table names outside its folder and `image_root`. `label_rule` is
-    one of `coco.LABEL_RULES`. An option that a layout has no use for is refused.
+    one of `coco.LABEL_RULES`. An option that a layout has no use for is refused. `engine` shares out tar shards.
     """
     check_encoding(encoding)
     options = {
@@ -71,6 +73,7 @@ def read_pairs(
         "label_rule": label_rule,
         "exclude_coco": exclude_coco,
         "seed": seed,
+        "engine": engine,
     }
     sources = find_sources(path)
     parts: list[Pairs] = []
@@ -83,17 +86,17 @@ def read_pairs(
     return pairs if split is None else select_split(pairs, split)
 
 
-def separate_files(path: str | Path | Sequence[str | Path]) -> list[Path]:
+def separate_files(path: str | Path | Sequence[str | Path], *, tables: bool = True) -> list[Path]:
     """The files of a data set whose pairs can be read file by file; empty where it is read as a whole.
 
-    Tar shards, in a folder or listed, and listed tables. Raises `DataError` for what does not exist.
+    Tar shards, in a folder or listed, and listed `tables`. Raises `DataError` for what does not exist.
     """
     sources = find_sources(path)
     if len(sources) == 1 and sources[0].is_dir():
         folder = sources[0]
         layout = next((name for name, layout in FOLDERS.items() if layout.recognise(folder)), None)
         sources = _shards(folder) if layout == "tar shards" else []
-    alone = all(_is_shard(source) or (source.is_file() and format_of(source) != "json") for source in sources)
+    alone = all(_is_shard(it) or (tables and it.is_file() and format_of(it) != "json") for it in sources)
     return sources if alone and len(sources) > 1 else []
 
 
@@ -131,7 +134,7 @@ _DEFAULTS = {"label_rule": "random-instance", "exclude_coco": False, "allow_outs
 def _apply(name: str, layout: Layout, options: Mapping[str, Any], *source: Any) -> Pairs:
     """What `layout` reads from `source`; refuses an option that would have no effect."""
     for option, value in options.items():
-        if option not in (*layout.uses, "seed") and value != _DEFAULTS.get(option):
+        if option not in (*layout.uses, "seed", "engine") and value != _DEFAULTS.get(option):
             raise DataError(f"{option} is of no use with {name}; leave it out ({INPUTS})")
     return layout.read(*source, **{option: options[option] for option in layout.uses})
 
@@ -144,7 +147,7 @@ _FIELDS = ("caption_field", "label_field", "image_field", "encoding")
 _COLUMNS = ("image_root", "allow_outside", *_FIELDS)
 _CLASSES = ("image_root", "allow_outside", "label_rule", "seed", "encoding")
 
-SHARDS = Layout(_is_shard, read_shards, _FIELDS)
+SHARDS = Layout(_is_shard, read_shards, (*_FIELDS, "engine"))
 TABLE = Layout(is_readable, read_table, _COLUMNS)
 CAPTION_FILES = Layout(has_caption_files, read_caption_files, ("encoding",))
 LINES = Layout(is_readable, lambda path, **options: read_table(path, form="json-lines", **options), _COLUMNS)
@@ -295,7 +298,7 @@ FOLDERS = {
         lambda folder, **options: read_flickr_pascal(*flickr_pascal.flickr_and_pascal(folder), **options),
         ("seed",),
     ),
-    "tar shards": Layout(_shards, _read_shard_folder, _FIELDS),
+    "tar shards": Layout(_shards, _read_shard_folder, (*_FIELDS, "engine")),
     "an image folder": Layout(metadata_files, _read_metadata, _COLUMNS),
     "Parquet files of the hub": Layout(_hub_files, _read_hub_files, _COLUMNS),
     "PASCAL sentences": Layout(

@@ -18,6 +18,8 @@ from mithridate.data.locations import INPUTS, span_place
 from mithridate.data.pairs import Pairs, concat_pairs, draw_uids, make_pairs
 from mithridate.data.tables import file_salt
 from mithridate.data.tar import open_tar, tar_members
+from mithridate.engine.calls import Engine
+from mithridate.engine.run import gather
 from mithridate.errors import DataError
 from mithridate.threads import thread_count
 
@@ -48,15 +50,18 @@ def read_shards(
     label_field: str | None = None,
     image_field: str | None = None,
     encoding: str | None = None,
+    engine: Engine = Engine(),  # noqa: B008 (frozen)
 ) -> Pairs:
     """The pairs of tar shards; images stay where they are. Column `key` has the sample's name in its shard.
 
     A field that is named must occur in some sample, else `DataError` with those that do; samples without it are
-    counted in the report, as is whatever else is left out.
+    counted in the report, as is whatever else is left out. `engine` indexes the shards, as many at a time as a worker
+    has threads.
     """
     wanted = ShardFields(caption_field, label_field, image_field, encoding)
-    with ThreadPoolExecutor(thread_count()) as pool:
-        parts = list(pool.map(lambda shard: _read_shard(shard, wanted), shards))
+    at_once = len(shards) if engine.alone else engine.threads
+    bunches = [shards[low : low + at_once] for low in range(0, len(shards), at_once)]
+    parts = [part for bunch in gather(_ReadShards(wanted), bunches, engine=engine) for part in bunch]
     names = f"{shards[0]} ... {shards[-1]}" if len(shards) > 1 else str(shards[0])
     _need_fields(wanted, parts, names)
     full = [part.pairs for part in parts if part.pairs is not None]
@@ -97,6 +102,17 @@ class _Part:
     endings: tuple[str, ...]
     fields: tuple[str, ...]
     report: ReadReport
+
+
+@dataclass(frozen=True)
+class _ReadShards:
+    """What each of some shards holds, read side by side."""
+
+    wanted: ShardFields
+
+    def __call__(self, shards: Sequence[Path]) -> list[_Part]:
+        with ThreadPoolExecutor(thread_count()) as pool:
+            return list(pool.map(lambda shard: _read_shard(shard, self.wanted), shards))
 
 
 def _read_shard(shard: Path, wanted: ShardFields) -> _Part:

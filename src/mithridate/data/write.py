@@ -12,8 +12,9 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,19 +24,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mithridate.data.fields import Origin, SampleFields, carried_over, own_keys
-from mithridate.data.images import read_bytes
 from mithridate.data.locations import as_places
 from mithridate.data.pairs import Pairs
+from mithridate.data.records import BLOCK, describe_records, read_ahead, record_places, record_rows
 from mithridate.data.shards import IMAGE_ENDINGS
 from mithridate.data.signature import signed
+from mithridate.engine.calls import Engine
+from mithridate.engine.run import gather
 from mithridate.errors import DataError
-from mithridate.folders import new_folder
+from mithridate.folders import new_folder, replacing
+from mithridate.leftovers import beside, sweep
 from mithridate.remote import is_remote, location
-from mithridate.threads import thread_count
 
 Form = Literal["table", "parquet", "webdataset", "imagefolder"]
 
-_BLOCK = 1000
 # ending -> its magic bytes and where they stand
 _MAGIC = {
     "jpg": ((0, b"\xff\xd8\xff"),),
@@ -48,17 +50,33 @@ _MAGIC = {
 }
 
 
-def convert(pairs: Pairs, out: str | Path, *, to: Form, overwrite: bool = False) -> Path:
-    """`out`, a new folder with `pairs` in another layout; "parquet" leaves the images where they are."""
+def convert(
+    pairs: Pairs,
+    out: str | Path,
+    *,
+    to: Form,
+    overwrite: bool = False,
+    engine: Engine = Engine(),  # noqa: B008 (frozen)
+) -> Path:
+    """`out`, a new folder with `pairs` in another layout; "parquet" leaves the images where they are.
+
+    `engine` copies the images; the bytes are the same wherever it does."""
     if to not in WRITERS:
         raise DataError(f"the layout must be one of {', '.join(WRITERS)}, got {to!r}")
     out = location(out)
     with new_folder(out, overwrite=overwrite) as folder:
-        WRITERS[to](pairs, folder)
+        WRITERS[to](pairs, folder, engine=engine)
     return out
 
 
-def write_table(pairs: Pairs, out: Path, *, copy_images: bool, records: np.ndarray | None = None) -> None:
+def write_table(
+    pairs: Pairs,
+    out: Path,
+    *,
+    copy_images: bool,
+    records: np.ndarray | None = None,
+    engine: Engine = Engine(),  # noqa: B008 (frozen)
+) -> None:
     """`pairs.parquet` in the empty folder `out`, and with `copy_images` every image in `images/`.
 
     `records` (n,) says which pairs are one image record (default: those of one image). Each record gets a copy of
@@ -67,9 +85,9 @@ def write_table(pairs: Pairs, out: Path, *, copy_images: bool, records: np.ndarr
     table has the places where the images lie, relative for those in `out`.
     """
     if copy_images:
-        members = _members(pairs, records)
+        members = record_rows(pairs, records)
         names = np.empty(len(pairs), dtype=object)
-        for rows, name in zip(members, _copy_images(pairs, members, out)):
+        for rows, name in zip(members, _copy_images(pairs, members, out, engine)):
             names[rows] = name
         places = pa.array(names, pa.string())
         _write_csv(names.tolist(), pairs.text, out / "open_clip.csv")
@@ -86,9 +104,9 @@ def _write_csv(names: list[str], text: pa.ChunkedArray, path: Path) -> None:
         # all quoted: a lone carriage return would end a row, and no cell is changed, as programs read this table
         table = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
         table.writerow(("filepath", "title"))
-        for start in range(0, len(names), _BLOCK):
-            texts = map(_for_pandas, text[start : start + _BLOCK].to_pylist())
-            table.writerows(zip(names[start : start + _BLOCK], texts))
+        for start in range(0, len(names), BLOCK):
+            texts = map(_for_pandas, text[start : start + BLOCK].to_pylist())
+            table.writerows(zip(names[start : start + BLOCK], texts))
 
 
 # what pandas takes for a missing value, quoted or not (pandas.read_csv, na_values)
@@ -109,22 +127,29 @@ def _for_pandas(text: str) -> str:
     return f" {text}" if text in _MISSING else text
 
 
-def write_imagefolder(pairs: Pairs, out: Path, *, copy_images: bool = True, records: np.ndarray | None = None) -> None:
+def write_imagefolder(
+    pairs: Pairs,
+    out: Path,
+    *,
+    copy_images: bool = True,
+    records: np.ndarray | None = None,
+    engine: Engine = Engine(),  # noqa: B008 (frozen)
+) -> None:
     """`metadata.jsonl` in `out`: a line for an image record, its captions in a list, as Hugging Face reads it.
 
     Images are copied as by `write_table`; without `copy_images` they must lie in `out` already. Columns beyond
     those that all `Pairs` have are left out.
     """
-    members = _members(pairs, records, whole=True)
+    members = record_rows(pairs, records, whole=True)
     if copy_images:
-        names = _copy_images(pairs, members, out)
+        names = _copy_images(pairs, members, out, engine)
     else:
-        names = _relative(pa.chunked_array([_places(pairs, members)], pa.string()), out).to_pylist()
+        names = _relative(pa.chunked_array([record_places(pairs, members)], pa.string()), out).to_pylist()
         outside = next((name for name in names if Path(name).is_absolute() or is_remote(name) or "#" in name), None)
         if outside is not None:
             raise DataError(f"{outside} is no file in {out}; an image folder holds its images: copy them")
     with (out / "metadata.jsonl").open("w", encoding="utf-8") as file:
-        for name, record in zip(names, _describe(pairs, members)):
+        for name, record in zip(names, describe_records(pairs, members)):
             record = {"file_name": name, "text": record.pop("captions"), "uid": record.pop("uids"), **record}
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
@@ -136,45 +161,97 @@ def write_webdataset(
     records: np.ndarray | None = None,
     origin: Origin | None = None,
     samples_per_shard: int = 1000,
+    engine: Engine = Engine(),  # noqa: B008 (frozen)
 ) -> None:
     """Tar shards `00000.tar`, ... and `sizes.json` in the empty folder `out`; a sample is an image record.
 
     A sample is KEY.jpg (or .png, .webp; its bytes untouched), KEY.txt with the first caption, and KEY.json with
     all captions and uids, labels, split and key. KEY is the source's where every sample has one of its own, else the
     position. The same pairs give the same bytes. Other json fields of samples that come from shards stay (`origin`
-    says which they are where images were exchanged); columns beyond those that all `Pairs` have are left out.
+    says which they are where images were exchanged); columns beyond those that all `Pairs` have are left out. `engine`
+    writes the shards.
     """
-    members = _members(pairs, records, whole=True)
-    described = _describe(pairs, members)
-    images = _read_ahead(_places(pairs, members))
+    members = record_rows(pairs, records, whole=True)
     origin = Origin(pairs.image, pairs.image) if origin is None else origin
     first = pa.array([rows[0] for rows in members], pa.int64())
     own, shown = origin.own.take(first), origin.shown.take(first)
-    fields = SampleFields()
-    keys = own_keys([fields.of(place.as_py()).get("key") for place in own])
-    sizes: dict[str, int] = {}
-    for start in range(0, len(members), samples_per_shard):
-        shard = f"{len(sizes):05d}.tar"
-        sizes[shard] = min(samples_per_shard, len(members) - start)
-        with tarfile.open(out / shard, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for position in range(start, start + sizes[shard]):
-                key = f"{position:09d}" if keys is None else keys[position]
-                raw, record = next(images), next(described)
+    places, starts = record_places(pairs, members), range(0, len(members), samples_per_shard)
+    keys = None
+    if pc.any(pc.match_substring_regex(own, r"#\d+\+\d+$")).as_py():  # others lie in no shard, and have no fields
+        found = gather(_ReadKeys(), (own[at : at + samples_per_shard].to_pylist() for at in starts), engine=engine)
+        keys = own_keys([key for part in found for key in part])
+    described = describe_records(pairs, members)
+
+    def shards() -> Iterator[_Shard]:
+        for number, at in enumerate(starts):
+            part = slice(at, at + samples_per_shard)
+            images = places[part].to_pylist()
+            yield _Shard(
+                name=f"{number:05d}.tar",
+                keys=[f"{at + i:09d}" for i in range(len(images))] if keys is None else keys[part],
+                records=list(islice(described, len(images))),
+                images=images,
+                own=own[part].to_pylist(),
+                shown=shown[part].to_pylist(),
+            )
+
+    sizes = dict(gather(_WriteShard(out), shards(), engine=engine))
+    sweep(out, ended=False)  # of a worker that was killed
+    (out / "sizes.json").write_text(json.dumps(sizes, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """Samples on their way to whoever writes their shard: a key, a record and an image each, and where the image of
+    its own sample lies, and of that whose image it has."""
+
+    name: str
+    keys: list[str]
+    records: list[dict[str, Any]]
+    images: list[str]
+    own: list[str]
+    shown: list[str]
+
+
+@dataclass(frozen=True)
+class _WriteShard:
+    """Writes shards into the folder `out`, each whole or not at all; gives a shard's name and its number of samples."""
+
+    out: Path
+
+    def begin(self) -> Callable[[_Shard], tuple[str, int]]:
+        fields = SampleFields()
+        return lambda shard: self.write(shard, fields)
+
+    def write(self, shard: _Shard, fields: SampleFields) -> tuple[str, int]:
+        with replacing(self.out / shard.name) as path, tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+            each = zip(shard.keys, shard.records, read_ahead(shard.images), shard.own, shard.shown)
+            for key, record, raw, own, shown in each:
                 ending = image_ending(raw, f"the image of {record['uids'][0]}")
                 if ending not in IMAGE_ENDINGS:
                     raise DataError(
                         f"tar shards take {', '.join(IMAGE_ENDINGS)}; the image of pair {record['uids'][0]} is "
                         f"{ending}: convert it, or write a table"
                     )
-                its, image = (fields.of(place[position].as_py()) for place in (own, shown))
+                its = fields.of(own)
+                image = its if shown == own else fields.of(shown)
                 record = carried_over(its, image, raw, {"key": key, **record})
-                _add(tar, f"{key}.{ending}", raw)
-                _add(tar, f"{key}.txt", record["captions"][0].encode())
-                _add(tar, f"{key}.json", json.dumps(record).encode())
-    (out / "sizes.json").write_text(json.dumps(sizes, indent=1) + "\n")
+                add_member(tar, f"{key}.{ending}", raw)
+                add_member(tar, f"{key}.txt", record["captions"][0].encode())
+                add_member(tar, f"{key}.json", json.dumps(record).encode())
+        return shard.name, len(shard.keys)
 
 
-WRITERS: dict[str, Callable[[Pairs, Path], None]] = {
+@dataclass(frozen=True)
+class _ReadKeys:
+    """The keys that samples have in their source, found by the places of their images."""
+
+    def begin(self) -> Callable[[list[str]], list[Any]]:
+        fields = SampleFields()
+        return lambda places: [fields.of(place).get("key") for place in places]
+
+
+WRITERS: dict[str, Callable[..., None]] = {
     "table": partial(write_table, copy_images=True),
     "parquet": partial(write_table, copy_images=False),
     "webdataset": write_webdataset,
@@ -190,46 +267,6 @@ def image_ending(raw: bytes, place: str) -> str:
     raise DataError(f"{place} is none of {', '.join(_MAGIC)}; convert it, or take its rows out")
 
 
-def _members(pairs: Pairs, records: np.ndarray | None, *, whole: bool = False) -> list[np.ndarray]:
-    """The rows of each image record, records in order of first appearance.
-
-    With `whole`, pairs of one record that differ in labels or split are records of their own: the layouts that
-    keep one entry a record have room for one of each.
-    """
-    image = pairs.image_index.astype(np.int64)
-    ids = image if records is None else np.unique(records, return_inverse=True)[1].reshape(-1)
-    if len(ids) != len(pairs):
-        raise ValueError(f"records must name one record a pair, expected {len(pairs)} of them, got {len(ids)}")
-    if whole:
-        codes = np.unique(row_codes(pairs), return_inverse=True)[1]
-        ids = ids * (int(codes.max(initial=0)) + 1) + codes
-    order = np.argsort(ids, kind="stable")
-    ids = ids[order]
-    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]][: len(ids)])
-    mixed = np.r_[False, (ids[1:] == ids[:-1]) & (image[order][1:] != image[order][:-1])][: len(ids)]
-    if mixed.any():
-        raise ValueError(f"pairs of one record must share one image, row {order[mixed][0]} has another")
-    members = np.split(order, starts[1:]) if len(ids) else []
-    return sorted(members, key=lambda rows: rows[0])
-
-
-def row_codes(pairs: Pairs) -> np.ndarray:
-    """(n,) numbers, equal where labels and split of two rows are; no sign inside a name makes two of them one."""
-    flat = pc.list_flatten(pairs.labels).dictionary_encode().unify_dictionaries().combine_chunks()
-    lengths = pc.list_value_length(pairs.labels).to_numpy(zero_copy_only=False)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    numbers = pa.ListArray.from_arrays(pa.array(offsets), flat.indices.cast(pa.string()))
-    joined = pc.binary_join(numbers, " ").dictionary_encode().indices.to_numpy().astype(np.int64)
-    split = pairs.split.dictionary_encode().unify_dictionaries().combine_chunks()
-    parts = split.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return joined * (len(split.dictionary) + 1) + parts + 1
-
-
-def _places(pairs: Pairs, members: Sequence[np.ndarray]) -> pa.Array:
-    """The place of each record's image."""
-    return pairs.images.take(pa.array([pairs.image_index[rows[0]] for rows in members], pa.int32()))
-
-
 def _relative(image: pa.ChunkedArray, out: Path) -> pa.ChunkedArray:
     """Absolute places, but relative ones for what lies in `out`, which may be moved."""
     image = as_places(image, Path.cwd(), Path("the pairs"))
@@ -240,46 +277,38 @@ def _relative(image: pa.ChunkedArray, out: Path) -> pa.ChunkedArray:
     return pc.if_else(inside, pc.utf8_slice_codeunits(image, len(prefix)), image)
 
 
-def _read_ahead(places: pa.Array) -> Iterator[bytes]:
-    """The bytes at each place, in order, read by several threads and one block ahead."""
-    with ThreadPoolExecutor(thread_count()) as pool:
-        for start in range(0, len(places), _BLOCK):
-            yield from pool.map(read_bytes, places[start : start + _BLOCK].to_pylist())
-
-
-def _copy_images(pairs: Pairs, members: Sequence[np.ndarray], out: Path) -> list[str]:
+def _copy_images(pairs: Pairs, members: Sequence[np.ndarray], out: Path, engine: Engine) -> list[str]:
     """A copy of each record's image in `images/`; its name, drawn from the uid of the record's first pair."""
-    uids = pairs.uid.take(pa.array([rows[0] for rows in members], pa.int64())).to_pylist()
-    names = []
-    for uid, raw in zip(uids, _read_ahead(_places(pairs, members))):
-        stem = hashlib.blake2b(uid.encode(), digest_size=16).hexdigest()
-        path = out / "images" / stem[:2] / f"{stem}.{image_ending(raw, f'the image of pair {uid}')}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(raw)
-        os.utime(path, (0, 0))  # the time of writing tells what was written together
-        names.append(path.relative_to(out).as_posix())
-    return names
+    uids = pairs.uid.take(pa.array([rows[0] for rows in members], pa.int64()))
+    places = record_places(pairs, members)
+    blocks = (slice(at, at + BLOCK) for at in range(0, len(members), BLOCK))
+    both = ((uids[block].to_pylist(), places[block].to_pylist()) for block in blocks)
+    copied = gather(_CopyImages(out), both, engine=engine)
+    sweep(out / "images", ended=False)  # of a worker that was killed
+    return [name for names in copied for name in names]
 
 
-def _describe(pairs: Pairs, members: Sequence[np.ndarray]) -> Iterator[dict[str, Any]]:
-    """Captions, uids, labels and split of each record."""
-    table = pairs.table.select(["text", "uid", "labels", "split"])
-    for start in range(0, len(members), _BLOCK):
-        part = members[start : start + _BLOCK]
-        found = table.take(pa.array(np.concatenate(part))).to_pydict()
-        at = 0
-        for rows in part:
-            here = slice(at, at + len(rows))
-            yield {
-                "captions": found["text"][here],
-                "uids": found["uid"][here],
-                "labels": found["labels"][at],
-                "split": found["split"][at],
-            }
-            at += len(rows)
+@dataclass(frozen=True)
+class _CopyImages:
+    """Copies images at some places into `out`, each whole or not at all; gives their names there."""
+
+    out: Path
+
+    def __call__(self, block: tuple[list[str], list[str]]) -> list[str]:
+        names = []
+        temporary = beside(self.out / "images" / "copy")
+        for uid, raw in zip(block[0], read_ahead(block[1])):
+            stem = hashlib.blake2b(uid.encode(), digest_size=16).hexdigest()
+            name = f"images/{stem[:2]}/{stem}.{image_ending(raw, f'the image of pair {uid}')}"
+            (self.out / name).parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(raw)
+            os.utime(temporary, (0, 0))  # the time of writing tells what was written together
+            temporary.replace(self.out / name)
+            names.append(name)
+        return names
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     # a fresh TarInfo has time 0, no owner and one mode: the header tells the name and the size alone
     member = tarfile.TarInfo(name)
     member.size = len(content)

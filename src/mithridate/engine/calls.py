@@ -51,6 +51,11 @@ class Engine:
             raise EngineError(f"max_errors must be at least 0, got {self.max_errors}")
 
     @property
+    def alone(self) -> bool:
+        """Whether all is done in this process."""
+        return self.ray is None and self.jobs in (None, 1)
+
+    @property
     def threads(self) -> int:
         """Threads of each call."""
         if self.ray is not None:
@@ -60,12 +65,22 @@ class Engine:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a call: `error` is None where it was done. `pid` of the process that made it."""
+    """What came of a call: `error` is None where it was done, and `value` what it gave. `pid` of its process.
+
+    `fault`: the error itself; from another process only where it is one of ours or the system's.
+    """
 
     error: str | None = None
     trace: str = ""
     seconds: float = 0.0
     pid: int = 0
+    value: Any = None
+    fault: Exception | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        plain = type(self.fault).__module__ in ("builtins", "mithridate.errors")
+        sent = plain and isinstance(self.fault, MithridateError | OSError)
+        return {**self.__dict__, "fault": self.fault if sent else None}
 
 
 @dataclass(frozen=True)
@@ -101,20 +116,20 @@ class Pool(Protocol):
         ...
 
 
-def begun(function: Any) -> Callable[[Any], None]:
+def begun(function: Any) -> Callable[[Any], Any]:
     """What a worker calls on each item: what `function.begin()` gives, called once a worker, else the function."""
     begin = getattr(function, "begin", None)
     return function if begin is None else begin()
 
 
-def perform(function: Callable[[Any], None], item: Any) -> Outcome:
+def perform(function: Callable[[Any], Any], item: Any) -> Outcome:
     """Call `function` on an item; an error becomes part of what is given back."""
     begin = time.perf_counter()
     try:
-        function(item)
+        value = function(item)
     except Exception as error:
-        return Outcome(sentence(error), "".join(traceback.format_exception(error)), pid=os.getpid())
-    return Outcome(seconds=time.perf_counter() - begin, pid=os.getpid())
+        return Outcome(sentence(error), "".join(traceback.format_exception(error)), pid=os.getpid(), fault=error)
+    return Outcome(seconds=time.perf_counter() - begin, pid=os.getpid(), value=value)
 
 
 def sentence(error: Exception) -> str:
@@ -137,7 +152,7 @@ class Packed:
         settings = {name: value for name, value in os.environ.items() if name.startswith("MITHRIDATE_")}
         return cls(pickle.dumps((SentPlugins(), function)), os.getcwd(), tuple(settings.items()), threads)  # noqa: PTH109
 
-    def unpack(self) -> Callable[[Any], None]:
+    def unpack(self) -> Callable[[Any], Any]:
         """In the worker: what it calls on each item."""
         os.environ.update(self.settings)
         os.chdir(self.folder)

@@ -173,11 +173,11 @@ _begun: dict[str, Any] = {}  # the function that this worker called last, by its
 
 
 def _task(digest: str, packed: Packed, item: Any) -> Outcome:
-    def call(item: Any) -> None:
+    def call(item: Any) -> Any:
         if digest not in _begun:
             _begun.clear()
             _begun[digest] = packed.unpack()
-        _begun[digest](item)
+        return _begun[digest](item)
 
     return perform(call, item)
 
@@ -190,8 +190,8 @@ class _Actor:
         pass
 
     def call(self, item: Any) -> Outcome:
-        def first(item: Any) -> None:
+        def first(item: Any) -> Any:
             self._function = self._function or self._packed.unpack()
-            self._function(item)
+            return self._function(item)
 
         return perform(first, item)

@@ -119,7 +119,7 @@ def _call(item: Any) -> Outcome:
         os._exit(stopped.code)
 
 
-def _in_worker(item: Any) -> None:
+def _in_worker(item: Any) -> Any:
     if "function" not in _worker:
         _worker["function"] = _worker["packed"].unpack()
-    _worker["function"](item)
+    return _worker["function"](item)

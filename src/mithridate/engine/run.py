@@ -1,7 +1,10 @@
-"""Two ways to do work that outgrows one process: a function mapped over shards, and a graph of stages.
+"""Three ways to do work that outgrows one process: a function mapped over shards, a graph of stages, and what a
+function gives for many items, gathered.
 
-What a call leaves is a file (or a folder) that is whole or not there, and a call whose result is there is not made. So
-a run that was killed at any moment goes on where it was, on this machine or on another one that sees the files.
+What a call of the first two leaves is a file (or a folder) that is whole or not there, and a call whose result is there
+is not made. So a run that was killed at any moment goes on where it was, on this machine or on another one that sees
+the files. `gather` is for what leaves nothing, or belongs to an output that is written as a whole: reading, checking,
+copying.
 """
 
 from collections import Counter, deque
@@ -15,9 +18,10 @@ from typing import Any, Generic, TypeVar
 
 from mithridate.engine.calls import KILLED, Engine, Failure, Outcome, Pool, Resources, begun
 from mithridate.engine.local import InProcesses, InThisProcess
-from mithridate.errors import EngineError
+from mithridate.errors import EngineError, OutputError
 
 S = TypeVar("S", bound=Hashable)
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,65 @@ def run_graph(
     return tuple(failed)
 
 
+def gather(
+    function: Callable[[Any], R] | Any,
+    items: Iterable[Any],
+    *,
+    engine: Engine = Engine(),  # noqa: B008 (frozen)
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[R]:
+    """What `function(item)` gives for each item, in the order of `items`, which are taken as workers come free.
+
+    `function` is as for `map_shards`. Nothing begins after the first error, which is raised: where a worker met it and
+    it is none of this package's nor the system's, as an `EngineError`.
+    """
+    values: dict[int, R] = {}
+    failed: dict[int, Outcome] = {}
+    numbered = enumerate(items)
+
+    def next_item() -> _Numbered | None:
+        found = None if failed else next(numbered, None)
+        return None if found is None else _Numbered(*found)
+
+    def ended(item: _Numbered, outcome: Outcome) -> None:
+        if outcome.error is None:
+            values[item.number] = outcome.value
+        else:
+            failed[item.number] = outcome
+        progress(len(values))
+
+    first = next_item()
+    if first is not None:
+        ahead = [first]
+        with _pool(_OnItem(function), engine) as pool:
+            _drive(lambda: ahead.pop() if ahead else next_item(), pool, ended, retries=engine.retries)
+    if failed:
+        outcome = failed[min(failed)]
+        if outcome.fault is not None:
+            raise outcome.fault
+        error = EngineError(f"{outcome.error}")
+        error.add_note(outcome.trace)
+        raise error
+    return [values[number] for number in range(len(values))]
+
+
+@dataclass(frozen=True, eq=False)
+class _Numbered:
+    number: int
+    item: Any
+
+
+@dataclass(frozen=True)
+class _OnItem:
+    """A function of an item as a function of a numbered one."""
+
+    function: Any
+
+    def begin(self) -> Callable[[_Numbered], Any]:
+        call: Any = begun(self.function)
+        return lambda numbered: call(numbered.item)
+
+
 def _drive(
     next_item: Callable[[], Any],
     pool: Pool,
@@ -158,10 +221,10 @@ def _pool(function: Any, engine: Engine, resources_of: Callable[[str], Resources
         from mithridate.engine.cluster import InActors, InTasks
 
         pool = InActors(function, engine) if resources_of is None else InTasks(function, engine, resources_of)
-    elif engine.jobs in (None, 1):
+    elif engine.alone:
         pool = InThisProcess(function)
     else:
-        pool = InProcesses(function, engine.jobs, engine.threads)
+        pool = InProcesses(function, engine.jobs or 1, engine.threads)
     orderly = False
     try:
         yield pool
@@ -181,7 +244,11 @@ class _OnShard:
 
         def on_shard(item: tuple[Any, Path]) -> None:
             shard, path = item
-            call(shard, path)
+            try:
+                call(shard, path)
+            except OutputError:
+                if not path.exists():  # else a worker that was taken for lost has left it meanwhile, whole
+                    raise
             if not path.exists():
                 raise EngineError(f"{shard} left no {path}; a function that is mapped over shards writes its path")
 

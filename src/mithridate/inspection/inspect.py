@@ -13,10 +13,12 @@ import torch
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import Progress, _silent
 from mithridate.encoder.encoder import Encoder, weights_fingerprint
+from mithridate.engine.calls import Engine
+from mithridate.engine.run import gather
 from mithridate.errors import InspectionError
 from mithridate.inspection.finding import Finding
 from mithridate.inspection.material import Material, OwnData, own_data, refuse_other_architecture, view_of
-from mithridate.inspection.nulls import null_models
+from mithridate.inspection.nulls import null_model
 from mithridate.inspection.probe import Probe
 from mithridate.inspection.registry import COMPARISONS, PROBES
 
@@ -82,6 +84,7 @@ def inspect(
     seed: int = 0,
     cache: Path | str | None = "default",
     cache_limit: int | None = None,
+    engine: Engine = Engine(),  # noqa: B008 (frozen)
     progress: Progress = _silent,
 ) -> Inspection:
     """Look for planted behaviour in `encoder` with clean `pairs` of the owner's, by every probe or by `probes`.
@@ -89,7 +92,7 @@ def inspect(
     `start`: the model that it was fine-tuned from, where there is one; without it nothing is said of recovered image
     triggers, as every model has some. `labels`: refuse pairs without labels. `nulls`: so many clean fine-tunes of
     `start` on `pairs` are put through the same probes, and the suspect must exceed all of them. `compare`: published
-    detectors too, which take no part in the verdict. A model below the
+    detectors too, which take no part in the verdict. `engine` trains and probes the null models. A model below the
     utility floor gets no verdict. Raises `InspectionError` for pairs that do not suffice, `EncoderError` for a `start`
     of another architecture.
     """
@@ -118,13 +121,19 @@ def inspect(
         seconds[name] = round(time.process_time() - clock, 2)
     null_strengths: dict[str, tuple[float, ...]] = {}
     if nulls and start is not None and running:
-        clock = time.process_time()
-        null_strengths = _null_strengths(running, material, start, pairs, nulls, cache, cache_limit)
+        shown = material if engine.alone else replace(material, progress=_silent)
+        each_null = gather(
+            _NullModel(running, shown, start, pairs, cache, cache_limit),
+            range(nulls),
+            engine=engine,
+            progress=lambda done: progress("null models", done, nulls),
+        )
+        null_strengths = {name: tuple(strengths[name] for strengths, _ in each_null) for name in running}
         found = [
             _against(each, null_strengths[each.probe], running[each.probe]) if each.probe in running else each
             for each in found
         ]
-        seconds["null models"] = round(time.process_time() - clock, 2)
+        seconds["null models"] = round(sum(used for _, used in each_null), 2)
     assessed = {n for n, p in running.items() if start is not None or not p.needs_start}
     return Inspection(
         findings=_ordered(found, {**running, **others}),
@@ -229,26 +238,27 @@ def utility_of(
     return Utility(recall, k / len(rows), accuracy, chance)
 
 
-def _null_strengths(
-    running: Mapping[str, Probe],
-    material: Material,
-    start: Encoder,
-    pairs: Pairs,
-    count: int,
-    cache: Path | str | None,
-    cache_limit: int | None,
-) -> dict[str, tuple[float, ...]]:
-    """By probe its strongest finding in each of `count` clean fine-tunes of `start`."""
-    strengths: dict[str, list[float]] = {name: [] for name in running}
-    models = null_models(
-        start, pairs, count, seed=material.seed, cache=cache, cache_limit=cache_limit, progress=material.progress
-    )
-    for number, model in enumerate(models):
+@dataclass(frozen=True, eq=False)
+class _NullModel:
+    """By probe its strongest finding in a clean fine-tune of `start`, known by its number; and processor seconds."""
+
+    running: Mapping[str, Probe]
+    material: Material
+    start: Encoder
+    pairs: Pairs
+    cache: Path | str | None = "default"
+    cache_limit: int | None = None
+
+    def __call__(self, number: int) -> tuple[dict[str, float], float]:
+        clock, material = time.process_time(), self.material
+        options = {"cache": self.cache, "cache_limit": self.cache_limit, "progress": material.progress}
+        model = null_model(self.start, self.pairs, number, seed=material.seed, **options)
         null = replace(material, suspect=view_of(model, material.data.classes))
-        for name, probe in running.items():
-            strengths[name].append(max((f.strength for f in probe.examine(null)), default=0.0))
-        material.progress("null models", number + 1, count)
-    return {name: tuple(values) for name, values in strengths.items()}
+        strengths = {
+            name: max((finding.strength for finding in probe.examine(null)), default=0.0)
+            for name, probe in self.running.items()
+        }
+        return strengths, time.process_time() - clock
 
 
 def _against(finding: Finding, nulls: Sequence[float], probe: Probe) -> Finding:

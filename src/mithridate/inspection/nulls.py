@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from mithridate.data.pairs import Pairs
@@ -16,24 +15,23 @@ LR = 1e-3
 EPOCHS = 2
 
 
-def null_models(
+def null_model(
     start: Encoder,
     pairs: Pairs,
-    count: int,
+    number: int,
     *,
     seed: int = 0,
     cache: Path | str | None = "default",
     cache_limit: int | None = None,
     progress: Progress = _silent,
-) -> Iterator[Encoder]:
-    """`count` copies of `start`, each trained for two passes over `pairs` in an order of its own."""
-    for number in range(count):
-        config = TrainConfig(
-            epochs=EPOCHS,
-            batch_size=max(2, min(128, len(pairs))),
-            lr=LR,
-            min_lr=0.0,
-            precision="fp32",
-            seed=stream_seed(seed, "null model", number) % 2**31,
-        )
-        yield train(start, pairs, config=config, cache=cache, cache_limit=cache_limit, progress=progress)
+) -> Encoder:
+    """A copy of `start`, trained for two passes over `pairs` in an order that `seed` and `number` draw."""
+    config = TrainConfig(
+        epochs=EPOCHS,
+        batch_size=max(2, min(128, len(pairs))),
+        lr=LR,
+        min_lr=0.0,
+        precision="fp32",
+        seed=stream_seed(seed, "null model", number) % 2**31,
+    )
+    return train(start, pairs, config=config, cache=cache, cache_limit=cache_limit, progress=progress)
