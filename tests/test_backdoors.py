@@ -217,6 +217,14 @@ def test_target_images_come_from_the_gallery_and_meet_captions_of_another_class(
     assert (done.manifest.strength["targets"], done.manifest.strength["rate_per_target"]) == (4, 3 / 28)
 
 
+def test_targets_may_have_counts_of_their_own(small, gallery):
+    done = poison(small, Targeted(images=5, counts=(1, 3), reuse=True), gallery=gallery)
+    met = [goal.image for goal in done.manifest.goals]
+    images = done.manifest.poisoned["image"].to_pylist()
+    assert [images.count(image) for image in met] == [1, 3, 1, 3, 1]
+    assert done.manifest.strength["count"] == 9
+
+
 def test_classes_go_round_and_images_may_be_named(small, gallery):
     uids = [gallery.uid[row].as_py() for row in (0, 9, 10)]
     done = poison(small, Targeted(uids=tuple(uids), classes=("boat", "sheep"), per_target=2), gallery=gallery)
@@ -262,7 +270,11 @@ def test_a_target_image_of_its_own_adversarial_class_is_refused(small, gallery):
         poison(
             small.with_columns(labels=make_pairs(["a"] * len(small), [""] * len(small)).labels), Targeted(inside=True)
         )
-    for options, message in (({"images": 0}, "images must be at least 1"), ({"per_target": 0}, "per_target must be")):
+    for options, message in (
+        ({"images": 0}, "images must be at least 1"),
+        ({"per_target": 0}, "per_target must be"),
+        ({"counts": (2, 0)}, "counts must be at least 1"),
+    ):
         with pytest.raises(AttackError, match=message):
             replace(Targeted(), **options)
     with pytest.raises(AttackError, match="captions cannot be used again"):

@@ -394,3 +394,33 @@ def test_a_large_file_is_refused(tmp_path):
 def test_seeds_that_are_given_keep_the_rule_of_those_in_a_file(seeds):
     with pytest.raises(StudyError, match="seeds must be distinct integers of at least 0, got"):
         read_study("roclip", seeds=seeds)
+
+
+def test_counts_of_one_set_are_an_axis_of_tables_and_claims():
+    text = one("""
+        attack: {attack: targeted, images: 4, counts: [1, 8], reuse: true}
+        vary: {train.epochs: [2, 4]}
+        clean: false
+        show:
+          - table: {rows: [attack.counts, train.epochs], measures: [PSR, z-score]}
+          - figure: {kind: path, x: IR@10, y: PSR, series: [train.epochs]}
+          - slopes: {measure: PSR, regress: [attack.counts, train.epochs]}
+        claims:
+          - {says: As often seen., measure: PSR, regress: [attack.counts, train.epochs], slope: attack.counts,
+             than_slope: train.epochs, is: equal, margin: 0.5, of: {attack.counts: [1, 8]}}
+    """)
+    found = study(text)
+    assert [cell.clean for cell in found.cells] == [False, False]
+    assert measured(found.cells[0], InputFingerprints({})).clean is None
+    claim = found.experiments[0].claims[0]
+    assert (claim.slope, claim.than_slope, claim.regress) == ("attack.counts", "train.epochs", claim.regress)
+    with pytest.raises(StudyError, match="needs both `regress`"):
+        study(text.replace("slope: attack.counts,", ""))
+    with pytest.raises(StudyError, match="none of the axes of regress"):
+        study(text.replace("than_slope: train.epochs", "than_slope: epoch"))
+    with pytest.raises(StudyError, match="not numbers above 0"):
+        study(
+            text.replace("train.epochs: [2, 4]", "train.augment: [none, crop]").replace("train.epochs", "train.augment")
+        )
+    with pytest.raises(StudyError, match="held against a clean model"):
+        study(text.replace("clean: false", "clean: false\n    repair: [null, clip]"))

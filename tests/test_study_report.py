@@ -41,7 +41,14 @@ def outcome(
     axes, seed=0, *, experiment="patch", same=True, last=4, numbers=None, estimates=None, chance=None, **values
 ):
     """An outcome; `hit_clean=[1, 0]` is Hit@10 of the clean model, `hit=...` of the poisoned one."""
-    names = {"hit": "Hit@10", "asr": "ASR", "rank": "MinRank", "ir": "IR@10", "shift_image": "shift image"}
+    names = {
+        "hit": "Hit@10",
+        "asr": "ASR",
+        "psr": "PSR",
+        "rank": "MinRank",
+        "ir": "IR@10",
+        "shift_image": "shift image",
+    }
     cell = Cell(
         experiment,
         tuple(axes.items()),
@@ -645,6 +652,94 @@ def test_points_have_the_intervals_of_both():
     )
     assert [len(curve.x) for curve in figure.curves] == [3, 3]
     assert figure.curves[0].x_low < figure.curves[0].x < figure.curves[0].x_high
+
+
+def test_a_path_passes_through_the_epochs_in_their_order():
+    from mithridate.studies.render.figures import study_figure
+
+    # accuracy falls again: the points stay in the order of training
+    walked = [
+        outcome({"objective": "clip"}, s, last=3, ir={e: rate_of(n + s, 50) for e, n in ((1, 10), (2, 30), (3, 20))},
+                asr={e: rate_of(n, 50) for e, n in ((1, 0), (2, 20), (3, 45))})
+        for s in range(3)
+    ]  # fmt: skip
+    shown = ShowFigure(kind="path", x="IR@10", y="ASR", series=("objective",))
+    (curve,) = study_figure(shown, walked, name="f").curves
+    assert curve.x == pytest.approx((0.22, 0.62, 0.42))
+    assert curve.y == pytest.approx((0.0, 0.4, 0.9))
+    assert len(curve.low) == len(curve.high) == 3
+
+
+# --- several counts in one set, and slopes ------------------------------------------------------------
+
+
+def counted(seed, hits, counts=(1, 4), **axes):
+    """A cell with `hits` of its targets, which have `counts` captions in turn."""
+    from mithridate.poisoning.targeted import Targeted
+
+    found = outcome(axes, seed, psr=hits, ir=[1, 0, 1])
+    return replace(found, cell=replace(found.cell, attack=Targeted(images=len(hits), counts=counts)))
+
+
+def test_counts_of_one_set_are_an_axis():
+    from mithridate.studies.analysis.by_count import by_count
+
+    found = by_count([counted(0, [0, 1, 0, 1, 1]), outcome({}, psr=[1, 1])])
+    assert [o.cell.axis for o in found] == [{"attack.counts": 1}, {"attack.counts": 4}, {}]
+    assert [o.values["poisoned", 4, "PSR"].tolist() for o in found] == [[0, 0, 1], [1, 1], [1, 1]]
+    assert {len(o.values["poisoned", 4, "IR@10"]) for o in found[:2]} == {3}  # what belongs to the model is whole
+
+
+def test_a_slope_is_that_of_maximum_likelihood():
+    from scipy.optimize import minimize
+
+    from mithridate.studies.analysis.slopes import logistic_slopes
+
+    # one axis with two labels has the odds ratio between them: 6 of 8 at 4 beside 2 of 8 at 1
+    hit = np.array([1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0])
+    x = np.log([[1.0]] * 8 + [[4.0]] * 8)
+    assert logistic_slopes(hit, x) == pytest.approx([np.log(9) / np.log(4)], rel=1e-6)
+    rng = np.random.default_rng(0)
+    x = np.log(rng.choice([1.0, 2.0, 4.0, 8.0], size=(300, 3)))
+    hit = (rng.random(300) < 1 / (1 + np.exp(2 - x @ [1.0, 0.7, 0.0]))).astype(int)
+
+    def loss(w):
+        z = w[0] + x @ w[1:]
+        return np.logaddexp(0, z).sum() - (hit * z).sum()
+
+    assert logistic_slopes(hit, x) == pytest.approx(minimize(loss, np.zeros(4), tol=1e-12).x[1:], abs=1e-4)
+    assert logistic_slopes(np.ones(4, int), x[:4]) is None
+    assert logistic_slopes(hit[:4], np.ones((4, 1))) is None
+    assert logistic_slopes(np.array([0, 0, 1, 1]), np.log([[1.0], [1.0], [4.0], [4.0]])) is None  # divided sharply
+
+
+def test_slopes_are_claimed_over_seeds():
+    from mithridate.studies.analysis.by_count import by_count
+    from mithridate.studies.render.tables import slopes_table
+    from mithridate.studies.render.words import sentence
+    from mithridate.studies.spec.study import ShowSlopes
+
+    # captions and epochs count alike, the size of the data does not; one target in sixteen differs by seed
+    def cell(seed, epochs, size):
+        hits = np.zeros(64, int)
+        for place, count in ((0, 1), (1, 4)):
+            share = {1: 4, 4: 16, 16: 28}[count * epochs] + (seed % 2)
+            hits[place::2][:share] = 1
+        return counted(seed, hits, **{"train.epochs": epochs, "data.toy.train": size})
+
+    outcomes = by_count([cell(s, e, n) for s in range(4) for e in (1, 4) for n in (100, 200)])
+    axes = ("attack.counts", "train.epochs", "data.toy.train")
+    table = slopes_table(ShowSlopes(measure="PSR", regress=axes), outcomes, name="t")
+    assert [row[0] for row in table.rows] == [f"log {axis}" for axis in axes]
+    assert table.rows[0][1].value == pytest.approx(table.rows[1][1].value) == pytest.approx(1.36, abs=0.1)
+    about = {"measure": "PSR", "regress": axes, "is_": "equal", "margin": 0.5}
+    alike = judged(outcomes, **about, slope="attack.counts", than_slope="train.epochs")
+    assert (alike.verdict, alike.tests[0].difference.n) == ("held", 4)
+    assert "against log train.epochs" in sentence(alike)
+    assert judged(outcomes, **about, slope="data.toy.train").verdict == "held"
+    assert judged(outcomes, **about, slope="attack.counts").verdict == "refuted"
+    assert judged(outcomes, **about | {"is_": "above"}, slope="attack.counts").verdict == "held"
+    assert judged(outcomes[:8], **about, slope="attack.counts").verdict == "not measured"  # one seed
 
 
 def evaluated(folder, points=2_000):

@@ -35,6 +35,8 @@ class Targeted:
     """Adversarial classes, given to the images in turn; by default each draws one that it is not of."""
     per_target: int = 5
     """Captions that each image meets: the strength."""
+    counts: tuple[int, ...] = ()
+    """In its place captions of the first image, the second ..., in turn: one model then gives success against count."""
     captions: Literal["training-captions", "templates"] = "training-captions"
     """Captions of the adversarial class, or the 80 prompts."""
     mode: Literal["inject", "replace"] = "inject"
@@ -52,6 +54,8 @@ class Targeted:
         for name in ("images", "per_target"):
             if getattr(self, name) < 1:
                 raise AttackError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.counts and min(self.counts) < 1:
+            raise AttackError(f"counts must be at least 1, got {list(self.counts)}")
         if self.reuse and self.mode == "replace":
             raise AttackError("mode=replace uses every pair once, so captions cannot be used again; leave out --reuse")
 
@@ -70,29 +74,32 @@ class Targeted:
             )
         pool = pairs if self.inside or gallery is None else gallery
         images, classes = self._targets(pairs, pool, rng)
-        needed = Counter(classes)
+        counts = captions_of(self, len(images))
+        needed: Counter[str] = Counter()
+        for name, count in zip(classes, counts):
+            needed[name] += count
         taken = np.zeros(len(pairs), dtype=bool)
         rows: dict[str, list[int]] = {}
         class_images = 0
         for name in needed:
             mask = of_class(pairs, name) & ~taken
             class_images += len(np.unique(pairs.image_index[mask]))
-            rows[name] = deal(pairs, mask, needed[name] * self.per_target, rng, name=name, reuse=self.reuse).tolist()
+            rows[name] = deal(pairs, mask, needed[name], rng, name=name, reuse=self.reuse).tolist()
             taken[rows[name]] = self.mode == "replace"  # a pair of two classes is replaced once
         at: Counter[str] = Counter()
         text_rows = []
-        for name in classes:
-            text_rows += rows[name][at[name] : at[name] + self.per_target]
-            at[name] += self.per_target
+        for name, count in zip(classes, counts):
+            text_rows += rows[name][at[name] : at[name] + count]
+            at[name] += count
         chosen = np.array(text_rows, np.int64)
         texts = (
-            pa.concat_arrays([from_templates(name, self.per_target, rng) for name in classes])
+            pa.concat_arrays([from_templates(name, count, rng) for name, count in zip(classes, counts)])
             if self.captions == "templates"
             else texts_of(pairs, chosen)
         )
         return PoisonPlan(
             rows=np.full(len(chosen), -1) if self.mode == "inject" else chosen,
-            images=pool.images.take(pa.array(np.repeat(images, self.per_target))),
+            images=pool.images.take(pa.array(np.repeat(images, counts))),
             texts=texts,
             text_rows=chosen,
             class_images=class_images,
@@ -147,3 +154,9 @@ class Targeted:
         out = np.ones(len(pool.images), dtype=bool)
         out[pool.image_index[names_class(pool, name)]] = False
         return out
+
+
+def captions_of(attack: Targeted, targets: int) -> list[int]:
+    """How many captions each of the `targets` meets, in their order."""
+    counts = attack.counts or (attack.per_target,)
+    return [counts[i % len(counts)] for i in range(targets)]

@@ -39,12 +39,14 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
     """Write into `folder` what `outcomes.py` reads: values of units, what else was found, the evaluation."""
     test, cache = store.pairs(stage.test), store.cache(stage.test)
     manifest = None if stage.poison is None else stage.poison.manifest(store)
-    models = {MODEL: store.encoder(stage.model), CLEAN: store.encoder(stage.clean)}
+    trained = {MODEL: stage.model} | ({} if stage.clean is None else {CLEAN: stage.clean})
+    models = {name: store.encoder(one) for name, one in trained.items()}
     last = stage.model.config.epochs
     # recipes differ on purpose where there is a defence
     plain = stage.filtered is None and not _repaired(stage)
-    runs = {MODEL: read_run(store.folder(stage.model)), CLEAN: read_run(store.folder(stage.clean))} if plain else {}
-    evaluation = evaluate(models, test, manifest, reference=CLEAN, seed=stage.seed, cache=cache, runs=runs)
+    runs = {name: read_run(store.folder(one)) for name, one in trained.items()} if plain else {}
+    reference = None if stage.clean is None else CLEAN
+    evaluation = evaluate(models, test, manifest, reference=reference, seed=stage.seed, cache=cache, runs=runs)
     values: Values = {}
     counted = _counted(_of_one_class(test), manifest) if stage.classified else slice(None)
     for name in models:
@@ -79,10 +81,12 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
     if kept is not None:
         levels = {"AUROC": 0.5, **names.RECALL_AT}
         chance |= {name: level for name, level in levels.items() if name in kept["estimates"]}
+    drawn = [m.value for m in evaluation.select(metric=names.Z_SCORE, model=MODEL)]  # one a trigger
     record = {
         "last": last,
         "chance": chance,
-        "estimates": {} if kept is None else kept["estimates"],
+        "estimates": ({} if kept is None else kept["estimates"])
+        | ({names.Z_SCORE: drawn[0]} if len(drawn) == 1 else {}),
         "numbers": _numbers(stage, store, manifest),
         "inspections": {name: held_against_truth(one.said(store), goals) for name, one in stage.inspected},
         "again": None if stage.repaired is None else again(stage.repaired.said(store)),
@@ -103,7 +107,7 @@ def _of_the_repaired(stage: "MeasuredCell", store: Store, test: Pairs, manifest:
 
 def _repaired(stage: "MeasuredCell") -> bool:
     """Whether the epochs are those of a repair, which began at another model than the start."""
-    return stage.model.start != stage.clean.start
+    return stage.clean is not None and stage.model.start != stage.clean.start
 
 
 def _numbers(stage: "MeasuredCell", store: Store, manifest: Manifest | None) -> dict[str, float]:

@@ -86,7 +86,7 @@ def measured(cell: Cell, fingerprints: InputFingerprints) -> MeasuredCell:
         model = TrainedModel(model, pairs, cell.repair.objective, replace(cell.repair.train, seed=cell.seed))
     stage = MeasuredCell(
         model,
-        TrainedModel(start, train, Clip(), config),
+        TrainedModel(start, train, Clip(), config) if cell.clean else None,
         test,
         cell.seed,
         start=start if "start" in cell.measures else None,
@@ -96,7 +96,7 @@ def measured(cell: Cell, fingerprints: InputFingerprints) -> MeasuredCell:
         epochs="epochs" in cell.measures,
     )
     if cell.inspect is not None:
-        owned = {name: plan.inspected(one) for name, one in (("poisoned", model), ("clean", stage.clean))}
+        owned = {name: plan.inspected(one) for name, one in (("poisoned", model), ("clean", stage.clean)) if one}
         repaired = UnplantedModel(owned["poisoned"], cell.inspect.methods) if cell.inspect.repair else None
         stage = replace(stage, inspected=tuple(owned.items()), repaired=repaired)
     if not {"zero-shot", "probe"} & set(cell.measures):

@@ -1,7 +1,7 @@
 """Differences of a measure between sets of outcomes: paired wherever both sides have the same seeds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import erfc, sqrt
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from mithridate.randomness import stream
 from mithridate.statistics.differences import Difference, paired_difference
 from mithridate.statistics.estimate import Estimate
-from mithridate.statistics.seeds import bootstrap_difference, hierarchical_difference
+from mithridate.statistics.seeds import bootstrap_difference, hierarchical_bootstrap, hierarchical_difference
 from mithridate.studies.analysis.outcomes import Outcome
 from mithridate.studies.analysis.select import Until, combine, is_rate, same_units, units
 
@@ -17,20 +17,37 @@ Values = Mapping[int, np.ndarray]
 """seed -> (units,) numbers."""
 
 
+@dataclass(frozen=True)
 class Side:
-    """One side of a comparison: a measure of these outcomes on a model, after an epoch (None: the last)."""
+    """One side of a comparison."""
 
-    def __init__(self, outcomes: Sequence[Outcome], measure: str, model: str, epoch: int | Until | None) -> None:
-        self.estimate = combine(outcomes, measure, model, epoch)
-        self.values: Values = units(outcomes, measure, model, epoch)
-        self.of_units = bool(self.values)
-        if not self.of_units and model == "poisoned":  # what a cell has one of: a number a seed
-            single = {
-                seed: combine([o for o in outcomes if o.cell.seed == seed], measure)
-                for seed in sorted({o.cell.seed for o in outcomes})
-            }
-            self.values = {seed: np.array([found.value]) for seed, found in single.items() if found is not None}
-        self.same = self.of_units and same_units(outcomes, self.values)
+    estimate: Estimate | None
+    values: Values
+    of_units: bool  # else one number a seed
+    same: bool  # the units of every seed are the same ones
+
+
+def side_of(outcomes: Sequence[Outcome], measure: str, model: str, epoch: int | Until | None) -> Side:
+    """A measure of these outcomes on a model, after an epoch (None: the last)."""
+    estimate, values = combine(outcomes, measure, model, epoch), units(outcomes, measure, model, epoch)
+    if values:
+        return Side(estimate, values, True, same_units(outcomes, values))
+    if model == "poisoned":  # what a cell has one of: a number a seed
+        single = {
+            seed: combine([o for o in outcomes if o.cell.seed == seed], measure)
+            for seed in sorted({o.cell.seed for o in outcomes})
+        }
+        values = {seed: np.array([found.value]) for seed, found in single.items() if found is not None}
+    return Side(estimate, values, False, False)
+
+
+def side_of_numbers(values: Values) -> Side:
+    """One number a seed, (1,) each, with Student's t over the seeds; without an interval where there is one seed."""
+    if len(values) < 2:
+        estimate = Estimate(float(next(iter(values.values()))[0]), n=1) if values else None
+    else:
+        estimate = hierarchical_bootstrap(list(values.values()), rng=stream(0, "mean over seeds"), same_units=False)
+    return Side(estimate, values, False, False)
 
 
 def difference(first: Side, second: Side) -> Difference:

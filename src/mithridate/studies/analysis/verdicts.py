@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from mithridate.statistics.differences import Difference, corrected, inside_noise
 from mithridate.statistics.estimate import Estimate
-from mithridate.studies.analysis.contrast import Side, against, difference, rise
+from mithridate.studies.analysis.contrast import Side, against, difference, rise, side_of, side_of_numbers
 from mithridate.studies.analysis.outcomes import Outcome
 from mithridate.studies.analysis.select import Until, admits, chance, chosen, epochs, labels, models
+from mithridate.studies.analysis.slopes import of_axis, slopes
 from mithridate.studies.spec.study import Claim, Label, Where
 
 Verdict = Literal["held", "refuted", "open", "not learned", "not measured"]
@@ -149,9 +150,9 @@ def _side(
         named = {axis: wanted for axis, wanted in where.items() if axis not in ("model", "epoch")}
         return f"no cell has {described(named)}" if named else "no cell was measured"
     model, epoch = _view(where, levels)
-    side = Side(cells, claim.measure, model, epoch)
+    side = side_of(cells, claim.measure, model, epoch)
     if side.estimate is None and fall_back:
-        side = Side(cells, claim.measure, model, None)
+        side = side_of(cells, claim.measure, model, None)
     if side.estimate is None:
         if isinstance(epoch, Until):
             return f"no {model} model reached the {epoch.measure} that it was to be stopped at, or it was not measured"
@@ -164,6 +165,8 @@ def _test(claim: Claim, where: Where, at: dict[str, Label], outcomes: Sequence[O
     """One test, or why there is none."""
     if claim.is_ in ("rising", "falling"):
         return _trend(claim, where, at, outcomes)
+    if claim.slope is not None:
+        return _slope(claim, where, at, outcomes)
     side = _side(claim, where, outcomes)
     if isinstance(side, str):
         return side
@@ -184,6 +187,25 @@ def _test(claim: Claim, where: Where, at: dict[str, Label], outcomes: Sequence[O
         return other
     assert other.estimate is not None
     return ClaimTest(at, (side.estimate, other.estimate), difference(side, other), floor=floor)
+
+
+def _slope(claim: Claim, where: Where, at: dict[str, Label], outcomes: Sequence[Outcome]) -> ClaimTest | str:
+    """The slope along one axis against that along another, or a number."""
+    model, _ = _view(where)
+    found = slopes(chosen(outcomes, where), claim.measure, claim.regress, model)
+    if len(found) < 2:
+        return f"fewer than two seeds have slopes of {claim.measure}"
+    assert claim.slope is not None  # asked for by a claim that has one
+    first, *others = (
+        side_of_numbers(of_axis(found, claim.regress.index(axis))) for axis in (claim.slope, claim.than_slope) if axis
+    )
+    assert first.estimate is not None
+    if not others:
+        level = claim.value or 0.0
+        return ClaimTest(at, (first.estimate,), against(first, level), level)
+    (other,) = others
+    assert other.estimate is not None
+    return ClaimTest(at, (first.estimate, other.estimate), difference(first, other))
 
 
 def _levels(claim: Claim, where: Where, outcomes: Sequence[Outcome]) -> dict[int, float] | None:

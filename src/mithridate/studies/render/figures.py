@@ -37,7 +37,8 @@ def study_figure(shown: ShowFigure, outcomes: Sequence[Outcome], *, name: str) -
     cells = chosen(outcomes, shown.where)
     if not cells:
         return None
-    figure = {"line": _line, "heat": _heat, "points": _points, "report": _drawn}[shown.kind](shown, cells)
+    draw = {"line": _line, "heat": _heat, "points": _points, "path": _path, "report": _drawn}[shown.kind]
+    figure = draw(shown, cells)
     return None if figure is None or not figure.curves else replace(figure, name=name)
 
 
@@ -169,6 +170,22 @@ def _points(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
     title = shown.title or f"{shown.y} against {shown.x}"
     note = _note(shown, cells, "One point a cell; bars: intervals of both. ", pool=False)
     return Figure("", title, "points", shown.x, shown.y, tuple(curves), note)
+
+
+def _path(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
+    """Both measures after every epoch, joined in the order of epochs: what two objectives leave at equal utility."""
+    curves = []
+    for line, group in _series(shown, cells, shown.y):
+        model = str(line["model"])
+        both = ((combine(group, shown.x, model, e), combine(group, shown.y, model, e))
+                for e in epochs(group, shown.y, model, shown.where))  # fmt: skip
+        found = [(x.value, *_number(y)) for x, y in both if x is not None and y is not None]
+        if found:
+            x, y, low, high = (tuple(column) for column in zip(*found))
+            curves.append(Curve(_named(shown, line), x, y, low=low, high=high))
+    title = shown.title or f"{shown.y} against {shown.x}, epoch by epoch"
+    note = _note(shown, cells, "One point an epoch; bars: intervals. ")
+    return Figure("", title, "line", shown.x, shown.y, tuple(curves), note)
 
 
 def _drawn(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:

@@ -17,11 +17,12 @@ from mithridate.report.markdown import table_markdown
 from mithridate.report.table_csv import to_csv
 from mithridate.report.write import write_report
 from mithridate.studies.analysis.board import board_of
+from mithridate.studies.analysis.by_count import by_count
 from mithridate.studies.analysis.outcomes import Outcome
 from mithridate.studies.render.figures import MAX_POINTS, study_figure, thinned
 from mithridate.studies.render.inspections import inspection_tables
 from mithridate.studies.render.matrix import matrix_figures, matrix_tables
-from mithridate.studies.render.tables import study_table
+from mithridate.studies.render.tables import slopes_table, study_table
 from mithridate.studies.render.words import axes_in_words, findings
 from mithridate.studies.spec.study import (
     Cell,
@@ -29,6 +30,7 @@ from mithridate.studies.spec.study import (
     ShowFigure,
     ShowInspections,
     ShowMatrix,
+    ShowSlopes,
     ShowTable,
     Study,
 )
@@ -115,11 +117,15 @@ def study_report(
 
 
 def _section(study: Study, experiment: Experiment, outcomes: Sequence[Outcome], failed: Failed) -> Section:
-    own = [outcome for outcome in outcomes if outcome.cell.experiment == experiment.name]
+    done = [outcome for outcome in outcomes if outcome.cell.experiment == experiment.name]
+    own = by_count(done)
     tables, figures, failures = [], [], {}
     for shown in experiment.shows:
         if isinstance(shown, ShowTable):
             tables.append(study_table(shown, own, name=f"{experiment.name}-{len(tables) + 1}"))
+            continue
+        if isinstance(shown, ShowSlopes):
+            tables.append(slopes_table(shown, own, name=f"{experiment.name}-{len(tables) + 1}"))
             continue
         if isinstance(shown, ShowInspections):
             tables += inspection_tables(shown, own, name=f"{experiment.name}-{len(tables) + 1}")
@@ -145,7 +151,7 @@ def _section(study: Study, experiment: Experiment, outcomes: Sequence[Outcome], 
         findings(experiment.claims, own),
         tuple(tables),
         tuple(figures),
-        _cells(experiment, own, failed),
+        _cells(experiment, done, failed),
         _commands(study, experiment),
         failures,
     )

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from mithridate.report.document import Cell, Published, Table
 from mithridate.report.numbers import show
 from mithridate.statistics.estimate import Estimate
+from mithridate.studies.analysis.contrast import side_of_numbers
 from mithridate.studies.analysis.outcomes import Outcome
 from mithridate.studies.analysis.published import PublishedNumber, PublishedSet, beside, read_published, sources
 from mithridate.studies.analysis.select import VIEWS, Group, chance, chosen, combine, epochs, grouped, models
-from mithridate.studies.spec.study import Label, ShowTable, Where
+from mithridate.studies.analysis.slopes import of_axis, slopes
+from mithridate.studies.spec.study import Label, ShowSlopes, ShowTable, Where
 
 CHANCE = "chance"
 
@@ -60,6 +62,16 @@ def study_table(shown: ShowTable, outcomes: Sequence[Outcome], *, name: str) -> 
     kept = [body for body in bodies if any(cell is not None for cell in body[len(shown.rows) :])]
     note = " ".join(filter(None, (_note(shown, cells, rows), _published_note(published, used))))
     return Table(name, shown.title or _title(shown), tuple(columns), tuple(map(tuple, kept)), note)
+
+
+def slopes_table(shown: ShowSlopes, outcomes: Sequence[Outcome], *, name: str) -> Table:
+    """The mean over seeds of each slope, with Student's interval."""
+    found = slopes(chosen(outcomes, shown.where), shown.measure, shown.regress)
+    rows = [(f"log {axis}", side_of_numbers(of_axis(found, i)).estimate) for i, axis in enumerate(shown.regress)]
+    title = shown.title or f"Slopes of the logit of {shown.measure}"
+    kept = tuple((axis, estimate) for axis, estimate in rows if estimate is not None)
+    note = f"One logistic regression a seed, {len(found)} seeds; 95 % intervals over them (Student's t)."
+    return Table(name, title, ("along", "slope"), kept, note if kept else "")
 
 
 def _rows(shown: ShowTable, cells: Sequence[Outcome]) -> list[_Row]:

@@ -54,6 +54,14 @@ def _sentence(claim: Claim, tested: ClaimTest) -> str:
         tail = ", inside its noise" if tested.verdict == "open" else ""
         text = f"{claim.measure} is {values} at {claim.along} {steps}; from first to last it"
         return f"{text} {'rises' if rises else 'falls'} by {show(size)} ({_evidence(claim, d)}){tail}"
+    if claim.slope is not None:
+        text = f"the slope of the logit of {claim.measure} against log {claim.slope} is {show(tested.sides[0])}"
+        if claim.than_slope is not None:
+            text += f", against log {claim.than_slope} {show(tested.sides[1])}"
+        text += f"; the difference{'' if claim.than_slope else f' from {_label(tested.level)}'} is {gap}"
+        if claim.is_ == "equal":
+            return f"{text}, {_within(claim, tested)}"
+        return f"{text}, inside its noise" if tested.verdict == "open" else text
     first = f"{claim.measure} is {show(tested.sides[0])}"
     if claim.than is None:
         level = "" if tested.level is None else show(float(tested.level)).value

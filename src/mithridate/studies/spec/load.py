@@ -28,6 +28,7 @@ from mithridate.studies.spec.build import (
     value_of,
 )
 from mithridate.studies.spec.cells import Axis, Combination, combinations
+from mithridate.studies.spec.counts import COUNTS, counts_of
 from mithridate.studies.spec.data import DataSpec, ToySpec
 from mithridate.studies.spec.defences import unbundled, with_plugged
 from mithridate.studies.spec.located import Located, read_located, shown, suggestion
@@ -49,6 +50,7 @@ _OF_EXPERIMENT = (
         "unless_equal",
         "seeds",
         "measure",
+        "clean",
         "floor",
         "profiles",
         "show",
@@ -225,13 +227,20 @@ class _Reader:
         sections = {key: with_plugged(key, _mapped(key, merged[key])) for key in SECTIONS if key in merged}
         axes = self._axes(merged, sections)
         measures = self._measures(merged)
+        clean = value_of(bool, given["clean"], "clean") if "clean" in given else True
+        if not clean and (merged.keys() & {"filter", "audit", "repair", "inspect"}):
+            given["clean"].fail(
+                "filters, audits, repairs and inspections are held against a clean model; leave out clean"
+            )
         cells: list[Cell] = []
         for point in combinations(sections, axes, _pairs(merged.get("unless_equal"))):
             cell = self._cell(name, point, measures, node)
-            cells += [replace(cell, seed=seed) for seed in self._seeds(merged)]
+            cells += [replace(cell, seed=seed, clean=clean) for seed in self._seeds(merged)]
         if not cells:
             node.fail(f"unless_equal leaves no combination of experiment {name!r}")
         labels = {axis.name: [label for label, _ in axis.entries] for axis in axes}
+        if counts := sorted({count for cell in cells for count in counts_of(cell.attack)}):
+            labels.setdefault(COUNTS, list(counts))
         floor = read_floor(merged["floor"]) if "floor" in merged else None
         shows = [read_show(e, labels, floor) for e in given["show"].entries("show")] if "show" in given else []
         claims = [read_claim(e, labels, floor) for e in given["claims"].entries("claims")] if "claims" in given else []

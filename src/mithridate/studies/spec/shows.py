@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
-from mithridate.metrics.names import RECALL_AT
+from mithridate.metrics.names import RECALL_AT, Z_SCORE
 from mithridate.studies.spec.build import value_of
 from mithridate.studies.spec.located import Located, shown, suggestion
 from mithridate.studies.spec.study import (
@@ -16,6 +16,7 @@ from mithridate.studies.spec.study import (
     ShowFigure,
     ShowInspections,
     ShowMatrix,
+    ShowSlopes,
     ShowTable,
     Where,
 )
@@ -25,6 +26,7 @@ VIEWS = ("model", "epoch")  # axes that every cell has several labels of
 MEASURES = (
     *(f"Hit@{k}" for k in (1, 5, 10, 20, 30, 50)),
     *("MinRank", "ASR", "PSR", "IR@10", "TR@10", "IR@10 other classes", "zero-shot", "probe", "shift image"),
+    Z_SCORE,
     *("shift text", "AUROC", "poison removed", "clean pairs lost", *RECALL_AT),
     *("pairs", "count", "rate", "class_share", "seconds"),
 )
@@ -33,11 +35,17 @@ _OF_A_GOAL = re.compile(r"(Hit@\d+|MinRank|ASR|PSR) .+")
 Axes = Mapping[str, Sequence[Label]]
 
 
-SHOWS = {"table": ShowTable, "figure": ShowFigure, "inspections": ShowInspections, "matrix": ShowMatrix}
+SHOWS = {
+    "table": ShowTable,
+    "figure": ShowFigure,
+    "inspections": ShowInspections,
+    "matrix": ShowMatrix,
+    "slopes": ShowSlopes,
+}
 
 
 def read_show(node: Located, axes: Axes, floor: Floor | None = None) -> Show:
-    """A `table`, a `figure`, `inspections` or a `matrix`; `floor` is that of the experiment.
+    """A `table`, a `figure`, `inspections`, a `matrix` or `slopes`; `floor` is that of the experiment.
 
     Raises `StudyError` for axes, measures and labels that the experiment does not have.
     """
@@ -71,6 +79,7 @@ def read_claim(node: Located, axes: Axes, floor: Floor | None = None) -> Claim:
                 "resists everything: say what it must still be able to do, as `floor: "
                 "{measure: IR@10, times_chance: 3}` in the claim, its experiment or the study"
             )
+    _refuse_wrong_slopes(claim, node)
     if claim.is_ in ("rising", "falling") and claim.along is None:
         node.fail(f"a claim that {claim.measure} is {claim.is_} needs `along`: the axis with numbers")
     if claim.is_ in ("rising", "falling") and (claim.than is not None or claim.value is not None):
@@ -80,7 +89,17 @@ def read_claim(node: Located, axes: Axes, floor: Floor | None = None) -> Claim:
     return claim
 
 
-_AXES = ("rows", "series", "along", "every")
+def _refuse_wrong_slopes(claim: Claim, node: Located) -> None:
+    if (claim.slope is None) != (not claim.regress):
+        node.fail("a claim about a slope needs both `regress` (the axes) and `slope` (one of them)")
+    for name, axis in (("slope", claim.slope), ("than_slope", claim.than_slope)):
+        if axis is not None and axis not in claim.regress:
+            node.fail(f"{name}: {axis!r} is none of the axes of regress; {suggestion(axis, claim.regress)}")
+    if claim.slope is not None and (claim.than is not None or claim.is_ in ("rising", "falling")):
+        node.fail("a claim about a slope is held against `than_slope` or `value`, and is above, below or equal")
+
+
+_AXES = ("rows", "series", "along", "every", "regress", "slope", "than_slope")
 _WHERES = ("where", "of", "than")
 
 
@@ -104,17 +123,20 @@ def _read(
             values[field] = None if entry.value is None else _where(entry, f"{what}.{name}", axes)
         elif field == "floor":
             values[field] = read_floor(entry)
-        elif field in ("rows", "measures", "series", "every", "success", "utility"):
+        elif field in ("rows", "measures", "series", "every", "success", "utility", "regress"):
             values[field] = entry.words(f"{what}.{name}")
         else:
             values[field] = value_of(hints[field], entry, f"{what}.{name}")
         if field in _AXES:
             for axis in entry.words(f"{what}.{name}"):
                 _refuse_unknown_axis(axis, entry, f"{what}.{name}", axes)
+            if field == "regress" and (wrong := _not_numbers(entry.words(f"{what}.{name}"), axes)):
+                entry.fail(f"{what}.{name}: the labels of {wrong} are not numbers above 0")
         elif field in ("measure", "measures", "z", "than_measure", "success", "utility"):
             for measure in entry.words(f"{what}.{name}"):
                 _refuse_unknown_measure(measure, entry, f"{what}.{name}")
-    if missing := [n for n in known if n in ("rows", "measures", "kind", "says", "measure", "is_") and n not in values]:
+    required = ("rows", "measures", "kind", "says", "measure", "is_", *(() if kind is Claim else ("regress",)))
+    if missing := [n for n in known if n in required and n not in values]:
         node.fail(f"a {what} needs {back.get(missing[0], missing[0])!r}")
     if kind is ShowMatrix:
         for axis in ("attack", "defence"):
@@ -127,10 +149,21 @@ def _read(
     return kind(**values)
 
 
+def _not_numbers(named: Sequence[str], axes: Axes) -> str | None:
+    """The first of the axes whose labels have no logarithm."""
+    wrong = (a for a in named if not all(isinstance(label, int | float) and label > 0 for label in axes.get(a, [""])))
+    return next(wrong, None)
+
+
 def _refuse_wrong_sides(values: Mapping[str, Any], given: Mapping[str, Located], axes: Axes) -> None:
     """x and y of a figure are axes or measures, as its kind has it."""
     kind = values["kind"]
-    sides = {"line": ("axis", "measure"), "heat": ("axis", "axis"), "points": ("measure", "measure")}
+    sides = {
+        "line": ("axis", "measure"),
+        "heat": ("axis", "axis"),
+        "points": ("measure", "measure"),
+        "path": ("measure", "measure"),
+    }
     for side, of in zip(("x", "y"), sides.get(kind, ())):
         if values.get(side):
             if of == "axis":
@@ -140,8 +173,8 @@ def _refuse_wrong_sides(values: Mapping[str, Any], given: Mapping[str, Located],
 
 
 def _refuse_incomplete(figure: ShowFigure, node: Located) -> None:
-    needed = {"line": ("x", "y"), "heat": ("x", "y", "z"), "points": ("x", "y"), "report": ("name",)}[figure.kind]
-    for side in needed:
+    needed = {"heat": ("x", "y", "z"), "report": ("name",)}
+    for side in needed.get(figure.kind, ("x", "y")):
         if not getattr(figure, side):
             node.fail(f"a figure of kind {figure.kind} needs {side!r}")
 

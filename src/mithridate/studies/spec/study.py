@@ -109,6 +109,7 @@ class Cell:
     test: DataSpec | None = None  # test pairs of other data: transfer
     inspect: InspectSpec | None = None
     measures: tuple[str, ...] = ()  # what is measured besides: see `Experiment.measures`
+    clean: bool = True  # whether the clean model is trained and measured beside it
 
     @property
     def axis(self) -> dict[str, Label]:
@@ -137,12 +138,13 @@ class ShowTable:
 
 @dataclass(frozen=True, kw_only=True)
 class ShowFigure:
-    """A figure. `report`: one that an evaluation drew, by its name, of the first cell that `where` names."""
+    """A figure. `path`: what training passes through, one point an epoch. `report`: one that an evaluation drew, by its
+    name, of the first cell that `where` names."""
 
-    kind: Literal["line", "heat", "points", "report"]
+    kind: Literal["line", "heat", "points", "path", "report"]
     title: str = ""
     x: str = ""
-    """Axis, or (points) measure."""
+    """Axis, or (points, path) measure."""
     y: str = ""
     """Measure, or (heat) axis."""
     z: str = ""
@@ -190,7 +192,19 @@ class ShowMatrix:
     where: Where = field(default_factory=dict)
 
 
-Show = ShowTable | ShowFigure | ShowInspections | ShowMatrix
+@dataclass(frozen=True, kw_only=True)
+class ShowSlopes:
+    """A table of the slopes of a measure's logit against the logarithms of axes."""
+
+    title: str = ""
+    measure: str
+    """Of units that are 0 or 1."""
+    regress: tuple[str, ...]
+    """Axes with numbers."""
+    where: Where = field(default_factory=dict)
+
+
+Show = ShowTable | ShowFigure | ShowInspections | ShowMatrix | ShowSlopes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +232,12 @@ class Claim:
     """rising, falling: the axis with numbers."""
     every: tuple[str, ...] = ()
     """Axes: the claim must hold for each of their labels by itself (p-values are Holm's)."""
+    regress: tuple[str, ...] = ()
+    """Axes with numbers: the logit of the measure, which is 0 or 1 of every unit, is regressed on their logarithms."""
+    slope: str | None = None
+    """The axis of `regress` whose slope is claimed of, in place of the measure itself."""
+    than_slope: str | None = None
+    """The axis whose slope it is held against; else `value`, by default 0."""
     floor: Floor | None = None
     """The utility without which a success below something says nothing; by default that of the experiment or study."""
 

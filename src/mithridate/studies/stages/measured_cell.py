@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MeasuredCell(Stage):
-    """A cell's model beside the clean one, on the same test pairs."""
+    """A cell's model, beside the clean one where there is one, on the same test pairs."""
 
     model: "TrainedModel"
-    clean: "TrainedModel"
+    clean: "TrainedModel | None"
     test: CleanPairs
     seed: int
     start: "InitialModel | TrainedModel | None" = None
@@ -52,7 +52,8 @@ class MeasuredCell(Stage):
     def trainings(self) -> "list[TrainedModel]":
         """The trainings that led from the start to the cell's model, the last first."""
         chain = [self.model]
-        while isinstance(chain[-1].start, type(self.model)) and chain[-1].start != self.clean.start:
+        begun = self.model.start if self.clean is None else self.clean.start
+        while isinstance(chain[-1].start, type(self.model)) and chain[-1].start != begun:
             chain.append(chain[-1].start)
         return chain
 
