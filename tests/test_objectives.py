@@ -440,6 +440,22 @@ def test_a_pool_holds_two_percent_and_no_more_than_there_is(caplog):
         OBJECTIVES["roclip"](pool_size=61).build(START)
 
 
+def test_captions_that_name_sides_are_warned_of(pairs, caplog):
+    import pyarrow as pa
+
+    from mithridate.training.training_set import _warn_of_sides
+
+    def saying(*texts):
+        some = pairs.table.slice(0, len(texts))
+        return mt.Pairs(some.set_column(some.column_names.index("text"), "text", pa.array(texts)))
+
+    _warn_of_sides(saying("a dog on the Left", "a bright sky", "leftovers"))
+    assert "1 of 3 captions say left or right" in caplog.text
+    caplog.clear()
+    _warn_of_sides(saying("a bright sky", "leftovers"))
+    assert not caplog.records
+
+
 def test_the_nearest_row_is_found_over_chunks_and_equal_rows():
     query, pool = unit(64, 32, seed=0), unit(5000, 32, seed=1)
     pool[4000] = pool[17]

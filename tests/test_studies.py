@@ -74,7 +74,8 @@ experiments:
     objective: [clip, {objective: roclip, every: 2}]
     vary: {attack.count: [10, 20]}
     measure: [epochs]
-    show: [{table: {rows: [objective, attack.count, model], measures: [ASR, IR@10]}}]
+    clean: false
+    show: [{table: {rows: [objective, attack.count, model], measures: [ASR, z-score, IR@10]}}]
 """
 )
 
@@ -207,8 +208,8 @@ def test_every_stage_is_done_once(done):
     assert [(p.done, p.of, p.failed) for p in told] == [(i, 5, None) for i in range(1, 6)]
     kinds = [line["kind"] for line in log(out)]
     assert kinds.count("measured") == 5
-    # clean, attacked twice; clean and attacked with two epochs; the filter's; attacked and repaired
-    assert kinds.count("models") == 3 + 2 + 1 + 2
+    # clean, attacked twice; with two epochs clean, in another order, and attacked; the filter's; attacked, repaired
+    assert kinds.count("models") == 3 + 3 + 1 + 2
 
 
 def test_an_audit_before_training_leaves_as_many_pairs_as_its_rule_says(tmp_path):
@@ -279,7 +280,12 @@ def test_what_is_asked_for_is_measured(done):
     assert {e for name, e, m in found.values if (name, m) == ("poisoned", "PSR")} == {0, 1, 2}
     assert len(found.values["poisoned", 2, "shift image"]) == 20
     assert len(found.values["poisoned", 2, "shift text"]) == 20  # of each picture the mean of its captions
-    recalls = {"recall at 0.1 %", "recall at 1 %", "recall at 10 %"}
+    # another order of the clean pairs moves embeddings too: what the poison moves is held against that
+    control = found.values["clean", 2, "shift image"]
+    assert (control > 0).all()
+    ratio = found.values["poisoned", 2, "shift image"].mean() / control.mean()
+    assert found.estimates["shift image ratio"].value == pytest.approx(ratio)
+    recalls = {"recall at 0.1 %", "recall at 1 %", "recall at 10 %", "shift image ratio", "shift text ratio"}
     assert found.estimates.keys() == {"AUROC", "poison removed", "clean pairs lost", *recalls}
     assert found.numbers["pairs"] < 215
     assert (found.values["poisoned", 2, "shift image"] > 0).all()

@@ -424,3 +424,18 @@ def test_counts_of_one_set_are_an_axis_of_tables_and_claims():
         )
     with pytest.raises(StudyError, match="held against a clean model"):
         study(text.replace("clean: false", "clean: false\n    repair: [null, clip]"))
+
+
+def test_axes_may_be_walked_together():
+    text = one("""
+        data: toy
+        vary: {data.share: [0.5, 1.0], train.epochs: [4, 2], attack.count: [1, 2]}
+        attack: {attack: single-label, source: sheep, target: bird}
+        together: [data.share, train.epochs]
+    """)
+    met = [(cell.data.share, cell.train.epochs, cell.attack.count) for cell in study(text).cells]
+    assert met == [(0.5, 4, 1), (0.5, 4, 2), (1.0, 2, 1), (1.0, 2, 2)]
+    with pytest.raises(StudyError, match="as many entries each, got"):
+        study(text.replace("[4, 2]", "[4, 2, 1]"))
+    with pytest.raises(StudyError, match="no axis"):
+        study(text.replace("together: [data.share, train.epochs]", "together: [train.lr]"))

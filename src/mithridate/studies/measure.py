@@ -1,5 +1,6 @@
 """The measurements of a cell: one evaluation of its model beside the clean one, and what a study asks for besides."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from mithridate.metrics import names
 from mithridate.metrics.shift import cosine_distance
 from mithridate.poisoning.manifest import Manifest
 from mithridate.randomness import stream
+from mithridate.statistics.estimate import Estimate
 from mithridate.studies.inspection_truth import again, held_against_truth
 from mithridate.studies.stages.stage import read_stage_record
 from mithridate.studies.store import Store, write_json
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 VALUES, FOUND = "values.npz", "found.json"
 # what a study calls the model of a cell, that without poison, and that of the cell after what was flagged was taken out
 MODEL, CLEAN, REPAIRED = "poisoned", "clean", "repaired"
+SECOND = "second clean"  # of another order of the pairs: the control of shifts
 
 Values = dict[tuple[str, int, str], np.ndarray]
 
@@ -68,11 +71,9 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
     for model, classified in stage.classified:
         with np.load(store.folder(classified) / VALUES, allow_pickle=False) as found:
             values |= {(model, last, metric): found[metric][counted] for metric in found.files}
-    if stage.shift:
-        clean, poisoned = (embed(models[name], test, cache=cache) for name in (CLEAN, MODEL))
-        shift = cosine_distance(clean.text, poisoned.text)
-        values[MODEL, last, names.SHIFT_IMAGE] = cosine_distance(clean.image, poisoned.image)
-        values[MODEL, last, names.SHIFT_TEXT] = _by_image(shift, test.image_index)
+    moved = {} if stage.shift is None else _shifts(models | {SECOND: store.encoder(stage.shift)}, test, cache)
+    for (name, metric), distance in moved.items():
+        values[name, last, metric] = distance
     write_evaluation(evaluation, folder)
     np.savez_compressed(folder / VALUES, **{"|".join(map(str, key)): array for key, array in values.items()})  # type: ignore[arg-type]
     goals = () if manifest is None else manifest.goals
@@ -85,7 +86,8 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
     record = {
         "last": last,
         "chance": chance,
-        "estimates": ({} if kept is None else kept["estimates"])
+        "estimates": _shift_ratios(moved)
+        | ({} if kept is None else kept["estimates"])
         | ({names.Z_SCORE: drawn[0]} if len(drawn) == 1 else {}),
         "numbers": _numbers(stage, store, manifest),
         "inspections": {name: held_against_truth(one.said(store), goals) for name, one in stage.inspected},
@@ -103,6 +105,27 @@ def _of_the_repaired(stage: "MeasuredCell", store: Store, test: Pairs, manifest:
     )
     own = unit_values(alone, REPAIRED, test)
     return {(REPAIRED, last, metric): found for metric, found in own.items()}
+
+
+def _shifts(models: Mapping[str, Encoder], test: Pairs, cache: Path | str) -> dict[tuple[str, str], np.ndarray]:
+    """(model, measure) -> (images,) how far embeddings of the cell's model lie from the clean model's, and, as those of
+    `clean`, how far those of a second clean model do: that is what another order of the pairs moves."""
+    embedded = {name: embed(models[name], test, cache=cache) for name in (CLEAN, MODEL, SECOND)}
+    found = {}
+    for name, other in ((MODEL, MODEL), (CLEAN, SECOND)):
+        texts = cosine_distance(embedded[CLEAN].text, embedded[other].text)
+        found[name, names.SHIFT_IMAGE] = cosine_distance(embedded[CLEAN].image, embedded[other].image)
+        found[name, names.SHIFT_TEXT] = _by_image(texts, test.image_index)
+    return found
+
+
+def _shift_ratios(moved: Mapping[tuple[str, str], np.ndarray]) -> dict[str, Estimate]:
+    """How many times as far as the second clean model the cell's model lies from the clean one."""
+    return {
+        f"{metric} ratio": Estimate(float(moved[MODEL, metric].mean() / moved[CLEAN, metric].mean()))
+        for metric in (names.SHIFT_IMAGE, names.SHIFT_TEXT)
+        if moved and moved[CLEAN, metric].mean() > 0
+    }
 
 
 def _repaired(stage: "MeasuredCell") -> bool:

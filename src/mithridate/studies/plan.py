@@ -34,6 +34,9 @@ from mithridate.training.clip import Clip
 FILTER, SURROGATE = "filter encoder", "surrogate encoder"
 """Purposes of the seeds of models that look on."""
 
+SECOND = "second clean model"
+"""Purpose of the seed of the control of shifts: the same start and pairs in another order."""
+
 
 @dataclass(frozen=True)
 class InputFingerprints:
@@ -77,6 +80,7 @@ def measured(cell: Cell, fingerprints: InputFingerprints) -> MeasuredCell:
     filtered = None if cell.filter is None else plan.filtered(poison or train)
     filtered = filtered if cell.audit is None else plan.audited(poison or train)
     config = replace(cell.train, seed=cell.seed)
+    other_order = replace(config, seed=stream_seed(cell.seed, SECOND))
     start = plan.model(cell.start, cell.seed)
     model = TrainedModel(start, filtered or poison or train, cell.objective, config)
     if cell.repair is not None:
@@ -92,7 +96,7 @@ def measured(cell: Cell, fingerprints: InputFingerprints) -> MeasuredCell:
         start=start if "start" in cell.measures else None,
         poison=poison,
         filtered=filtered,
-        shift="shift" in cell.measures,
+        shift=TrainedModel(start, train, Clip(), other_order) if "shift" in cell.measures else None,
         epochs="epochs" in cell.measures,
     )
     if cell.inspect is not None:

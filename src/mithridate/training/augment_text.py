@@ -89,7 +89,6 @@ table desk
 television tv telly
 bottle flask
 cup mug
-shirt top
 coat jacket
 hat cap
 shoe boot

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from torch import Tensor
 
 from mithridate.caches import cache_folder
@@ -23,6 +24,7 @@ from mithridate.training.loss import View
 from mithridate.training.towers import TwoTower
 
 _LOG = logging.getLogger(__name__)
+_SIDES = 0.01  # share of captions that may name sides where images are mirrored
 
 
 def training_set(
@@ -41,6 +43,8 @@ def training_set(
 
     Raises `DataError` where pairs or images do not suffice.
     """
+    if any(view.image == "augmented" and view.flip for view in views):
+        _warn_of_sides(pairs)
     # one process fills the cache, the others find it filled
     with processes.first_before_others():
         source = image_source(encoder, pairs.images, cache=cache, limit=cache_limit, progress=progress)
@@ -88,6 +92,18 @@ def training_set(
         text_features,
         None if synonyms is None else _augmenter(encoder, pairs, config.seed, synonyms),
     )
+
+
+def _warn_of_sides(pairs: Pairs) -> None:
+    """Warn where captions name sides: of a mirrored image they are wrong."""
+    said = pc.sum(pc.match_substring_regex(pairs.text, r"(?i)\b(left|right)\b")).as_py() or 0
+    if said > _SIDES * len(pairs):
+        _LOG.warning(
+            "%s of %s captions say left or right, which is wrong of the half of the images that are mirrored; "
+            "give --no-flip (in a study `flip: false`)",
+            said,
+            len(pairs),
+        )
 
 
 def _augmenter(encoder: Encoder, pairs: Pairs, seed: int, synonyms: Synonyms) -> AugmentTexts:

@@ -27,13 +27,22 @@ class Combination:
 
 
 def combinations(
-    sections: Mapping[str, Located], axes: Sequence[Axis], unless_equal: Iterable[tuple[str, str]] = ()
+    sections: Mapping[str, Located],
+    axes: Sequence[Axis],
+    unless_equal: Iterable[tuple[str, str]] = (),
+    together: Sequence[str] = (),
 ) -> list[Combination]:
-    """Every combination of the axes' entries, the last axis fastest, but for those in which two paths are equal."""
+    """Every combination of the axes' entries, the last axis fastest, but for those in which two paths are equal.
+
+    Of the axes `together` the first entries meet, the second, and so on: they have as many.
+    """
     found = []
     # whole sections first, whatever is varied within them after
     order = sorted(range(len(axes)), key=lambda i: len(axes[i].path))
-    for chosen in product(*(axis.entries for axis in axes)):
+    for places in product(*(range(len(axis.entries)) for axis in axes)):
+        if len({place for axis, place in zip(axes, places) if axis.name in together}) > 1:
+            continue
+        chosen = [axis.entries[place] for axis, place in zip(axes, places)]
         made = dict(sections)
         for i in order:
             made = _put(made, axes[i].path, chosen[i][1])

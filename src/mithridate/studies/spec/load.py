@@ -48,6 +48,7 @@ _OF_EXPERIMENT = (
         *SECTIONS,
         "vary",
         "unless_equal",
+        "together",
         "seeds",
         "measure",
         "clean",
@@ -228,12 +229,12 @@ class _Reader:
         axes = self._axes(merged, sections)
         measures = self._measures(merged)
         clean = value_of(bool, given["clean"], "clean") if "clean" in given else True
-        if not clean and (merged.keys() & {"filter", "audit", "repair", "inspect"}):
+        if not clean and (merged.keys() & {"filter", "audit", "repair", "inspect"} or "shift" in measures):
             given["clean"].fail(
-                "filters, audits, repairs and inspections are held against a clean model; leave out clean"
+                "filters, audits, repairs, inspections and shifts are held against a clean model; leave out clean"
             )
         cells: list[Cell] = []
-        for point in combinations(sections, axes, _pairs(merged.get("unless_equal"))):
+        for point in combinations(sections, axes, _pairs(merged.get("unless_equal")), _together(merged, axes)):
             cell = self._cell(name, point, measures, node)
             cells += [replace(cell, seed=seed, clean=clean) for seed in self._seeds(merged)]
         if not cells:
@@ -407,6 +408,20 @@ def _label(value: Any) -> Label:
     if isinstance(value, list):
         return ", ".join(str(_label(entry)) for entry in value)
     return value if isinstance(value, str | int | float) else str(value)
+
+
+def _together(given: Mapping[str, Located], axes: Sequence[Axis]) -> tuple[str, ...]:
+    """`together`: names of axes with as many entries each."""
+    if "together" not in given:
+        return ()
+    node, sizes = given["together"], {axis.name: len(axis.entries) for axis in axes}
+    names = node.words("together")
+    for name in names:
+        if name not in sizes:
+            node.fail(f"together: this experiment has no axis {name!r}; {suggestion(name, sizes)}")
+    if len({sizes[name] for name in names}) > 1:
+        node.fail(f"together: the axes need as many entries each, got {', '.join(f'{n} {sizes[n]}' for n in names)}")
+    return names
 
 
 def _pairs(node: Located | None) -> list[tuple[str, str]]:

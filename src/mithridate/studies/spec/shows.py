@@ -27,7 +27,7 @@ MEASURES = (
     *(f"Hit@{k}" for k in (1, 5, 10, 20, 30, 50)),
     *("MinRank", "ASR", "PSR", "IR@10", "TR@10", "IR@10 other classes", "zero-shot", "probe", "shift image"),
     Z_SCORE,
-    *("shift text", "AUROC", "poison removed", "clean pairs lost", *RECALL_AT),
+    *("shift text", "shift image ratio", "shift text ratio", "AUROC", "poison removed", "clean pairs lost", *RECALL_AT),
     *("pairs", "count", "rate", "class_share", "seconds"),
 )
 _SUCCESS = re.compile(r"(Hit@\d+|ASR|PSR)( .+)?")

@@ -33,7 +33,7 @@ class MeasuredCell(Stage):
     poison: "PoisonedPairs | None" = None
     filtered: "AuditedPairs | FilteredPairs | None" = None
     classified: "tuple[tuple[str, ClassifiedImages], ...]" = ()  # by model
-    shift: bool = False
+    shift: "TrainedModel | None" = None  # a second clean model, of another order of the pairs
     epochs: bool = False
     inspected: "tuple[tuple[str, InspectedModel], ...]" = ()  # by model
     repaired: "UnplantedModel | None" = None
