@@ -1,6 +1,7 @@
 """The measurements of a cell: one evaluation of its model beside the clean one, and what a study asks for besides."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,13 +83,12 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
     if kept is not None:
         levels = {"AUROC": 0.5, **names.RECALL_AT}
         chance |= {name: level for name, level in levels.items() if name in kept["estimates"]}
-    drawn = [m.value for m in evaluation.select(metric=names.Z_SCORE, model=MODEL)]  # one a trigger
+    drawn = [m.value.value for m in evaluation.select(metric=names.Z_SCORE, model=MODEL)]  # one a trigger
     record = {
         "last": last,
         "chance": chance,
-        "estimates": _shift_ratios(moved)
-        | ({} if kept is None else kept["estimates"])
-        | ({names.Z_SCORE: drawn[0]} if len(drawn) == 1 else {}),
+        "estimates": ({} if kept is None else kept["estimates"])
+        | {name: asdict(Estimate(number)) for name, number in _of_the_cell(moved, drawn).items()},
         "numbers": _numbers(stage, store, manifest),
         "inspections": {name: held_against_truth(one.said(store), goals) for name, one in stage.inspected},
         "again": None if stage.repaired is None else again(stage.repaired.said(store)),
@@ -119,13 +119,13 @@ def _shifts(models: Mapping[str, Encoder], test: Pairs, cache: Path | str) -> di
     return found
 
 
-def _shift_ratios(moved: Mapping[tuple[str, str], np.ndarray]) -> dict[str, Estimate]:
-    """How many times as far as the second clean model the cell's model lies from the clean one."""
-    return {
-        f"{metric} ratio": Estimate(float(moved[MODEL, metric].mean() / moved[CLEAN, metric].mean()))
-        for metric in (names.SHIFT_IMAGE, names.SHIFT_TEXT)
-        if moved and moved[CLEAN, metric].mean() > 0
-    }
+def _of_the_cell(moved: Mapping[tuple[str, str], np.ndarray], drawn: list[float]) -> dict[str, float]:
+    """How many times as far as the second clean model the cell's model lies from the clean one; a trigger's z-score."""
+    found = {names.Z_SCORE: float(drawn[0])} if len(drawn) == 1 else {}
+    for metric in (names.SHIFT_IMAGE, names.SHIFT_TEXT):
+        if moved and moved[CLEAN, metric].mean() > 0:
+            found[f"{metric} ratio"] = float(moved[MODEL, metric].mean() / moved[CLEAN, metric].mean())
+    return found
 
 
 def _repaired(stage: "MeasuredCell") -> bool:
