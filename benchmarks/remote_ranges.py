@@ -34,10 +34,10 @@ def shard(size: int) -> bytes:
 def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         os.environ["MITHRIDATE_CACHE"] = cache
-        from mithridate import drivers
         from mithridate.data.images import read_bytes
         from mithridate.data.read import read_pairs
-        from mithridate.remote import forget
+        from mithridate.remote import drivers
+        from mithridate.remote.paths import forget
 
         driver: Any = drivers.filesystem("memory")
         fetched: list[int] = []

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from mithridate.caches import cache_folder
 from mithridate.data import cache as cache_module
 from mithridate.data.cache import CachedImages, DecodedImages, kept_array, open_images, save_array
 from mithridate.data.locations import span_place
 from mithridate.errors import OutputError
 from mithridate.folders import new_folder, write_atomically
+from mithridate.remote.caches import cache_folder
 
 SHAPE = (8, 8, 3)
 

@@ -17,8 +17,8 @@ from mithridate.cli.data import COMMANDS as DATA_COMMANDS
 
 SOURCE = Path(mithridate.__file__).parent
 BASE = {
-    *("allocator", "caches", "disk", "drivers", "errors", "folders", "leftovers", "plugins", "processes", "provenance"),
-    *("randomness", "ranges", "remote", "sealed", "text", "threads", "uploads", "version"),
+    *("allocator", "disk", "errors", "folders", "leftovers", "plugins", "processes", "provenance"),
+    *("randomness", "remote", "sealed", "text", "threads", "version"),
 }
 
 BELOW_STUDIES = {

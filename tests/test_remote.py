@@ -20,12 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mithridate import drivers, remote
 from mithridate.auditing.filter import filter
 from mithridate.auditing.keep import read_keep_list
 from mithridate.auditing.output import write_filtered
 from mithridate.auditing.threshold import Budget
-from mithridate.caches import BLOCK, BlockCache, remote_cache
 from mithridate.cli import main
 from mithridate.data.images import read_bytes
 from mithridate.data.labelled import read_labelled
@@ -37,9 +35,12 @@ from mithridate.encoder.embed import embed
 from mithridate.encoder.embeddings import read_embedded_pairs, read_embeddings, write_embeddings
 from mithridate.errors import AttackError, DataError, FilterError, OutputError
 from mithridate.folders import new_folder
-from mithridate.ranges import RemoteObject
-from mithridate.remote import RemotePath, forget, is_remote, location
-from mithridate.uploads import MARKER
+from mithridate.remote import drivers
+from mithridate.remote import paths as remote
+from mithridate.remote.caches import BLOCK, BlockCache, remote_cache
+from mithridate.remote.paths import RemotePath, forget, is_remote, location
+from mithridate.remote.ranges import RemoteObject
+from mithridate.remote.uploads import MARKER
 
 fsspec = pytest.importorskip("fsspec")
 

@@ -70,8 +70,8 @@ def run(*words, code=0, **environment):
 @pytest.fixture
 def driver(environment, monkeypatch):
     """This process as that user's; gives the bytes that each request fetched."""
-    from mithridate import drivers
-    from mithridate.remote import forget
+    from mithridate.remote import drivers
+    from mithridate.remote.paths import forget
 
     for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, environment[name])
@@ -99,7 +99,7 @@ def test_shards_and_a_table_are_read_by_ranges(server, driver, train_pairs, tmp_
     from mithridate.data.images import read_bytes
     from mithridate.data.read import read_pairs
     from mithridate.data.write import convert
-    from mithridate.remote import location
+    from mithridate.remote.paths import location
 
     convert(train_pairs, location("s3://bucket/set"), to="webdataset")
     assert sorted(path.name for path in (server[0] / "bucket" / "set").iterdir()) == ["00000.tar", "sizes.json"]
@@ -124,8 +124,8 @@ def test_embeddings_are_sent_whole_and_the_half_of_a_killed_upload_is_refused(
 ):
     from mithridate.encoder.embeddings import read_embeddings
     from mithridate.errors import DataError
-    from mithridate.remote import location
-    from mithridate.uploads import MARKER
+    from mithridate.remote.paths import location
+    from mithridate.remote.uploads import MARKER
 
     sent, local = server[0] / "bucket" / "embedded", tmp_path / "local"
     words = ["embed", str(toy_world), "--split", "test", "--encoder", "mithridate-micro", "--out"]

@@ -22,8 +22,8 @@ from typing import Any
 from mithridate.disk import error_number, output_error
 from mithridate.errors import OutputError
 from mithridate.leftovers import beside, remove, short_name, sweep
-from mithridate.remote import RemotePath, location
-from mithridate.uploads import refuse_remote, sent_whole, workplace
+from mithridate.remote.paths import RemotePath, location
+from mithridate.remote.uploads import refuse_remote, sent_whole, workplace
 
 try:
     import fcntl

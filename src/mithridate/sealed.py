@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from mithridate.folders import replacing, write_atomically
-from mithridate.remote import location
+from mithridate.remote.paths import location
 
 CHECKSUM = "checksum"
 MAX_DEPTH = 16  # of a record, which a report may hold

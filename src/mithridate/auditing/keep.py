@@ -23,7 +23,8 @@ from mithridate.data.arrays import array_header
 from mithridate.data.bounded import read_parquet
 from mithridate.data.pairs import Pairs, hexadecimal
 from mithridate.errors import DataError, FilterError
-from mithridate.remote import RemotePath, arrow_source, location
+from mithridate.remote.paths import RemotePath, arrow_source, location
+from mithridate.remote.uploads import refuse_half
 from mithridate.sealed import (
     DamagedFile,
     check_contents,
@@ -32,7 +33,6 @@ from mithridate.sealed import (
     read_sealed_json,
     write_sealed_json,
 )
-from mithridate.uploads import refuse_half
 
 RECORD, SCORES, TEXT, DATACOMP = "filter.json", "scores.parquet", "keep.txt", "keep.npy"
 CHECKSUMS = "checksums"

@@ -22,9 +22,9 @@ from mithridate.cli.progress import display
 from mithridate.cli.workers import EngineOptions
 from mithridate.errors import FilterError
 from mithridate.folders import new_folder, refuse_existing
-from mithridate.remote import RemotePath, location
+from mithridate.remote.paths import RemotePath, location
+from mithridate.remote.uploads import workplace
 from mithridate.text import say
-from mithridate.uploads import workplace
 
 if TYPE_CHECKING:
     from mithridate.auditing.data import DataAudit

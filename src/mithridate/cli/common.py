@@ -28,10 +28,10 @@ from mithridate.engine.calls import Engine
 from mithridate.errors import DataError, MithridateError, OutputError
 from mithridate.folders import claim
 from mithridate.plugins import load_installed_plugins, load_plugins
-from mithridate.remote import RemotePath, location
+from mithridate.remote.paths import RemotePath, location
+from mithridate.remote.uploads import workplace
 from mithridate.text import say, visible_json
 from mithridate.threads import use_threads
-from mithridate.uploads import workplace
 
 if TYPE_CHECKING:
     from mithridate.encoder.encoder import Encoder

@@ -13,8 +13,8 @@ from mithridate.cli.progress import display
 from mithridate.cli.workers import EngineOptions
 from mithridate.errors import DataError
 from mithridate.folders import new_folder, refuse_existing
-from mithridate.remote import RemotePath
-from mithridate.uploads import workplace
+from mithridate.remote.paths import RemotePath
+from mithridate.remote.uploads import workplace
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mithridate.errors import DataError
-from mithridate.remote import RemotePath
+from mithridate.remote.paths import RemotePath
 
 _IN_MEMORY = 2**28  # bytes; larger arrays lie in a file
 _APART = 2**18  # bytes between two rows of a remote array from which on they are fetched one by one

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mithridate.errors import DataError
-from mithridate.remote import arrow_source
+from mithridate.remote.paths import arrow_source
 
 MAX_RATIO = 100  # of what a table holds, written out, to its file
 SMALL = 64 * 2**20  # bytes that a table may hold whatever the ratio

@@ -21,7 +21,7 @@ from PIL import Image
 from mithridate.data.images import decode, read_bytes
 from mithridate.data.locations import split_place
 from mithridate.errors import DataError, OutputError
-from mithridate.remote import is_remote, opened
+from mithridate.remote.paths import is_remote, opened
 from mithridate.sealed import DamagedFile, read_sealed_array, write_sealed_array
 from mithridate.threads import thread_count
 

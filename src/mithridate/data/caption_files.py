@@ -15,7 +15,7 @@ from mithridate.data.pairs import Pairs, make_pairs
 from mithridate.data.shards import IMAGE_ENDINGS, OTHER_IMAGES
 from mithridate.data.splits import split_of_folder
 from mithridate.errors import DataError
-from mithridate.remote import walk
+from mithridate.remote.paths import walk
 
 CAPTION_ENDINGS = ("txt", "caption")
 _LOOKED_AT = 100  # folders: one of class folders may hold millions of images and no caption

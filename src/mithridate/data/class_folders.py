@@ -15,7 +15,7 @@ from mithridate.data.pairs import Pairs, make_pairs
 from mithridate.data.shards import IMAGE_ENDINGS, OTHER_IMAGES
 from mithridate.data.splits import split_of_folder
 from mithridate.errors import DataError
-from mithridate.remote import file_size, walk
+from mithridate.remote.paths import file_size, walk
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2", ".jfif")
 # of a set's folder, not of its images

@@ -18,7 +18,7 @@ from mithridate.data import columns as col
 from mithridate.data.encodings import decode_text
 from mithridate.data.left_out import Tally
 from mithridate.errors import DataError
-from mithridate.remote import arrow_source
+from mithridate.remote.paths import arrow_source
 
 SEPARATORS = (",", "\t", ";", "|")
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from mithridate.data.bounded import check_parquet, read_cells
 from mithridate.data.columns import IMAGE_COLUMNS, is_image_struct, plain_name
 from mithridate.data.locations import row_location
-from mithridate.remote import arrow_source
+from mithridate.remote.paths import arrow_source
 
 ROW = "\0row of "  # no column of a file is taken for one of these
 

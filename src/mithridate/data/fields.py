@@ -25,7 +25,7 @@ from mithridate.data.locations import span_place, split_place
 from mithridate.data.pairs import SCHEMA, Pairs
 from mithridate.data.shards import IMAGE_ENDINGS
 from mithridate.data.tar import open_tar, tar_members
-from mithridate.remote import named_in_data
+from mithridate.remote.paths import named_in_data
 
 CHECKSUMS = ("sha256", "md5", "sha1", "sha512")
 SIZES = ("width", "height", "original_width", "original_height")

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from mithridate.data.bounded import read_cells
 from mithridate.data.locations import split_place, split_row
 from mithridate.errors import DataError
-from mithridate.remote import arrow_source, is_remote, named_in_data, opened
+from mithridate.remote.paths import arrow_source, is_remote, named_in_data, opened
 
 # Data come from strangers: a 40-kB file can claim 30 gigapixels.
 MAX_BYTES = 64 * 2**20

@@ -16,7 +16,7 @@ from mithridate.data.csv_tables import read_all
 from mithridate.data.encodings import decode_text
 from mithridate.data.json_values import MAX_DEPTH, records_to_table
 from mithridate.errors import DataError
-from mithridate.remote import RemotePath
+from mithridate.remote.paths import RemotePath
 
 _BLOCK = 8 * 2**20
 # a line that begins with anything but an object: `null` and deep lists crash Arrow's reader

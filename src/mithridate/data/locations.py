@@ -4,7 +4,7 @@ PATH                     a file
 PATH.tar#OFFSET+SIZE     SIZE bytes at OFFSET of a tar shard (or of a zip)
 PATH.parquet#ROW@COLUMN  the image bytes in row ROW of COLUMN
 
-A PATH is one of this machine, or begins with a scheme (`s3://`): see `remote.py`.
+A PATH is one of this machine, or begins with a scheme (`s3://`): see `remote/paths.py`.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -20,9 +20,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mithridate.drivers import SCHEMES
 from mithridate.errors import DataError
-from mithridate.remote import RemotePath, location
+from mithridate.remote.drivers import SCHEMES
+from mithridate.remote.paths import RemotePath, location
 
 INPUTS = "docs/inputs.md"  # the page that errors about layouts and columns refer to
 

@@ -33,7 +33,7 @@ from mithridate.data.tables import load_json, pairs_from_table, read_table
 from mithridate.data.tar import COMPRESSED
 from mithridate.engine.calls import Engine
 from mithridate.errors import DataError
-from mithridate.remote import location
+from mithridate.remote.paths import location
 
 
 def read_pairs(

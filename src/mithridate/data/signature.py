@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mithridate.caches import cache_folder
 from mithridate.data.locations import remote_names
+from mithridate.remote.caches import cache_folder
 
 _NAME = b"mithridate.locations"
 _KEY_BYTES = 32

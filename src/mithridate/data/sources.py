@@ -10,8 +10,8 @@ from itertools import product
 from pathlib import Path
 
 from mithridate.errors import DataError
-from mithridate.remote import RemotePath, forget, location
-from mithridate.uploads import refuse_half
+from mithridate.remote.paths import RemotePath, forget, location
+from mithridate.remote.uploads import refuse_half
 
 MAX_FILES = 1_000_000
 _ASKED_AT_ONCE = 16  # whether they exist

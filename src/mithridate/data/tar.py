@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from mithridate.data.left_out import Tally
 from mithridate.errors import DataError
-from mithridate.ranges import RemoteObject
-from mithridate.remote import RemotePath
+from mithridate.remote.paths import RemotePath
+from mithridate.remote.ranges import RemoteObject
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 

@@ -34,7 +34,7 @@ from mithridate.engine.run import gather
 from mithridate.errors import DataError
 from mithridate.folders import new_folder, replacing
 from mithridate.leftovers import beside, sweep
-from mithridate.remote import is_remote, location
+from mithridate.remote.paths import is_remote, location
 
 Form = Literal["table", "parquet", "webdataset", "imagefolder"]
 

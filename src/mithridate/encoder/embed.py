@@ -10,7 +10,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from mithridate.caches import cache_folder
 from mithridate.data.cache import ImageSource, kept_array, open_images, save_array
 from mithridate.data.jpeg import decoding, scaled_decoder
 from mithridate.data.pairs import Pairs
@@ -19,6 +18,7 @@ from mithridate.encoder.encoder import Encoder, weights_fingerprint
 from mithridate.encoder.tokenizer import Tokenizer
 from mithridate.encoder.towers import vocabulary_size
 from mithridate.errors import DataError, EncoderError, OutputError
+from mithridate.remote.caches import cache_folder
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 

@@ -17,9 +17,9 @@ from mithridate.data.bounded import read_parquet
 from mithridate.data.columns import refuse_duplicates
 from mithridate.data.pairs import Pairs, make_pairs
 from mithridate.errors import DataError
-from mithridate.remote import location
+from mithridate.remote.paths import location
+from mithridate.remote.uploads import refuse_half
 from mithridate.sealed import DamagedFile, read_object
-from mithridate.uploads import refuse_half
 
 _BLOCK = 8192  # images gathered at once
 _UNIT = 1e-2  # lengths within it of 1 are those of unit vectors

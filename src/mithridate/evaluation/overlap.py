@@ -16,7 +16,7 @@ from mithridate.data.images import decode, read_bytes, split_place
 from mithridate.data.pairs import Pairs
 from mithridate.errors import DataError
 from mithridate.evaluation.measurement import Warning
-from mithridate.remote import file_size
+from mithridate.remote.paths import file_size
 from mithridate.threads import thread_count
 
 # Of 64 bits. A picture saved again or scaled differs in 0 to 2; unrelated photographs in 32 on average.

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import Tensor
 
-from mithridate.caches import cache_folder
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import Progress, image_source, pixel_recipe, tokenise
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import DataError
+from mithridate.remote.caches import cache_folder
 from mithridate.training.augment_text import Synonyms, augment_texts
 from mithridate.training.batches import AugmentTexts, TrainingSet
 from mithridate.training.config import TrainConfig

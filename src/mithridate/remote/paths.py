@@ -22,10 +22,10 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from mithridate.caches import BLOCK
-from mithridate.drivers import SCHEMES, filesystem, forget_listings, kind_of, remote_error, remote_errors
 from mithridate.errors import DataError
-from mithridate.ranges import RangeStream, RemoteObject, forget_last
+from mithridate.remote.caches import BLOCK
+from mithridate.remote.drivers import SCHEMES, filesystem, forget_listings, kind_of, remote_error, remote_errors
+from mithridate.remote.ranges import RangeStream, RemoteObject, forget_last
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://(?P<rest>.*)", re.DOTALL)
 _PREFIXES = tuple(f"{scheme}://" for scheme in SCHEMES)
@@ -129,7 +129,7 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 class RemotePath(type(Path())):
-    """A path whose first part is a scheme. Only reading is answered; `mithridate.uploads` writes.
+    """A path whose first part is a scheme. Only reading is answered; `mithridate.remote.uploads` writes.
 
     What it knows of the object is asked once; a new path asks again.
     """

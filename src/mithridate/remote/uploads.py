@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mithridate.caches import cache_folder
-from mithridate.drivers import SCHEMES, filesystem, remote_errors
 from mithridate.errors import DataError, OutputError
-from mithridate.remote import RemotePath, forget
+from mithridate.remote.caches import cache_folder
+from mithridate.remote.drivers import SCHEMES, filesystem, remote_errors
+from mithridate.remote.paths import RemotePath, forget
 
 MARKER = ".mithridate-upload"
 

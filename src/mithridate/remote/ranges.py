@@ -6,9 +6,9 @@ import io
 import threading
 from typing import Any
 
-from mithridate.caches import BLOCK, remote_cache
-from mithridate.drivers import SCHEMES, filesystem, remote_error
 from mithridate.errors import DataError
+from mithridate.remote.caches import BLOCK, remote_cache
+from mithridate.remote.drivers import SCHEMES, filesystem, remote_error
 
 _MOST_AHEAD = 4 * 2**20  # bytes that are fetched beyond what was asked for, where a reader goes forward
 
