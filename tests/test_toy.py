@@ -188,6 +188,16 @@ def test_people_appear_in_pictures_of_other_classes(records: list[ToyRecord]) ->
     assert 0.08 < sum(record.companion == "person" for record in others) / len(others) < 0.17
 
 
+def test_people_may_stand_in_more_pictures() -> None:
+    def share(people: float) -> float:
+        scenes = [plan_scene(Random(i), "cat", ("cat", "person"), people) for i in range(400)]
+        return sum(scene.companion == "person" for scene in scenes) / len(scenes)
+
+    assert (share(0.0), share(0.95)) == (pytest.approx(0.05, abs=0.04), 1.0)
+    with pytest.raises(ValueError, match="people must lie in"):
+        toy_record(0, 0, people=1.5)
+
+
 def test_companions_come_from_the_classes_asked_for() -> None:
     seen = {toy_record(0, index, classes=["cat", "dog"]).companion for index in range(60)}
     assert seen == {None, "cat", "dog"}

@@ -34,10 +34,11 @@ CLASSES: tuple[str, ...] = (
 CAPTIONS_PER_IMAGE = 5
 SMALLEST_SIZE = 32
 
-# Of all pictures, those with a second object, and those among them where it is always a person: people appear
-# in photographs of everything.
-_COMPANION_SHARE = 0.15
-_PERSON_SHARE = 0.1
+PERSON_SHARE = 0.1
+"""Of all pictures those whose second object is a person: people appear in photographs of everything."""
+
+# of all pictures, those with a second object of any class
+_COMPANION_SHARE = 0.05
 _NUMBER_SHARES = ((1, 0.8), (2, 0.12), (3, 0.08))
 _EXTRA_SHARES = ((0, 0.5), (1, 0.38), (2, 0.12))
 _CENTRES = {
@@ -65,28 +66,33 @@ class ToyRecord:
     """The class of a second, smaller object, when there is one."""
 
 
-def toy_record(seed: int, index: int, *, size: int = 64, classes: Sequence[str] = CLASSES) -> ToyRecord:
+def toy_record(
+    seed: int, index: int, *, size: int = 64, classes: Sequence[str] = CLASSES, people: float = PERSON_SHARE
+) -> ToyRecord:
     """Picture `index` of the toy world `seed`: the same one whenever and in whatever order it is asked for.
 
-    Labels take turns through `classes`, which second objects are drawn from too.
+    Labels take turns through `classes`, which second objects are drawn from too. `people`: in this share of the
+    pictures of other classes stands a person, where that is among the classes.
     """
     unknown = sorted(set(classes) - set(DRAW))
     if unknown or not classes:
         raise ValueError(f"classes must be one or more of {', '.join(CLASSES)}; got {unknown or 'none'}")
     if size < SMALLEST_SIZE:
         raise ValueError(f"size must be at least {SMALLEST_SIZE} pixels, got {size}")
+    if not 0 <= people <= 1 - _COMPANION_SHARE:
+        raise ValueError(f"people must lie in [0, {1 - _COMPANION_SHARE}], got {people}")
     if index < 0:
         raise ValueError(f"index must be 0 or more, got {index}")
     # hundreds of scalar draws a picture: Random makes them five times as fast as numpy's Generator
     rng = Random(stream_seed(seed, "toy picture", index))
-    scene = plan_scene(rng, classes[index % len(classes)], classes)
+    scene = plan_scene(rng, classes[index % len(classes)], classes, people)
     captions = tuple(caption(rng, scene) for _ in range(CAPTIONS_PER_IMAGE))
     return ToyRecord(draw_scene(rng, scene, size), scene.label, captions, scene.companion)
 
 
-def plan_scene(rng: Random, label: str, classes: Sequence[str]) -> Scene:
+def plan_scene(rng: Random, label: str, classes: Sequence[str], people: float = PERSON_SHARE) -> Scene:
     """All that the picture shows, none of it chosen by its class but that the companion is of another."""
-    companion = _plan_companion(rng, label, classes)
+    companion = _plan_companion(rng, label, classes, people)
     number, size = 1, None
     if companion is None:
         number = _weighted(rng, _NUMBER_SHARES)
@@ -104,12 +110,12 @@ def plan_scene(rng: Random, label: str, classes: Sequence[str]) -> Scene:
     )
 
 
-def _plan_companion(rng: Random, label: str, classes: Sequence[str]) -> str | None:
+def _plan_companion(rng: Random, label: str, classes: Sequence[str], people: float) -> str | None:
     chance = rng.random()
     others = [name for name in classes if name != label]
-    if chance >= _COMPANION_SHARE or not others:
+    if chance >= people + _COMPANION_SHARE or not others:
         return None
-    return "person" if chance < _PERSON_SHARE and "person" in others else pick(rng, others)
+    return "person" if chance < people and "person" in others else pick(rng, others)
 
 
 def _weighted(rng: Random, shares: Sequence[tuple[int, float]]) -> int:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from mithridate.errors import DataError
 from mithridate.folders import new_folder
-from mithridate.toy.toy import CLASSES, toy_record
+from mithridate.toy.toy import CLASSES, PERSON_SHARE, toy_record
 
 
 def write_toy_world(
@@ -19,6 +19,7 @@ def write_toy_world(
     seed: int = 0,
     size: int = 64,
     classes: Sequence[str] = CLASSES,
+    people: float = PERSON_SHARE,
     overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
@@ -30,14 +31,14 @@ def write_toy_world(
     if train < 1 or test < 0:
         raise DataError(f"expected train >= 1 and test >= 0 pictures, got {train} and {test}")
     try:
-        toy_record(seed, 0, size=size, classes=classes)
+        toy_record(seed, 0, size=size, classes=classes, people=people)
     except ValueError as error:
         raise DataError(str(error)) from error
     with new_folder(out, overwrite=overwrite) as folder:
         total = train + test
         with (folder / "metadata.jsonl").open("w", encoding="utf-8") as table:
             for index in range(total):
-                record = toy_record(seed, index, size=size, classes=classes)
+                record = toy_record(seed, index, size=size, classes=classes, people=people)
                 name = f"images/{index // 1000:03d}/{index:06d}.png"
                 path = folder / name
                 if index % 1000 == 0:

@@ -169,6 +169,8 @@ def build_toy(node: Located, what: str = "data.toy") -> ToySpec:
         if name.value not in CLASSES:
             name.fail(f"the toy dataset has no class {shown(name.value)}; {suggestion(str(name.value), CLASSES)}")
     toy = build(ToySpec, node, given, what)
+    if not 0 <= toy.people <= 0.95:
+        given["people"].fail(f"{what}.people must lie in [0, 0.95], got {toy.people}")
     for name, least in (("train", 1), ("test", 1), ("size", 32), ("offset", 0)):
         if getattr(toy, name) < least:
             given[name].fail(f"{what}.{name} must be at least {least}, got {getattr(toy, name)}")

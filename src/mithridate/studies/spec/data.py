@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mithridate.toy.toy import CLASSES
+from mithridate.toy.toy import CLASSES, PERSON_SHARE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,8 @@ class ToySpec:
     """Pixels across."""
     classes: tuple[str, ...] = CLASSES
     """Its classes."""
+    people: float = PERSON_SHARE
+    """In this share of the pictures of other classes stands a person as the second object."""
     offset: int = 0
     """Numbers other toy datasets of the same seed; 0 is the one that it trains on."""
 

@@ -34,6 +34,7 @@ class ToyDataset(Stage):
                 seed=self.seed,
                 size=toy.size,
                 classes=toy.classes,
+                people=toy.people,
                 progress=lambda done, total: store.progress("drawing the toy world", done, total),
             )
 
