@@ -218,6 +218,18 @@ def test_the_strength_of_a_group_by_hand():
     assert sorted(group.tail.tolist()) == [0, 10, 20, 30]
 
 
+def test_the_tail_of_a_flagged_word_reaches_as_far_as_it_is_flagged():
+    """Of 20 images with a word 17 are among the worst 1 %, and three among the worst 10 %: all of them go."""
+    n = 2000
+    image = unit(np.random.default_rng(0).normal(size=(n, 4)))
+    rows = [*range(17), 150, 151, 152, 1900]
+    pairs = make_pairs([f"{i}" for i in range(n)], [f"w{i} {'zx' if i in rows else ''}" for i in range(n)])
+    seen = Corpus(Embeddings(pairs.uid, image, np.arange(n), image, "e"), np.zeros(n, bool), pairs)
+    groups = GroupExcess().groups_of(seen, words(seen, 4), np.arange(n, 0, -1).astype(float))
+    (group,) = (group for group in groups if group.value == "zx")
+    assert (group.level, group.hits, group.images, group.tail.tolist()) == (0.01, 17, 21, rows[:-1])
+
+
 def test_words_that_are_hard_by_nature_are_not_surprising():
     rng = np.random.default_rng(0)
     images = rng.integers(20, 200, 2000)

@@ -20,6 +20,7 @@ _MOST_PAIRS = 64  # pairs of an image with one value: limits are made up to so m
 _FEWEST = 100  # images with so many pairs that a limit needs; with fewer that of fewer pairs holds
 _VALUES = 20  # a spread is fitted to at least so many values
 _SPREAD = 0.5  # where there are fewer: between what photographs (0.3) and toy worlds (0.65) have
+_FALSE = 0.2  # of the images that speak for a flagged value at most this share is expected without poison
 _LIKELY = 0.1  # a count of at least this probability where all values are alike is no group
 
 
@@ -43,7 +44,8 @@ class GroupExcess:
     q. An image counts once: for a word by the mean negCLIPLoss of its captions that say it, held against as many
     captions of other images; for a cluster, domain or shard by its most suspicious pair. The strength is -log10 of the
     tail, at the level where it is largest; how much values differ by nature is in it (`auditing.hardness`), and what
-    clean images with the value do. Derived here.
+    clean images with the value do. Images speak for their value up to that level, and for a flagged one up to the
+    widest at which it is flagged still and few of them are expected. Derived here.
     """
 
     levels: tuple[float, ...] = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
@@ -84,6 +86,7 @@ class GroupExcess:
         usable = (images >= self.least_images) & (images <= self.largest * max(1, (~corpus.clean_image).sum()))
         spread = self._spread(hits[-2], np.where(usable, images, 0))
         best = np.zeros((len(images), 4))  # strength, hits, expected, which level
+        speaks = np.zeros(len(images), np.int64)  # up to which level images speak for their value
         for number, share in enumerate(self.levels):
             rows = np.flatnonzero(usable & (hits[number] >= self.least_hits))
             rows = rows[alike(hits[number, rows], images[rows], share) < _LIKELY]
@@ -92,6 +95,8 @@ class GroupExcess:
             better = strength > best[rows, 0]
             found = np.stack([strength, counts[0], expected, np.full(len(rows), number)], axis=1)
             best[rows[better]] = found[better]
+            flagged = (strength >= self.flag) & (expected <= _FALSE * counts[0])
+            speaks[rows[better | flagged]] = number
         # clean pairs with the value inherit its strength as others do, or no p-value would be one
         start = np.searchsorted(attribute.value, np.arange(len(images) + 1))
         for g in np.flatnonzero(best[:, 0] > 0):
@@ -107,7 +112,7 @@ class GroupExcess:
                 float(expected),
                 self.levels[int(number)],
                 rows,
-                rows[level[entries] <= number],
+                rows[level[entries] <= speaks[g]],
             )
 
     def _spread(self, hits: Int[np.ndarray, " g"], images: Int[np.ndarray, " g"]) -> float:
