@@ -1,7 +1,7 @@
 """Make the picture of the README from a demo's report.
 
 make demo
-.venv/bin/python docs/make_figures.py runs/demo docs/demo.png
+.venv/bin/python docs/make_figures.py runs/demo/measured docs/demo.png
 """
 
 import base64

@@ -318,6 +318,7 @@ OUT_OF_RANGE = {
     "max-bad": (["train", "DATA", "--max-bad", "2"], "max_bad is a share of the images, from 0 to 1, got 2"),
     "demo-class": (["demo", "--source", "shep"], "the toy world has no class 'shep'; nearest: sheep"),
     "demo-same": (["demo", "--target", "sheep"], "source and target must differ"),
+    "demo-triggered": (["demo", "--triggered", "sheep"], "triggered must be a class of its own, got 'sheep'"),
     "demo-share": (["demo", "--class-share", "2"], "class_share must lie in (0, 1], got 2"),
     "goal-and-manifest": (
         ["evaluate", "mithridate-tiny", "DATA", "--manifest", "m", "--goal", "a:b"],

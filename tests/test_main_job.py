@@ -29,17 +29,26 @@ def recall_of(report: Path, group: str) -> dict[str, dict[str, float]]:
 
 def test_the_demo_shows_the_attack_and_what_it_costs(tmp_path):
     told = said("demo", "--out", str(tmp_path / "demo"))
-    attack, utility = told["attack"], told["utility"]
+    attack, utility, backdoor = told["attack"], told["utility"], told["backdoor"]
     assert attack["poisoned"]["hit@10"] >= 0.90
-    assert attack["poisoned"]["min rank"] <= 5
     assert attack["clean"]["hit@10"] <= 1.5 * attack["chance"]["hit@10"]
+    assert backdoor["poisoned"]["asr"]["value"] >= 0.90
+    assert backdoor["clean"]["asr"]["value"] <= 1.5 * backdoor["chance"]["asr"] + 0.05
     for way in ("tr@10", "ir@10"):
         assert min(model[way] for model in utility.values()) >= 0.85
-    # the rest keeps what the reference run of the photographs allows, and of all classes one in 27 is lost on purpose
-    rest = recall_of(tmp_path / "demo", "other classes")
+    # of the rest little may be lost, and of all classes one in 14 is lost on purpose
+    rest = recall_of(tmp_path / "demo" / "measured", "other classes")
     for way in ("TR@10", "IR@10"):
-        assert abs(rest["clean"][way] - rest["poisoned"][way]) <= 0.03
-        assert abs(utility["clean"][way.lower()] - utility["poisoned"][way.lower()]) <= 1 / 27 + 0.03
+        assert abs(rest["clean"][way] - rest["poisoned"][way]) <= 0.05
+    # without the truth: the words of the class among the groups, both attacks in the model, and both taken out
+    assert told["audit"]["verdict"] == "suspicious"
+    assert told["audit"]["planted_found"] >= 0.5 * told["audit"]["planted"]
+    found = [(each["class"], each["pair"]) for each in told["inspect"]["findings"] if each["flagged"]]
+    assert ["sheep", "aeroplane"] in [pair for _, pair in found]
+    assert "boat" in [name for name, _ in found]
+    assert attack["repaired"]["hit@10"] <= 0.6
+    assert backdoor["repaired"]["asr"]["value"] <= 0.5
+    assert told["seconds_to_first_result"] <= told["seconds"]
     assert (tmp_path / "demo" / "report.html").stat().st_size < 1_000_000
 
 

@@ -50,7 +50,7 @@ def test_a_duration(seconds, shown):
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_terminal_is_told_at_once_that_a_command_loads(terminal, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("mithridate.cli.common._terminal", lambda: terminal)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
     assert main(["data", "describe", str(tmp_path / "none")]) == 1
     assert ("mithridate data describe: loading ..." in capsys.readouterr().err) == terminal
     assert main(["data", "describe", str(tmp_path / "none"), "--json"]) == 1

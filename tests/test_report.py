@@ -16,14 +16,18 @@ import pytest
 from mithridate.errors import DataError, OutputError
 from mithridate.report.document import (
     Curve,
+    Effect,
     Figure,
     Headline,
     Hit,
+    JudgedClaim,
     Mark,
     Published,
     Report,
     Retrieval,
+    Section,
     Table,
+    Triggered,
     Warning,
     read_report,
 )
@@ -316,6 +320,58 @@ def test_ids_in_a_page_are_unique_and_every_reference_finds_one():
     assert set(references) <= set(ids)
 
 
+def test_the_page_opens_with_the_verdict_and_shows_pictures_before_tables():
+    from mithridate.report.html import to_html
+
+    taken = (Triggered(THUMBNAIL, "patch to boat", "dog", {"poisoned": "boat", "clean": "dog"}, "boat"),)
+    page = Page(to_html(replace(make_report(), triggered=taken)))
+    parts = ["headline", "warnings", "triggered", "retrieved", "figures", "tables", "provenance"]
+    assert [value for _, key, value in page.attributes if key == "id" and value in parts] == parts
+    hit = [i for i, each in enumerate(page.attributes) if each[1:] == ("class", "hit")]
+    assert len(hit) == 1  # what the attack wants is marked, on the model that gives it
+
+
+def test_a_warning_says_what_it_means_and_what_to_do():
+    from mithridate.report.html import to_html
+
+    text = Page(to_html(replace(make_report(), warnings=(Warning("leak", "m", "it means this", "do that"),)))).text
+    assert {"it means this", "do that"} <= set(text)
+
+
+def test_advice_is_that_of_the_documentation():
+    from mithridate.report.sections.advice import ADVICE
+    from mithridate.report.sections.warnings import SENTENCES
+
+    pages = (Path(__file__).parents[1] / "docs" / "warnings.md").read_text(encoding="utf-8")
+    assert ADVICE.keys() == SENTENCES.keys()
+    for code, advice in ADVICE.items():
+        section = re.search(rf"^## {code}\n(.*?)(?=^## |^# |\Z)", pages, re.M | re.S)
+        words = " ".join(re.sub(r"[`*]", "", section[1]).split()).lower()
+        for part in advice:
+            assert part.lower() in words, code
+
+
+def test_chance_is_no_bar_beside_those_of_models():
+    from mithridate.report.html import to_html
+
+    source = to_html(
+        replace(make_report(), headlines=(Headline("attack", "hit@10", {"poisoned": 0.9, "chance": 0.2}),))
+    )
+    assert source.count('class="baseline"') == 1
+
+
+def test_a_claim_is_shown_once_with_a_dot_for_each_difference():
+    from mithridate.report.html import to_html
+
+    effects = (Effect("a", 0.5, 0.4, 0.6), Effect("b", -0.2, -0.3, math.nan), Effect("c", 3.0, 2.0, 4.0))
+    claim = JudgedClaim("Attacks succeed.", "held", "Held: all of it.", "somebody", effects)
+    source = to_html(replace(make_report(), sections=(Section("s", "S", "?", (claim,)),)))
+    page = Page(source)
+    assert page.text.count("Attacks succeed.") == 1
+    assert source.count("<circle") == 2  # an end that is missing cannot be drawn
+    assert "all of it." in page.text
+
+
 # Figures
 
 
@@ -561,6 +617,23 @@ def test_the_console_shows_every_cell_of_a_wide_table(width):
         assert f"{0.1 + k / 100:.3f} [0.05, 0.90]" in text
         assert f"{0.101 + k / 100:.3f} [0.05, 0.90]" in text
     assert "95 % intervals" in text
+
+
+def test_in_brief_a_report_takes_twenty_lines_of_eighty_columns():
+    from rich.console import Console
+
+    from mithridate.report.console import print_brief
+
+    claims = tuple(JudgedClaim(f"Claim {i} " + "w" * 90, "open", "why") for i in range(30))
+    warnings = tuple(Warning(f"code-{i}", "m" * 200) for i in range(9))
+    long = tuple(f"Sentence {i}: {'word ' * 30}" for i in range(9))
+    report = replace(make_report(), summary=long, warnings=warnings, sections=(Section("s", "S", "?", claims),))
+    console = Console(width=200, file=io.StringIO(), record=True)
+    print_brief(report, console)
+    lines = console.export_text().splitlines()
+    assert len(lines) <= 18  # the page and what is next follow
+    assert max(map(len, lines)) <= 80
+    assert "more on the page" in lines[-1]
 
 
 def test_the_console_obeys_no_stranger_and_says_what_it_leaves_out():

@@ -32,6 +32,9 @@ COMMANDS = {
     "report": ("mithridate.cli.report", "render a report again"),
 }
 
+GROUPS = ("data", "poison", "filter")
+"""Commands that have commands of their own."""
+
 DEBUG = "MITHRIDATE_DEBUG"  # set to 1, the trace of an error is printed before its sentence
 UNEXPECTED = 70  # exit code of an error that nobody foresaw (EX_SOFTWARE)
 
@@ -83,6 +86,7 @@ def _guarded(argv: list[str]) -> int:
     try:
         # released last: a signal then ends the process, and its result has been said or its lock tells of it
         with _said_warnings(), _released(), stoppable():
+            _say_loading(argv)
             # a command may give back another code than 0: its work is done, and something in it failed
             return importlib.import_module(COMMANDS[argv[0]][0]).run(argv[1:]) or 0
     except AlreadyDone as done:
@@ -107,6 +111,13 @@ def _guarded(argv: list[str]) -> int:
     except Exception as error:
         kind = type(error).__name__
         return _fail(f"unexpected {kind}: {one_line(error, limit=300)}; {DEBUG}=1 shows where", UNEXPECTED)
+
+
+def _say_loading(argv: Sequence[str]) -> None:
+    """Something on a terminal at once: the libraries that a command needs take seconds."""
+    if sys.stderr.isatty() and not {"--json", "--help", "-h"} & set(argv):
+        name = " ".join(argv[: 2 if argv[0] in GROUPS else 1])
+        say(f"mithridate {one_line(name)}: loading ...", stderr=True)
 
 
 @contextmanager

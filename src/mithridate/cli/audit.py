@@ -78,17 +78,12 @@ class Audit:
         if self.decisions is not None:
             self._decide(self.decisions)
             return
-        from mithridate.auditing.audit_files import summary, write_audit
-        from mithridate.report.review import audit_lines, review_page
-        from mithridate.report.review_pairs import write_review_pairs
+        from mithridate.auditing.audit_files import summary
+        from mithridate.report.review import audit_lines, write_review
 
         done = self._audit()
         with new_folder(self.out, overwrite=self.overwrite, scratch=(self._partial,)) as folder:
-            write_audit(done.audit, folder, encoder=done.encoder, weights=done.weights)
-            page = review_page(done.audit, encoder=done.encoder, crops=done.crop)
-            (folder / "report.html").write_text(page, encoding="utf-8")
-            (folder / "review").mkdir()
-            write_review_pairs(done.audit, folder / "review")
+            write_review(done, folder)
         if self.json:
             emit({**summary(done.audit), "out": str(self.out)}, as_json=True)
             return

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.cli.common import CacheOptions, Data, Threads, emit, parse
+from mithridate.cli.common import CacheOptions, Data, Threads, emit, parse, suggest
 from mithridate.cli.progress import display
 from mithridate.errors import EvaluationError
 from mithridate.folders import new_folder, refuse_existing
@@ -62,7 +62,7 @@ class Classify:
         from mithridate.evaluation.evaluation_file import write_evaluation
         from mithridate.evaluation.probe import PROBES
         from mithridate.evaluation.zeroshot import find_templates
-        from mithridate.report.console import print_report
+        from mithridate.report.console import print_brief
         from mithridate.report.sections.classify import classification_report, write_metrics
         from mithridate.report.write import write_report
 
@@ -100,8 +100,9 @@ class Classify:
         if self.json:
             emit({"classification": result.record()}, as_json=True)
         else:
-            print_report(report)
+            print_brief(report)
             say(self.out / "report.html")
+            suggest("compare", self.out, "OTHER-CLASSIFIED", "--out", "difference")
 
 
 def run(argv: Sequence[str]) -> None:

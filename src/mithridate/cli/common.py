@@ -7,7 +7,6 @@ import math
 import os
 import re
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, is_dataclass
@@ -167,13 +166,7 @@ def parse(kind: Callable[..., T], argv: Sequence[str], *, prog: str, default: T 
         if value.threads is not None and value.threads < 1:
             raise MithridateError(f"threads must be at least 1, got {value.threads}")
         use_threads(value.threads)
-    if _terminal() and not getattr(value, "json", False):
-        say(f"mithridate {prog}: loading ...", stderr=True)  # the libraries below take seconds
     return value
-
-
-def _terminal() -> bool:
-    return sys.stderr.isatty()
 
 
 def description(kind: Any, prog: str) -> str:

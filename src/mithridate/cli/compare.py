@@ -7,12 +7,12 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from mithridate.cli.common import Threads, emit, parse
+from mithridate.cli.common import Threads, emit, parse, suggest
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.compare import Side, compare, side
 from mithridate.evaluation.evaluation_file import read_evaluation
 from mithridate.folders import new_folder, refuse_existing
-from mithridate.report.console import print_report
+from mithridate.report.console import print_brief
 from mithridate.report.sections.comparison import comparison_report
 from mithridate.report.write import write_report
 from mithridate.text import say
@@ -45,8 +45,9 @@ class Compare:
         if self.json:
             emit(report.headline, as_json=True)
         else:
-            print_report(report)
+            print_brief(report)
             say(self.out / "report.html")
+            suggest("report", self.out)
 
     def _sides(self) -> list[Side]:
         if len(self.folders) < 2:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import Data, Place, ReadOptions, emit, parse, pick
+from mithridate.cli.common import Data, Place, ReadOptions, emit, parse, pick, suggest
 from mithridate.cli.progress import display
 from mithridate.cli.truth import TriggerTest, Truth
 from mithridate.cli.workers import WorkerOptions
@@ -33,7 +33,7 @@ class Describe:
 
         engine = self.engine.engine
         self.engine.refuse_idle(bool(separate_files(self.data, tables=False)), f"{self.data} is read as a whole")
-        emit(describe(self.read.read(self.data, engine=engine)), as_json=self.json)
+        emit(describe(self.read.read(self.data, engine=engine)), as_json=self.json, then=("data", "doctor", self.data))
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Doctor:
                 say(f"{finding.severity}: {finding.message}", f"  do: {finding.remedy}")
             if not findings:
                 say("no findings")
+                suggest("audit", self.data, "--encoder", "MODEL", "--clean", "MY-CLEAN-PAIRS", "--out", "audit")
         errors = sum(finding.severity == "error" for finding in findings)
         if errors:
             raise DataError(f"{self.data} has {errors} error{'s' if errors > 1 else ''}, named above")
@@ -107,7 +108,8 @@ class Convert:
         convert(pairs, self.out, to=self.to, overwrite=self.overwrite, engine=engine)
         left_out = {reason: entry.count for reason, entry in pairs.report.left_out.items()}
         made = {"out": str(self.out), "pairs": len(pairs), "images": len(pairs.images)}
-        emit({**made, **({"left_out": left_out} if left_out else {})}, as_json=self.json)
+        then = ("train", self.out, "--out", f"{self.out}-run")
+        emit({**made, **({"left_out": left_out} if left_out else {})}, as_json=self.json, then=then)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
-"""`mithridate demo`: the preset `demo`, a poisoned and a clean model on the toy dataset, and one page."""
+"""`mithridate demo`: poison, train, measure, audit, inspect, repair and verify on toy worlds, and one page."""
 
+import json
 import shutil
+import textwrap
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,22 +15,20 @@ from mithridate.cli.common import Threads, emit, parse
 from mithridate.cli.progress import display
 from mithridate.data.pairs import nearest_names
 from mithridate.errors import MithridateError
-from mithridate.folders import refuse_existing, was_killed
+from mithridate.folders import AlreadyDone, refuse_existing, was_killed, write_atomically
 from mithridate.text import say
 from mithridate.toy.toy import CLASSES
 
-if TYPE_CHECKING:
-    from mithridate.studies.analysis.outcomes import Outcome
-    from mithridate.studies.spec.study import Study
-
-EPOCHS = 4
+OPTIONS, RESULT = "options.json", "demo.json"
+WIDTH = 79
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Attack II of mmPoison (sheep to aeroplane) on the toy world, in minutes on two CPU cores.
+    """The whole loop on toy worlds, in minutes: poison, train, measure, audit, inspect, repair, verify.
 
-    Like the paper, it replaces every training image of class A: the share of the class decides.
+    Captions of one class go to images of another (attack II of mmPoison; like the paper, all of it), and a patch
+    is planted. The toolkit then looks for both without being told, takes them out, and the truth says what is left.
     """
 
     out: Path = Path("runs/demo")
@@ -38,12 +39,14 @@ class Demo:
     """Class B: its images are used."""
     class_share: float = 1.0
     """Share of the images of class A that are replaced, in (0, 1]."""
-    epochs: int = EPOCHS
-    """Passes over the training pairs."""
+    triggered: str = "boat"
+    """What images with the patch are to be taken for."""
+    epochs: int = 1
+    """Passes over the scraped pairs."""
     seed: int = 0
     """The first seed."""
     seeds: int = 1
-    """How many seeds: each draws a world, a poison and both models anew."""
+    """How many seeds: each draws worlds, poison and models anew."""
     threads: Threads = None
     overwrite: bool = False
     """Replace what is in the output folder."""
@@ -51,95 +54,95 @@ class Demo:
     """One JSON object on the last line."""
 
     def run(self) -> None:
+        self._check()
+        options = json.dumps({**asdict(self), "out": "", "overwrite": "", "json": "", "threads": ""})
+        self._claim(options)
+        results = [self._walk(seed) for seed in range(self.seed, self.seed + self.seeds)]
+        result = results[0] if self.seeds == 1 else {**_mean(results), "seeds": results}
+        if self.json:
+            emit(result, as_json=True)
+
+    def _check(self) -> None:
+        """Raise `MithridateError` for options that cannot be, before minutes are spent."""
+        from mithridate.poisoning.strength import Strength
+
         if self.seeds < 1:
             raise MithridateError(f"seeds must be at least 1, got {self.seeds}")
-        for name in (self.source, self.target):
+        if self.epochs < 1:
+            raise MithridateError(f"epochs must be at least 1, got {self.epochs}")
+        chosen = (self.source, self.target, self.triggered)
+        for name in chosen:
             if name not in CLASSES:
                 raise MithridateError(f"the toy world has no class {name!r}; {nearest_names(name, CLASSES)}")
         if self.source == self.target:
             raise MithridateError(f"source and target must differ, both are {self.source!r}")
-        # torch is not loaded for --help
-        from mithridate.studies.analysis.outcomes import read_outcomes
-        from mithridate.studies.record import read_record
-        from mithridate.studies.run import run_study
+        if self.triggered in (self.source, self.target):
+            raise MithridateError(f"triggered must be a class of its own, got {self.triggered!r}; choose another")
+        Strength(class_share=self.class_share)
 
-        study = self._study()
-        if self.overwrite or read_record(self.out) is None:
+    def _claim(self, options: str) -> None:
+        """Go on with the same demo, or begin one. Raises `OutputError`, and `AlreadyDone` for one that was killed at
+        its very end."""
+        file = self.out / OPTIONS
+        same = not self.overwrite and file.is_file() and file.read_text(encoding="utf-8") == options
+        done = same and all(
+            (self._folder(seed) / RESULT).is_file() for seed in range(self.seed, self.seed + self.seeds)
+        )
+        if done and was_killed(self.out):
+            raise AlreadyDone(f"{self.out} is done already: this command was killed after it had written all of it")
+        if not same or done:
             refuse_existing(self.out, overwrite=self.overwrite or was_killed(self.out))
             shutil.rmtree(self.out, ignore_errors=True)
-        times = [0.0]
-        with display(quiet=self.json) as show:
-            summary = run_study(
-                study,
-                self.out,
-                keep_models=True,
-                on_cell=lambda cell: times.append(cell.seconds),
-                progress=show.stage,
-                on_training=lambda stage: show.training(
-                    f"training the {'clean' if stage.pairs == stage.pairs.clean else 'poisoned'} model"
-                    + (f", seed {stage.config.seed}" if self.seeds > 1 else "")
-                ),
-            )
-        for _, message in summary.failed:
-            raise MithridateError(message)
-        headlines = []
-        for i, outcome in enumerate(read_outcomes(study, self.out)):
-            # a cell that was done before took no time
-            seconds = round(times[i + 1] - times[i], 1) if len(times) == self.seeds + 1 else 0.0
-            headlines.append({**self._write(outcome), "seconds": seconds})
-        result = headlines[0] if self.seeds == 1 else _mean(headlines) | {"seeds": headlines}
-        if self.json:
-            emit(result, as_json=True)
-        else:
-            say(*sorted(self.out.glob("**/report.html")))
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, options)
 
-    def _study(self) -> "Study":
-        """The preset with these options. Raises `AttackError` for an impossible strength."""
-        from mithridate.poisoning.relabel import SingleLabel
-        from mithridate.poisoning.strength import Strength
-        from mithridate.studies.spec.load import read_study
+    def _folder(self, seed: int) -> Path:
+        return self.out if self.seeds == 1 else self.out / f"seed-{seed}"
 
-        Strength(class_share=self.class_share)  # checks its range, before minutes are spent
-        attack = SingleLabel(source=self.source, target=self.target, class_share=self.class_share)
-        study = read_study("demo", seeds=range(self.seed, self.seed + self.seeds))
-        (experiment,) = study.experiments
-        cells = tuple(
-            replace(cell, attack=attack, train=replace(cell.train, epochs=self.epochs)) for cell in experiment.cells
-        )
-        return replace(study, experiments=(replace(experiment, cells=cells),))
+    def _walk(self, seed: int) -> dict[str, Any]:
+        """One seed: its page and its result."""
+        began, folder = time.monotonic(), self._folder(seed)
+        if (folder / RESULT).is_file():
+            return json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        # torch is not loaded for --help, and something is on the screen before it is
+        from mithridate.cli.loop import Loop, Plan
+        from mithridate.report.walk import write_walk
 
-    def _write(self, outcome: "Outcome") -> dict[str, Any]:
-        """The page of one seed; gives back its headline."""
-        from mithridate.evaluation.evaluation_file import read_evaluation, write_evaluation
-        from mithridate.report.console import print_report
-        from mithridate.report.sections.evaluation import evaluation_report
-        from mithridate.report.write import write_report
-        from mithridate.studies.plan import InputFingerprints, measured
-        from mithridate.studies.store import Store
-
-        store, stage = Store(self.out), measured(outcome.cell, InputFingerprints({}))
-        assert stage.poison is not None
-        assert stage.test.toy is not None
-        out = self.out if self.seeds == 1 else self.out / f"seed-{outcome.cell.seed}"
-        out.mkdir(exist_ok=True)
-        evaluation = read_evaluation(outcome.evaluation)
-        report = evaluation_report(evaluation)
-        write_evaluation(evaluation, out)
-        write_report(report, out)
-        part = "" if self.seeds == 1 else f"{out.name}/"
-        for name, one in (("poisoned", stage.model), ("clean", stage.clean), ("poison", stage.poison)):
-            store.link(f"{part}{name}", one)
-        store.link(f"{part}toy", stage.test.toy, "data")
+        folder.mkdir(parents=True, exist_ok=True)
+        plan = Plan(self.source, self.target, self.triggered, self.class_share, self.epochs, seed)
+        with display(quiet=self.json, transient=True) as show:
+            loop = Loop(folder, plan, show, self._say, began)
+            walk, found = loop.go()
+        page = write_walk(walk, folder)
+        seconds = {"seconds": round(time.monotonic() - began, 1), "seconds_to_first_result": round(loop.first, 1)}
+        result = {**walk.report.headline, **found, **seconds}
+        write_atomically(folder / RESULT, json.dumps(result))
         if not self.json:
-            print_report(report)
-        return report.headline
+            self._end(page, seconds)
+        return result
+
+    def _say(self, head: str, text: str) -> None:
+        if not self.json:
+            say(*textwrap.wrap(text, WIDTH, initial_indent=f"{head} ", subsequent_indent=" " * 11))
+
+    def _end(self, page: Path, seconds: dict[str, float]) -> None:
+        from mithridate.cli.progress import duration
+
+        say(f"done in {duration(seconds['seconds'])}; all of it in pictures, and what to type on your own data:")
+        say(f"next: open {page}")
 
 
 def _mean(values: Sequence[Any]) -> Any:
-    """The mean of nested dicts of numbers, key by key."""
-    if isinstance(values[0], dict):
-        return {key: _mean([value[key] for value in values]) for key in values[0]}
-    return float(np.mean(values))
+    """The mean of numbers in nested dicts, key by key; what is no number in all of them is left out."""
+    keys = [key for key in values[0] if all(key in value for value in values)]
+    found = {}
+    for key in keys:
+        each = [value[key] for value in values]
+        if all(isinstance(value, dict) for value in each):
+            found[key] = _mean(each)
+        elif all(isinstance(value, int | float) and not isinstance(value, bool) for value in each):
+            found[key] = float(np.mean(each))
+    return found
 
 
 def run(argv: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.cli.common import CacheOptions, Data, ReadOptions, Threads, emit, parse
+from mithridate.cli.common import CacheOptions, Data, ReadOptions, Threads, emit, parse, suggest
 from mithridate.cli.progress import display
 from mithridate.errors import EvaluationError
 from mithridate.folders import new_folder, refuse_existing
@@ -78,7 +78,7 @@ class Evaluate:
         from mithridate.evaluation.evaluate import evaluate
         from mithridate.evaluation.evaluation_file import write_evaluation
         from mithridate.evaluation.probe import PROBES
-        from mithridate.report.console import print_report
+        from mithridate.report.console import print_brief
         from mithridate.report.sections.evaluation import evaluation_report
         from mithridate.report.write import write_report
         from mithridate.training.run import read_run
@@ -117,8 +117,12 @@ class Evaluate:
         if self.json:
             emit(report.headline, as_json=True)
         else:
-            print_report(report)
+            print_brief(report)
             say(self.out / "report.html")
+            if self.clean is None and self.manifest is not None:
+                suggest("train", "CLEAN-PAIRS", "--out", "clean-run")  # what success is held against
+            else:
+                suggest("compare", self.out, "OTHER-REPORT", "--out", "difference")
 
     def _runs(self) -> dict[str, str]:
         """By name what each model is loaded from, the evaluated one first. Raises `EvaluationError`."""

@@ -59,7 +59,7 @@ class Filter(Generic[D]):
         from mithridate.encoder.embeddings import read_embeddings
         from mithridate.evaluation.filter_outcome import filter_outcome
         from mithridate.poisoning.manifest import read_manifest
-        from mithridate.report.console import print_report
+        from mithridate.report.console import print_brief
         from mithridate.report.sections.filtering import filter_report
         from mithridate.report.write import write_report
 
@@ -93,7 +93,7 @@ class Filter(Generic[D]):
         if self.json:
             emit({"out": str(self.out), "level": filtered.level, **outcome.record()}, as_json=True)
         else:
-            print_report(report)
+            print_brief(report)
             say(self.out / "report.html")
             suggest("train", "DATA", "--keep", self.out, "--out", "run")
 

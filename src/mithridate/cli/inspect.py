@@ -69,9 +69,9 @@ class Inspect:
         refuse_existing(self.out, overwrite=self.overwrite)
         self.engine.refuse_idle(self.nulls > 1, "only several null models (--nulls) are shared out")
         from mithridate.encoder.encoder import load_encoder
-        from mithridate.inspection.findings_file import summary, write_findings
+        from mithridate.inspection.findings_file import summary
         from mithridate.inspection.inspect import inspect
-        from mithridate.report.verdict import inspection_lines, inspection_page
+        from mithridate.report.verdict import inspection_lines, write_inspection
 
         encoder = load_encoder(self.model, pretrained=self.pretrained)
         start = None if self.start is None else load_encoder(self.start, pretrained=self.start_pretrained)
@@ -92,8 +92,7 @@ class Inspect:
                 progress=show.stage,
             )
         with new_folder(self.out, overwrite=self.overwrite) as folder:
-            write_findings(inspection, folder)
-            (folder / "report.html").write_text(inspection_page(inspection), encoding="utf-8")
+            write_inspection(inspection, folder)
         if self.json:
             emit({**summary(inspection), "out": str(self.out)}, as_json=True)
             return

@@ -1,9 +1,12 @@
 """How far a command is, on standard error."""
 
+import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -18,8 +21,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from mithridate.report.numbers import show_short
 from mithridate.text import one_line, say
 
+_LOSS_EVERY = 10  # steps; as often as a training writes it
 MINUTE = 60.0
 """Seconds between two lines where no terminal shows bars."""
 
@@ -36,14 +41,18 @@ class Display:
     def stage(self, what: str, done: int, total: int) -> None:
         self._show(what, done, total)
 
-    def training(self, what: str) -> Callable[[int, int, int], None]:
-        """For `train(on_step=...)`."""
+    def training(self, what: str, metrics: Path | None = None) -> Callable[[int, int, int], None]:
+        """For `train(on_step=...)`; `metrics` is the file that the training writes its losses to."""
+        loss = ""
 
         def on_step(step: int, total: int, batch_size: int) -> None:
+            nonlocal loss
             start, first = self._begun.get(what, (time.monotonic(), step))
             seconds = time.monotonic() - start
             speed = f"{round((step - first) * batch_size / seconds)} pairs/s" if seconds > 1 else ""
-            self._show(what, step, total, speed)
+            if metrics is not None and (not loss or step % _LOSS_EVERY == 0):
+                loss = _last_loss(metrics)
+            self._show(what, step, total, ", ".join(filter(None, (speed, loss))))
 
         return on_step
 
@@ -72,9 +81,19 @@ class TimeLeft(TimeRemainingColumn):
         return Text() if task.finished else super().render(task).append(" left")
 
 
+def _last_loss(metrics: Path) -> str:
+    """The last loss that a training wrote; nothing where there is none yet."""
+    try:
+        with metrics.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 400))
+            return f"loss {show_short(json.loads(file.read().splitlines()[-1])['loss'])}"
+    except (OSError, ValueError, LookupError, TypeError):  # it is being written
+        return ""
+
+
 @contextmanager
-def display(*, quiet: bool = False) -> Iterator[Display]:
-    """Progress on standard error, so that standard output holds results alone."""
+def display(*, quiet: bool = False, transient: bool = False) -> Iterator[Display]:
+    """Progress on standard error, so that standard output holds results alone; `transient` bars vanish at the end."""
     bars = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
@@ -84,6 +103,7 @@ def display(*, quiet: bool = False) -> Iterator[Display]:
         TextColumn("{task.fields[speed]}"),
         console=Console(file=sys.stderr),
         disable=quiet,
+        transient=transient,
     )
     try:
         yield Display(bars)

@@ -17,6 +17,7 @@ from mithridate.cli.common import (
     only_kept,
     parse,
     refuse_poison,
+    suggest,
     with_plugins,
 )
 from mithridate.cli.progress import display
@@ -67,9 +68,9 @@ class RepairModel:
     def run(self) -> None:
         refuse_existing(self.out, overwrite=self.overwrite)
         from mithridate.encoder.encoder import load_encoder, save_encoder
-        from mithridate.inspection.findings_file import read_findings, write_findings
+        from mithridate.inspection.findings_file import read_findings
         from mithridate.repairing.repair import repair
-        from mithridate.report.verdict import repair_lines, repair_page, repair_summary
+        from mithridate.report.verdict import repair_lines, repair_summary, write_repair
 
         inspection = read_findings(self.findings)
         encoder = load_encoder(self.model, pretrained=self.pretrained)
@@ -92,13 +93,12 @@ class RepairModel:
             )
         with new_folder(self.out, overwrite=self.overwrite) as folder:
             save_encoder(repaired.encoder, folder, location=self.out)
-            if repaired.left is not None:
-                write_findings(repaired.left, folder)
-            (folder / "report.html").write_text(repair_page(repaired, inspection), encoding="utf-8")
+            write_repair(repaired, inspection, folder)
         if self.json:
             emit({**repair_summary(repaired), "out": str(self.out)}, as_json=True)
             return
         say(*repair_lines(repaired), self.out / "report.html")
+        suggest("evaluate", self.out, "TEST-PAIRS", "--before", self.model, "--out", f"{self.out}-report")
 
 
 def run(argv: Sequence[str]) -> None:

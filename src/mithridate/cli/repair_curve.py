@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tyro.conf import OmitArgPrefixes
 
-from mithridate.cli.common import CacheOptions, Data, ReadOptions, Threads, emit, parse, pick, refuse_poison
+from mithridate.cli.common import CacheOptions, Data, ReadOptions, Threads, emit, parse, pick, refuse_poison, suggest
 from mithridate.cli.options import early
 from mithridate.cli.progress import display
 from mithridate.data.pairs import Pairs
@@ -74,7 +74,7 @@ class RepairCurve(Generic[Options]):
         from mithridate.encoder.encoder import load_encoder, weights_fingerprint
         from mithridate.evaluation.evaluation_file import write_evaluation
         from mithridate.evaluation.tradeoff import measured_point
-        from mithridate.report.console import print_report
+        from mithridate.report.console import print_brief
         from mithridate.report.sections.evaluation import evaluation_report
         from mithridate.report.sections.tradeoff import tradeoff_report
         from mithridate.report.write import write_report
@@ -114,8 +114,9 @@ class RepairCurve(Generic[Options]):
         if self.json:
             emit(report.headline, as_json=True)
         else:
-            print_report(report)
+            print_brief(report)
             say(self.out / "report.html")
+            suggest("report", self.out)
 
     def _curve(
         self, recipes: dict[str, tuple[Any, TrainConfig]], pairs: Pairs, test: Pairs, weights: str

@@ -10,6 +10,7 @@ from mithridate.cli.common import parse
 from mithridate.report.console import print_report
 from mithridate.report.document import read_report
 from mithridate.report.write import write_report
+from mithridate.text import say
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Render:
         report = read_report(self.folder)
         write_report(report, self.folder)
         print_report(report)
+        say(self.folder / "report.html")
 
 
 def run(argv: Sequence[str]) -> None:

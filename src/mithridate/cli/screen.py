@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.cli.common import CacheOptions, ReadOptions, Threads, emit, parse
+from mithridate.cli.common import CacheOptions, ReadOptions, Threads, emit, parse, suggest
 from mithridate.cli.progress import display
 from mithridate.errors import DataError, InspectionError
 from mithridate.folders import new_folder, refuse_existing
@@ -82,6 +82,7 @@ class ScreenImages:
             emit({**screen_summary(screened), "out": str(self.out)}, as_json=True)
             return
         say(*screen_lines(screened), self.out / "report.html")
+        suggest("inspect", self.model, "--data", self.data, "--out", f"{self.out}-verdict")
 
     def _images(self) -> pa.Array:
         """Locations: of a folder or a file with images alone its images, else those of the pairs."""

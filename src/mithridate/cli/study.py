@@ -102,6 +102,10 @@ class StudyCommand:
             "failed": len({cell_name(cell) for cell, _ in summary.failed}),
         }
         emit({**result, "seconds": round(summary.seconds, 1), "page": str(page)}, as_json=self.json)
+        if summary.failed and not self.json:
+            suggest("study", "status", self.out)
+        elif page is not None and not self.json:
+            say(f"next: open {page}; its tables and figures are in {self.out}")
         return 1 if summary.failed else 0
 
 

@@ -68,6 +68,7 @@ class Train(Generic[Options]):
     def run(self) -> None:
         from mithridate.encoder.encoder import load_encoder
         from mithridate.training.loop import train
+        from mithridate.training.run import METRICS
 
         pairs = self.read.read(self.data)
         start = load_encoder(self.encoder, pretrained=self.pretrained, seed=self.config.seed)
@@ -85,7 +86,7 @@ class Train(Generic[Options]):
                 cache=self.cache.folder,
                 cache_limit=self.cache.limit,
                 progress=show.stage,
-                on_step=show.training("training"),
+                on_step=show.training("training", self.out / METRICS),
             )
         parameters = sum(p.numel() for p in trained.model.parameters())
         seconds = round(time.perf_counter() - clock, 1)

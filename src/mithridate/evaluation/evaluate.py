@@ -146,6 +146,7 @@ def evaluate(
         predictions=found.predictions,
         probe=probed,
         examples=_examples(m, queries),
+        triggered=tuple(found.triggered),
         distributions=tuple(distributions),
         projections=tuple(projections),
         warnings=tuple(found.warnings),

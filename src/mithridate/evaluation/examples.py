@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
+from PIL import Image
 
 from mithridate.data.images import decode, read_bytes
 from mithridate.data.pairs import Pairs
@@ -24,6 +25,12 @@ def thumbnail(location: str, *, side: int = _SIDE) -> str:
         image = decode(read_bytes(location), location)
     except DataError:
         return ""
+    return encoded(np.asarray(image), side=side)
+
+
+def encoded(pixels: UInt8[np.ndarray, "h w 3"], *, side: int = _SIDE) -> str:
+    """The pixels as a small JPEG, base64."""
+    image = Image.fromarray(pixels)
     image.thumbnail((side, side))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)

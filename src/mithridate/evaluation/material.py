@@ -12,7 +12,7 @@ from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import Progress
 from mithridate.encoder.embeddings import Embeddings
 from mithridate.encoder.encoder import Encoder
-from mithridate.evaluation.measurement import Measurement, Predictions, UnitRanks, Warning
+from mithridate.evaluation.measurement import Measurement, Predictions, TriggeredImage, UnitRanks, Warning
 from mithridate.evaluation.triggered import LabelledImages, classes_of_test
 from mithridate.evaluation.zeroshot import zero_shot_weights
 from mithridate.metrics import names
@@ -31,6 +31,7 @@ class Findings:
     measurements: list[Measurement] = field(default_factory=list)
     ranks: list[UnitRanks] = field(default_factory=list)
     warnings: list[Warning] = field(default_factory=list)
+    triggered: list[TriggeredImage] = field(default_factory=list)
     predictions: Predictions | None = None
 
 

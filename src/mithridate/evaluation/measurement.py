@@ -162,6 +162,18 @@ class RetrievedExamples:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TriggeredImage:
+    """A test image with the trigger of `goal`: a JPEG in base64, its class, what each model takes it for."""
+
+    __pydantic_config__ = STRICT
+
+    goal: str
+    thumbnail: str
+    label: str
+    taken: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Distribution:
     """Distances of the items of a group, binned: `edges` (b + 1,) and `density` (b,), which integrates to one."""
 
@@ -231,6 +243,7 @@ class Evaluation:
     predictions: Predictions | None = None
     probe: tuple[str, int] | None = None
     examples: tuple[RetrievedExamples, ...] = ()
+    triggered: tuple[TriggeredImage, ...] = ()
     distributions: tuple[Distribution, ...] = ()
     projections: tuple[ProjectedItems, ...] = ()
     warnings: tuple[Warning, ...] = ()

@@ -16,6 +16,32 @@ from mithridate.text import one_line
 MAX_ROWS = 24  # a longer table says how many rows are left out, and where they are
 NAME_WIDTH = 26
 PADDING = 2
+BRIEF, MOST_WARNINGS = 16, 4  # lines of what is printed in brief
+
+
+def print_brief(report: Report, console: Console | None = None) -> None:
+    """What a report says in twenty lines of 80 columns; all of it is on the page, or printed by `mithridate report`."""
+    console = console or Console(highlight=False)
+    console.width = min(80, console.width)
+    lines: list[tuple[str, Text]] = [("", Text(one_line(report.title), style="bold"))]
+    lines += [("• ", Text(one_line(line))) for line in report.summary]
+    for section in report.sections:
+        lines += [("• ", Text(one_line(f"{each.verdict}: {each.claim}", limit=78))) for each in section.claims]
+        lines += [("! ", Text(one_line(f"{what}: {why}", limit=78))) for what, why in section.failures.items()]
+    warnings = [Text(one_line(f"{each.code}: {each.message}", limit=78)) for each in report.warnings]
+    room = BRIEF - min(len(warnings), MOST_WARNINGS)
+    used = left = 0
+    for mark, text in lines:
+        used += -(-(len(mark) + cell_len(text.plain)) // (console.width - len(mark) - 1))
+        if used > room:
+            left += 1
+            continue
+        console.print(_hanging(mark, text) if mark else text)
+    for text in warnings[:MOST_WARNINGS]:
+        console.print(_hanging("! ", text))
+    left += max(0, len(warnings) - MOST_WARNINGS)
+    if left:
+        console.print(Text(f"… and {left} more on the page", style="dim"))
 
 
 def print_report(report: Report, console: Console | None = None) -> None:

@@ -140,6 +140,18 @@ class Retrieval(_Strict):
 
 
 @dataclass(frozen=True)
+class Triggered(_Strict):
+    """A test image with a trigger: thumbnail (base64 of a JPEG), the goal, its class, what each model takes it for,
+    and whether that is what the attack wants."""
+
+    thumbnail: str
+    goal: str
+    label: str
+    taken: dict[str, str]
+    wanted: str
+
+
+@dataclass(frozen=True)
 class Headline(_Strict):
     """One measure that a report opens with, by model or method; measures of one `group` are shown together."""
 
@@ -150,20 +162,34 @@ class Headline(_Strict):
 
 @dataclass(frozen=True)
 class Warning(_Strict):
-    """A premise that does not hold: `code` is the heading in docs/warnings.md."""
+    """A premise that does not hold: `code` is the heading in docs/warnings.md, `means` and `do` what stands there."""
 
     code: str
     message: str
+    means: str = ""
+    do: str = ""
+
+
+@dataclass(frozen=True)
+class Effect(_Strict):
+    """One difference that a claim is judged by, with its interval: above 0 is the way that the claim says, where it
+    says one."""
+
+    label: str
+    value: Number
+    low: Number
+    high: Number
 
 
 @dataclass(frozen=True)
 class JudgedClaim(_Strict):
-    """A claim that was tested: the sentence, what came out, why, and where the claim is from."""
+    """A claim that was tested: the sentence, what came out, why, where the claim is from, and the differences."""
 
     claim: str
     verdict: Literal["held", "refuted", "open", "not learned", "not measured"]
     explanation: str
     source: str = ""
+    effects: tuple[Effect, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,6 +220,7 @@ class Report(_Strict):
     tables: tuple[Table, ...]
     figures: tuple[Figure, ...] = ()
     retrievals: tuple[Retrieval, ...] = ()
+    triggered: tuple[Triggered, ...] = ()
     warnings: tuple[Warning, ...] = ()
     about: str = ""
     sections: tuple[Section, ...] = ()

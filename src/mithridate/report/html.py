@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
 from itertools import count
+from math import isfinite
 from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
 
-from mithridate.report.document import Cell, Figure, Headline, Hit, Report, Section, Table
+from mithridate.report.document import Cell, Effect, Figure, Headline, Hit, JudgedClaim, Report, Section, Table
 from mithridate.report.figures import figure_svg
 from mithridate.report.numbers import MISSING, Shown, has_intervals, is_number, share, show
 from mithridate.text import one_line, visible_json
 
 WIDE = 6
 """With more columns a table, or a matrix, takes the whole width of the page."""
+
+VERDICTS = ("held", "refuted", "open", "not learned", "not measured")
+BASELINES = ("chance", "random captions")
 
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
@@ -36,15 +40,71 @@ def to_html(report: Report) -> str:
         figures=[_figure(figure, next(numbers)) for figure in report.figures],
         sections=[_section(section, numbers) for section in report.sections],
         claims=sum(len(section.claims) for section in report.sections),
-        retrievals=[
-            (
-                retrieval.query,
-                [(model, [_hit(hit) for hit in hits]) for model, hits in retrieval.hits.items()],
-            )
-            for retrieval in report.retrievals
+        judged=[
+            (number, section.title, [_claim(claim) for claim in section.claims])
+            for number, section in enumerate(report.sections, 1)
+            if section.claims
         ],
+        counts=_counts(report),
+        retrievals=retrieved(report),
+        triggered=triggered(report),
         provenance=[(key, _record(value), not _is_plain(value)) for key, value in report.provenance.items()],
     )
+
+
+def retrieved(report: Report) -> list[tuple[str, list[tuple[str, list[dict[str, Any]]]]]]:
+    """Of each caption what each model finds, as `show_retrievals` shows it."""
+    return [
+        (each.query, [(model, [_hit(hit) for hit in hits]) for model, hits in each.hits.items()])
+        for each in report.retrievals
+    ]
+
+
+def triggered(report: Report) -> list[tuple[str, list[dict[str, Any]]]]:
+    """By goal the images with its trigger, as `show_triggered` shows them."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for each in report.triggered:
+        taken = [(model, name, name == each.wanted) for model, name in each.taken.items()]
+        groups.setdefault(each.goal, []).append(
+            {"source": _source(each.thumbnail), "label": each.label, "taken": taken}
+        )
+    return list(groups.items())
+
+
+def _counts(report: Report) -> list[tuple[str, int]]:
+    """How many claims came out how."""
+    verdicts = [claim.verdict for section in report.sections for claim in section.claims]
+    return [(name, verdicts.count(name)) for name in VERDICTS if name in verdicts]
+
+
+def _claim(claim: JudgedClaim) -> dict[str, Any]:
+    # the badge has said the verdict already
+    explanation = claim.explanation.replace(f"{claim.verdict.capitalize()}: ", "", 1)
+    return {
+        "verdict": claim.verdict,
+        "claim": claim.claim,
+        "plot": _dots(claim.effects),
+        "explanation": explanation,
+        "source": claim.source,
+    }
+
+
+def _dots(effects: Sequence[Effect]) -> Markup:
+    """Differences with their intervals on one line about 0, from -1 to 1, or wide enough for what is larger."""
+    kept = [e for e in effects if all(map(isfinite, (e.value, e.low, e.high)))]
+    if not kept:
+        return Markup("")
+    reach = max(1.0, *(abs(end) for e in kept for end in (e.value, e.low, e.high)))
+    step = min(4.0, 20.0 / len(kept))
+    parts = [Markup('<line class="zero" x1="100" x2="100" y1="0" y2="24"/>')]
+    for number, e in enumerate(kept):
+        y = 12 + step * (number - (len(kept) - 1) / 2)
+        x, low, high = (round(100 + 96 * end / reach, 1) for end in (e.value, e.low, e.high))
+        parts.append(Markup('<line class="ends" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(low, high, y, y))
+        parts.append(Markup('<circle cx="{}" cy="{}" r="{}"/>').format(x, y, 3 if len(kept) < 6 else 2))
+    spoken = "; ".join(f"{one_line(e.label)} {show(e.value)}".strip() for e in kept[:6])
+    text = Markup('<svg class="dots" viewBox="0 0 200 24" preserveAspectRatio="none" role="img" aria-label="{}">')
+    return text.format(spoken) + Markup("").join(parts) + Markup("</svg>")
 
 
 def style() -> Markup:
@@ -81,6 +141,7 @@ class _Row(NamedTuple):
     name: str
     shown: Shown
     bar: float | None  # per cent
+    baseline: bool  # what no model did: chance, random captions
 
 
 def _tile(headline: Headline) -> tuple[str, list[_Row]]:
@@ -89,7 +150,7 @@ def _tile(headline: Headline) -> tuple[str, list[_Row]]:
     bars = [share(cell) for _, cell in rows]
     rates = all(bar is not None or text.value == MISSING for bar, text in zip(bars, shown))
     return headline.measure, [
-        _Row(name, text, round(100 * bar, 2) if rates and bar is not None else None)
+        _Row(name, text, round(100 * bar, 2) if rates and bar is not None else None, name in BASELINES)
         for (name, _), text, bar in zip(rows, shown, bars)
     ]
 
@@ -119,7 +180,6 @@ def _section(section: Section, numbers: Iterator[int]) -> dict[str, Any]:
         "name": section.name,
         "title": section.title,
         "question": section.question,
-        "claims": section.claims,
         "tables": [_table(table) for table in section.tables],
         "figures": [_figure(figure, next(numbers)) for figure in section.figures],
         "cells": None if section.cells is None else _table(section.cells),
@@ -137,12 +197,17 @@ def _hit(hit: Hit) -> dict[str, Any]:
     similarity = show(hit.similarity).value.replace("-", "−")
     spoken = [f"labels: {labels}" if labels else "no label", "target" if hit.is_target else "not a target"]
     return {
-        "source": f"data:image/jpeg;base64,{hit.thumbnail}" if _BASE64.fullmatch(hit.thumbnail) else None,
+        "source": _source(hit.thumbnail),
         "alt": "; ".join(spoken),
         "labels": labels or MISSING,
         "similarity": similarity,
         "is_target": hit.is_target,
     }
+
+
+def _source(thumbnail: str) -> str | None:
+    """The address of a JPEG in base64; None where it is none."""
+    return f"data:image/jpeg;base64,{thumbnail}" if _BASE64.fullmatch(thumbnail) else None
 
 
 def _is_plain(value: Any) -> bool:

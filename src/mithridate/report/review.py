@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from mithridate.auditing.audit import Audit
-from mithridate.auditing.audit_files import audit_id
+from mithridate.auditing.audit_files import audit_id, write_audit
 from mithridate.auditing.campaigns import Campaign
+from mithridate.auditing.data import DataAudit
 from mithridate.auditing.groups import Group
 from mithridate.evaluation.examples import thumbnail
 from mithridate.report.html import environment, style
 from mithridate.report.numbers import show, show_percent, show_short
+from mithridate.report.review_pairs import write_review_pairs
 from mithridate.text import one_line
 
 _SHOWN = 12  # pairs of a group that are shown
@@ -50,7 +53,7 @@ def review_page(audit: Audit, *, encoder: str, crops: Callable[[Group], np.ndarr
 
     `crops(group)` gives the pixels (h, w, 3) uint8 of a recurring patch, None where there is none.
     """
-    cards = [_card(audit, i, campaign, crops) for i, campaign in enumerate(audit.campaigns[:_CARDS])]
+    shown = cards(audit, crops)
     return (
         environment()
         .get_template("review.html.j2")
@@ -59,14 +62,28 @@ def review_page(audit: Audit, *, encoder: str, crops: Callable[[Group], np.ndarr
             audit_id=audit_id(audit),
             verdict=_verdict(audit),
             facts=_facts(audit, encoder),
-            cards=cards,
-            more=len(audit.campaigns) - len(cards),
+            cards=shown,
+            more=len(audit.campaigns) - len(shown),
             blind=BLIND,
             left_out=_left_out(audit),
             strongest=_unflagged(audit),
             capacity=_capacity(audit),
         )
     )
+
+
+def write_review(done: DataAudit, folder: Path) -> None:
+    """Write all that an audit leaves, its page among it, into `folder` (it exists)."""
+    write_audit(done.audit, folder, encoder=done.encoder, weights=done.weights)
+    page = review_page(done.audit, encoder=done.encoder, crops=done.crop)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    (folder / "review").mkdir()
+    write_review_pairs(done.audit, folder / "review")
+
+
+def cards(audit: Audit, crops: Callable[[Group], np.ndarray | None] | None) -> list[dict[str, Any]]:
+    """What the page shows of each group, strongest first."""
+    return [_card(audit, i, campaign, crops) for i, campaign in enumerate(audit.campaigns[:_CARDS])]
 
 
 def _verdict(audit: Audit) -> str:

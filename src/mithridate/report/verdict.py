@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from mithridate.inspection.finding import Finding, Recovered, as_pixels
+from mithridate.inspection.findings_file import write_findings
 from mithridate.inspection.inspect import Inspection, Utility
 from mithridate.inspection.registry import PROBES
 from mithridate.repairing.repair import Repaired
@@ -53,6 +55,19 @@ def repair_page(repaired: Repaired, before: Inspection) -> str:
     )
 
 
+def write_inspection(inspection: Inspection, folder: Path) -> None:
+    """Write the findings and their page into `folder` (it exists)."""
+    write_findings(inspection, folder)
+    (folder / "report.html").write_text(inspection_page(inspection), encoding="utf-8")
+
+
+def write_repair(repaired: Repaired, before: Inspection, folder: Path) -> None:
+    """Write what is left in the repaired model, and the page, into `folder` (it exists)."""
+    if repaired.left is not None:
+        write_findings(repaired.left, folder)
+    (folder / "report.html").write_text(repair_page(repaired, before), encoding="utf-8")
+
+
 def _page(inspection: Inspection, *, title: str, verdict: str, repair: dict[str, Any] | None) -> str:
     return (
         environment()
@@ -63,8 +78,8 @@ def _page(inspection: Inspection, *, title: str, verdict: str, repair: dict[str,
             verdict=verdict,
             calm=not inspection.flagged if repair is None else repair["calm"],
             repair=repair,
-            cards=[_card(finding) for finding in inspection.flagged],
-            others=[_card(finding) for finding in inspection.findings if not finding.flagged],
+            cards=[card(finding) for finding in inspection.flagged],
+            others=[card(finding) for finding in inspection.findings if not finding.flagged],
             not_assessable=inspection.not_assessable,
             facts=_facts(inspection),
         )
@@ -207,7 +222,8 @@ def _facts(inspection: Inspection) -> list[str]:
     return [*facts, f"Cost: {total} seconds of processor time ({spent})."]
 
 
-def _card(finding: Finding) -> dict[str, Any]:
+def card(finding: Finding) -> dict[str, Any]:
+    """What a page shows of a finding."""
     line = sentence(finding)
     return {
         "title": f"{finding.kind}: {one_line(finding.target or '')}".rstrip(": "),

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 from mithridate.evaluation.measurement import Evaluation
 from mithridate.poisoning.goals import PhraseToClass, RetrievalGoal, TriggerToClass
-from mithridate.report.document import Hit, Report, Retrieval, Table
+from mithridate.report.document import Hit, Report, Retrieval, Table, Triggered
 from mithridate.report.sections.classification import accuracy_table, backdoor_tables, probe_table, targeted_tables
 from mithridate.report.sections.epochs import by_epoch
 from mithridate.report.sections.headline import headlines
@@ -22,6 +22,7 @@ def evaluation_report(e: Evaluation) -> Report:
     figures += [*density_figures(e), *shift_figures(e), *([] if epochs is None else [epochs[1]])]
     tables = [strength_table(e), accuracy_table(e), *goal_tables(e), utility_table(e), shift_table(e)]
     tables += [] if epochs is None else [epochs[0]]
+    wanted = {goal.key: goal.target for goal in e.goals if isinstance(goal, TriggerToClass)}
     return Report(
         title=title(e),
         summary=summary(e),
@@ -36,6 +37,9 @@ def evaluation_report(e: Evaluation) -> Report:
                 },
             )
             for shown in e.examples
+        ),
+        triggered=tuple(
+            Triggered(t.thumbnail, e.goal_name(t.goal), t.label, t.taken, wanted[t.goal]) for t in e.triggered
         ),
         warnings=worded(replace(w, values=_readable(e, w.values)) for w in e.warnings),
         headlines=headlines(e),

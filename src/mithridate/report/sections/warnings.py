@@ -9,6 +9,7 @@ from typing import Any
 from mithridate.evaluation.measurement import Warning as Premise
 from mithridate.report.document import Warning
 from mithridate.report.numbers import percent, show
+from mithridate.report.sections.advice import ADVICE
 
 # `{name}` is a value of the warning, as `show` shows it; `{name:percent}` a share in per cent.
 SENTENCES: dict[str, str] = {
@@ -61,4 +62,4 @@ class _Words(string.Formatter):
 
 def worded(warnings: Iterable[Premise]) -> tuple[Warning, ...]:
     """The warnings as sentences. Raises `KeyError` for a code, or a value, that no template has."""
-    return tuple(Warning(w.code, _Words().vformat(SENTENCES[w.code], (), w.values)) for w in warnings)
+    return tuple(Warning(w.code, _Words().vformat(SENTENCES[w.code], (), w.values), *ADVICE[w.code]) for w in warnings)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from mithridate.report.document import JudgedClaim
+from mithridate.report.document import Effect, JudgedClaim
 from mithridate.report.numbers import show, show_p, show_tick
 from mithridate.statistics.differences import Difference
 from mithridate.statistics.estimate import Estimate
@@ -19,7 +19,17 @@ NAMES = 8
 def findings(claims: Sequence[Claim], outcomes: Sequence[Outcome]) -> tuple[JudgedClaim, ...]:
     """The verdict on each claim, in words, from the outcomes of its experiment."""
     judged = [judge(claim, outcomes) for claim in claims]
-    return tuple(JudgedClaim(j.claim.says, j.verdict, sentence(j), j.claim.source) for j in judged)
+    return tuple(JudgedClaim(j.claim.says, j.verdict, sentence(j), j.claim.source, _effects(j)) for j in judged)
+
+
+def _effects(judged: ClaimResult) -> tuple[Effect, ...]:
+    """The differences that were tested, turned so that what the claim says lies above 0."""
+    found = []
+    for tested in judged.tests:
+        d = tested.difference
+        ends = (-d.value, -d.high, -d.low) if judged.claim.is_ in ("below", "falling") else (d.value, d.low, d.high)
+        found.append(Effect(_labels(tested), *map(float, ends)))
+    return tuple(found)
 
 
 def sentence(judged: ClaimResult) -> str:
