@@ -72,10 +72,11 @@ class Doctor:
                 say(f"{finding.severity}: {finding.message}", f"  do: {finding.remedy}")
             if not findings:
                 say("no findings")
-                suggest("audit", self.data, "--encoder", "MODEL", "--clean", "MY-CLEAN-PAIRS", "--out", "audit")
         errors = sum(finding.severity == "error" for finding in findings)
         if errors:
             raise DataError(f"{self.data} has {errors} error{'s' if errors > 1 else ''}, named above")
+        if not self.json:
+            suggest("audit", self.data, "--encoder", "MODEL", "--clean", "MY-CLEAN-PAIRS", "--out", "audit")
 
 
 @dataclass(frozen=True)

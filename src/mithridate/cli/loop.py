@@ -127,11 +127,10 @@ class Loop:
 
     def _draw(self) -> tuple[Pairs, Pairs, Pairs]:
         w, seed = WORLD, self.plan.seed
-        pictures = show(w.scraped).value
         self._begin(
             "draw",
             f"A world of {len(w.classes)} classes is drawn by code: {show(w.start).value} captioned pictures that are "
-            f"trusted, and {pictures} that stand for scraped ones.",
+            f"trusted, and {show(w.scraped).value} that stand for scraped ones.",
             "mithridate data toy --size 32 --train 2000 --test 280 --out toy",
         )
         for name, pictures, beside, of in (
@@ -308,10 +307,12 @@ class Loop:
         return tuple(found)
 
     def _begin(self, name: str, why: str, command: str) -> None:
+        self.show.clear()
         self.steps.append(Step(name, why, (), command))
         self.say(f"{len(self.steps)} {name:<8}", why)
 
     def _tell(self, line: str) -> None:
+        self.show.clear()
         last = self.steps[-1]
         self.steps[-1] = replace(last, lines=(*last.lines, line))
         self.say(" " * 10, line)

@@ -56,6 +56,16 @@ class Display:
 
         return on_step
 
+    def clear(self) -> None:
+        """Take the bars off a terminal, so that lines can be printed; the next stage begins new ones."""
+        if not self._bars.console.is_terminal or not self._tasks:
+            return
+        self._bars.stop()
+        for task in self._bars.task_ids:
+            self._bars.remove_task(task)
+        self._tasks.clear()
+        self._begun.clear()
+
     def _show(self, what: str, done: int, total: int, speed: str = "") -> None:
         now = time.monotonic()
         start, first = self._begun.setdefault(what, (now, done))
