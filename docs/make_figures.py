@@ -19,7 +19,8 @@ from PIL import Image
 
 from mithridate.report.document import Figure, Hit, Report, read_report
 
-COLOURS = {"poisoned": "#c1440e", "clean": "#0b6fa4", "random captions": "#4c8c2b"}
+COLOURS = {"poisoned": "#c1440e", "clean": "#0b6fa4", "repaired": "#7a5195", "random captions": "#4c8c2b"}
+ROWS = ("clean", "poisoned", "repaired")
 
 
 def picture(hit: Hit) -> np.ndarray:
@@ -35,12 +36,12 @@ def curves(axes, figure: Figure) -> None:
 
 
 def draw(report: Report, out: Path, *, queries: int = 2) -> None:
-    figure = plt.figure(figsize=(11, 1.55 * 2 * queries), layout="constrained")
+    figure = plt.figure(figsize=(11, 1.45 * len(ROWS) * queries), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.7, 1))
     for part, retrieval in zip(np.atleast_1d(left.subfigures(queries, 1)), report.retrievals):
         part.suptitle(f'"{retrieval.query}"', fontsize=10)
-        cells = part.subplots(2, len(retrieval.hits["clean"]))
-        for row, name in zip(cells, ("clean", "poisoned")):
+        cells = part.subplots(len(ROWS), len(retrieval.hits["clean"]))
+        for row, name in zip(cells, ROWS):
             row[0].set_ylabel(name, fontsize=9)
             for cell, hit in zip(row, retrieval.hits[name]):
                 cell.imshow(picture(hit), interpolation="nearest")

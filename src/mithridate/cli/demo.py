@@ -123,7 +123,11 @@ class Demo:
 
     def _say(self, head: str, text: str) -> None:
         if not self.json:
-            say(*textwrap.wrap(text, WIDTH, initial_indent=f"{head} ", subsequent_indent=" " * 11))
+            say(
+                *textwrap.wrap(
+                    text, WIDTH, initial_indent=f"{head} ", subsequent_indent=" " * 11, break_on_hyphens=False
+                )
+            )
 
     def _end(self, page: Path, seconds: dict[str, float]) -> None:
         from mithridate.cli.progress import duration
