@@ -58,13 +58,12 @@ class Display:
 
     def clear(self) -> None:
         """Take the bars off a terminal, so that lines can be printed; the next stage begins new ones."""
-        if not self._bars.console.is_terminal or not self._tasks:
-            return
-        self._bars.stop()
-        for task in self._bars.task_ids:
-            self._bars.remove_task(task)
-        self._tasks.clear()
         self._begun.clear()
+        if self._bars.console.is_terminal and self._tasks:
+            self._bars.stop()
+            for task in self._bars.task_ids:
+                self._bars.remove_task(task)
+            self._tasks.clear()
 
     def _show(self, what: str, done: int, total: int, speed: str = "") -> None:
         now = time.monotonic()
