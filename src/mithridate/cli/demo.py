@@ -41,7 +41,7 @@ class Demo:
     """Share of the images of class A that are replaced, in (0, 1]."""
     triggered: str = "boat"
     """What images with the patch are to be taken for."""
-    epochs: int = 1
+    epochs: int = 2
     """Passes over the scraped pairs."""
     seed: int = 0
     """The first seed."""

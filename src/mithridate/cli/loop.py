@@ -55,7 +55,7 @@ class World:
         *("sheep", "aeroplane", "boat", "dog", "car", "horse", "bird", "cat", "train", "cow", "bicycle", "bus"),
         *("bottle", "chair"),
     )
-    start: int = 4000
+    start: int = 6000
     own: int = 280
     scraped: int = 2000
     test: int = 224
@@ -82,7 +82,7 @@ class Plan:
 
 @dataclass
 class Loop:
-    """One walk through all steps. `say` prints a line; `first` is when the first figure stood on the screen."""
+    """One walk through all steps. `say` prints a line; `first`: after how many seconds a figure stood on the screen."""
 
     out: Path
     plan: Plan
@@ -96,7 +96,7 @@ class Loop:
         """Every step in turn; what was trained before a kill is not trained again."""
         own, scraped, test = self._draw()
         manifest, poisoned_pairs = self._poison(scraped)
-        start, clean, poisoned = self._train(scraped, poisoned_pairs)
+        start, clean, poisoned = self._train(scraped, poisoned_pairs, test)
         models = {"poisoned": poisoned, "clean": clean}
         self._measure(models, test, manifest)
         audited = self._audit(poisoned_pairs, start, own, manifest)
@@ -175,7 +175,7 @@ class Loop:
         self._tell(f"{show(int(s['count']))} of {show(int(s['pairs']))} pairs are poisoned ({percent(s['rate'])}).")
         return manifest, read_pairs(folder / "data")
 
-    def _train(self, scraped: Pairs, poisoned: Pairs) -> tuple[Encoder, Encoder, Encoder]:
+    def _train(self, scraped: Pairs, poisoned: Pairs, test: Pairs) -> tuple[Encoder, Encoder, Encoder]:
         self._begin(
             "train",
             "A CLIP model learns from the trusted pairs; copies of it are fine-tuned on the scraped pairs as they were "
@@ -185,6 +185,10 @@ class Loop:
         recipe = replace(SCRATCH, batch_size=WORLD.batch_size, seed=self.plan.seed)
         trusted = read_pairs(self.out / "trusted", split="train")
         start = self._model("start", None, trusted, replace(recipe, epochs=WORLD.start_epochs))
+        utility = self._evaluated({"start": start}, test).utility()
+        shown = ", ".join(f"{name} {show(m.value.value).value}" for name, m in utility.items())
+        self._tell(f"the trusted model on test pairs: {shown}")
+        self.first = self.first or time.monotonic() - self.began
         tune = replace(recipe, epochs=self.plan.epochs, lr=1e-3)
         return start, self._model("clean", start, scraped, tune), self._model("poisoned", start, poisoned, tune)
 
@@ -210,7 +214,6 @@ class Loop:
         e = self._evaluated(models, test, manifest)
         for each in self._headlines(e):
             self._tell(f"{each.title}: {', '.join(f'{name} {value}' for name, value in each.values)}")
-        self.first = self.first or time.monotonic() - self.began
 
     def _audit(self, pairs: Pairs, start: Encoder, own: Pairs, manifest: Manifest) -> DataAudit:
         self._begin(
@@ -279,10 +282,11 @@ class Loop:
 
     # --- parts --------------------------------------------------------------------------------------------
 
-    def _evaluated(self, models: dict[str, Encoder], test: Pairs, manifest: Manifest) -> Evaluation:
+    def _evaluated(self, models: dict[str, Encoder], test: Pairs, manifest: Manifest | None = None) -> Evaluation:
         runs = {name: read_run(self.out / name) for name in models if (self.out / name / MODEL).is_dir()}
+        reference = "clean" if "clean" in models else None
         return evaluate(
-            models, test, manifest, reference="clean", seed=self.plan.seed, runs=runs, progress=self.show.stage
+            models, test, manifest, reference=reference, seed=self.plan.seed, runs=runs, progress=self.show.stage
         )
 
     def _headlines(self, e: Evaluation) -> tuple[Headline, ...]:
