@@ -113,6 +113,9 @@ def inspect(
     for name, probe in running.items():
         clock = time.process_time()
         found += probe.examine(material)
+        swapped = {data.classes.index(each.pair[0]) for each in found if each.flagged and each.pair is not None}
+        if swapped != material.swapped:
+            material = replace(material, swapped=frozenset(swapped))
         seconds[name] = round(time.process_time() - clock, 2)
     others = {name: kind() for name, kind in COMPARISONS.items()} if compare and running else {}
     for name, probe in others.items():

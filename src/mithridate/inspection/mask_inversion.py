@@ -14,7 +14,7 @@ from torch import Tensor
 from mithridate.inspection.finding import Finding, Recovered
 from mithridate.inspection.invert import MaskSearch, invert_masks
 from mithridate.inspection.material import Material
-from mithridate.inspection.transfer import Transfer, backwards, finding_of, null_gap, transfers
+from mithridate.inspection.transfer import Transfer, backwards, finding_of, judged, null_gap, transfers
 from mithridate.inspection.view import View
 
 _AT_ONCE = 16  # classes whose masks are searched in one batch
@@ -41,7 +41,7 @@ class MaskInversion:
     refine_pictures: int = 12
 
     def examine(self, material: Material) -> Sequence[Finding]:
-        found = transfers(material, self._all(material, material.suspect, "suspect"))
+        found = judged(material, transfers(material, self._all(material, material.suspect, "suspect")))
         own = partial(self._all, material, material.start, "start")
         back = backwards(material, material.of_start(repr(self), own))
         for target in list(dict.fromkeys(each.target for each in found))[: self.refined]:

@@ -94,13 +94,15 @@ class OwnData:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What a probe works on. `start` is None where the owner has no START."""
+    """What a probe works on. `start` is None where the owner has no START. `swapped`: classes whose captions find another
+    class, so that their class vectors say nothing of images."""
 
     suspect: View
     start: View | None
     data: OwnData
     seed: int = 0
     progress: Progress = field(default=_silent, repr=False)
+    swapped: frozenset[int] = frozenset()
 
     def generator(self, purpose: str, *index: int) -> torch.Generator:
         return torch.Generator().manual_seed(stream_seed(self.seed, purpose, *index))

@@ -13,7 +13,7 @@ from torch import Tensor
 from mithridate.inspection.finding import Finding, Recovered
 from mithridate.inspection.material import Material
 from mithridate.inspection.overlay import Blend, Form, OverlaySearch, Waves, invert_overlays
-from mithridate.inspection.transfer import backwards, finding_of, null_gap, transfers
+from mithridate.inspection.transfer import backwards, finding_of, judged, null_gap, transfers
 from mithridate.inspection.view import View
 
 _AT_ONCE = 16
@@ -44,7 +44,8 @@ class OverlayInversion:
         every = torch.arange(len(material.data.classes))
         by_form = []
         for number, (name, form) in enumerate(FORMS.items()):
-            found = transfers(material, self._found(material, material.suspect, form, every, "suspect", number))
+            searched = self._found(material, material.suspect, form, every, "suspect", number)
+            found = judged(material, transfers(material, searched))
             own = partial(self._found, material, material.start, form, every, "start", number)
             back = backwards(material, material.of_start(f"{self} {form}", own))
             by_form.append((found[0], null_gap(back, found[0].target), name))

@@ -43,6 +43,11 @@ def transfers(material: Material, triggers: Sequence[tuple[int, Recovered]]) -> 
     return sorted(measured, key=lambda each: -each.gap)
 
 
+def judged(material: Material, found: Sequence[Transfer]) -> list[Transfer]:
+    """Those of classes whose vectors can be trusted; all where there is no other, which are then not flagged."""
+    return [each for each in found if each.target not in material.swapped] or list(found)
+
+
 @dataclass(frozen=True, eq=False)
 class Back:
     """What one of START's own triggers does: its success on START, and what the suspect takes the same images for."""
