@@ -94,8 +94,8 @@ class OwnData:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What a probe works on. `start` is None where the owner has no START. `swapped`: classes whose captions find another
-    class, so that their class vectors say nothing of images."""
+    """What a probe works on. `start` is None where the owner has no START. `swapped`: classes whose captions find
+    another class, so that their class vectors say nothing of images."""
 
     suspect: View
     start: View | None
