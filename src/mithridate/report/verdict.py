@@ -226,7 +226,7 @@ def card(finding: Finding) -> dict[str, Any]:
     """What a page shows of a finding."""
     line = sentence(finding)
     return {
-        "title": f"{finding.kind}: {one_line(finding.target or '')}".rstrip(": "),
+        "title": f"{finding.kind}: {one_line(' finds '.join(finding.pair or (finding.target or '',)))}".rstrip(": "),
         "sentence": line[:1].upper() + line[1:],
         "strength": show(finding.strength).value,
         "null": show(finding.null).value,
