@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mithridate.auditing.audit import AuditOptions
 from mithridate.auditing.audit_files import summary as audit_summary
 from mithridate.auditing.data import DataAudit, audit
 from mithridate.cli.progress import Display
@@ -221,7 +222,7 @@ class Loop:
             "You do not know what was planted. Before training you would let the trusted model look at the pairs:",
             "mithridate audit MY-PAIRS --encoder TRUSTED --clean MY-CLEAN-PAIRS --out audit",
         )
-        done = audit(pairs, start, clean=own, seed=self.plan.seed, progress=self.show.stage)
+        done = audit(pairs, start, clean=own, options=AuditOptions(seed=self.plan.seed), progress=self.show.stage)
         with new_folder(self.out / "audit", overwrite=True) as folder:
             write_review(done, folder)
         for each in done.audit.campaigns[:3]:
