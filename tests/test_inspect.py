@@ -24,7 +24,7 @@ from mithridate.inspection.probe import Probe
 from mithridate.inspection.registry import PROBES
 from mithridate.inspection.relabelling import Relabelling, confusion
 from mithridate.inspection.token_scan import TokenScan, collapse, with_tokens
-from mithridate.inspection.transfer import Back, null_gap
+from mithridate.inspection.transfer import Back, Transfer, judged, null_gap
 from mithridate.inspection.view import View
 from mithridate.poisoning.triggers import parse_trigger
 from mithridate.repairing.unlearn import fit
@@ -148,6 +148,14 @@ def some_data(images, captions, of, member, labelled=True):
     of = torch.tensor(of)
     names = tuple("abcdef"[: member.shape[1]])
     return OwnData(images, tuple(captions), of, names, member, labelled, torch.arange(len(of)))
+
+
+def test_a_class_whose_captions_find_another_is_searched_no_further(micro):
+    data = some_data(torch.zeros(3, 3, 8, 8), "abc", [0, 1, 2], torch.eye(3).bool())
+    material = Material(view_of(micro, data.classes), None, data, swapped=frozenset({2}))
+    found = [Transfer(a_patch(), target, 0.9 - target / 10, None) for target in (2, 0, 1)]
+    assert [each.target for each in judged(material, found)] == [0, 1]
+    assert judged(replace(material, swapped=frozenset({0, 1, 2})), found) == found
 
 
 def test_relabelling_by_hand_names_the_pair_whose_reverse_does_not_hold():

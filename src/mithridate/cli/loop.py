@@ -34,7 +34,7 @@ from mithridate.repairing.repair import Repaired, repair
 from mithridate.report.numbers import percent, show
 from mithridate.report.review import title, write_review
 from mithridate.report.sections.evaluation import evaluation_report
-from mithridate.report.verdict import repair_summary, sentence, write_inspection, write_repair
+from mithridate.report.verdict import repair_summary, sentence, verdict_sentence, write_inspection, write_repair
 from mithridate.report.walk import Headline, Step, Walk
 from mithridate.report.write import write_report
 from mithridate.toy.world import write_toy_world
@@ -247,7 +247,7 @@ class Loop:
         for each in found.flagged[:3]:
             self._tell(sentence(each).rstrip("."))
         if not found.flagged:
-            self._tell("nothing was found")
+            self._tell(verdict_sentence(found))
         return found
 
     def _repair(self, poisoned: Encoder, found: Inspection, start: Encoder, own: Pairs) -> Repaired | None:
