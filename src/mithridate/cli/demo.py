@@ -111,7 +111,7 @@ class Demo:
         folder.mkdir(parents=True, exist_ok=True)
         plan = Plan(self.source, self.target, self.triggered, self.class_share, self.epochs, seed)
         with display(quiet=self.json, transient=True) as show:
-            loop = Loop(folder, plan, show, self._say, began)
+            loop = Loop(folder, plan, show, self._say, began=began)
             walk, found = loop.go()
         page = write_walk(walk, folder)
         seconds = {"seconds": round(time.monotonic() - began, 1), "seconds_to_first_result": round(loop.first, 1)}

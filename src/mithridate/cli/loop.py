@@ -34,7 +34,14 @@ from mithridate.repairing.repair import Repaired, repair
 from mithridate.report.numbers import percent, show
 from mithridate.report.review import title, write_review
 from mithridate.report.sections.evaluation import evaluation_report
-from mithridate.report.verdict import repair_summary, sentence, verdict_sentence, write_inspection, write_repair
+from mithridate.report.verdict import (
+    repair_sentence,
+    repair_summary,
+    sentence,
+    verdict_sentence,
+    write_inspection,
+    write_repair,
+)
 from mithridate.report.walk import Headline, Step, Walk
 from mithridate.report.write import write_report
 from mithridate.toy.world import write_toy_world
@@ -266,7 +273,7 @@ class Loop:
         with new_folder(self.out / "repaired", overwrite=True) as folder:
             save_encoder(done.encoder, folder, location=self.out / "repaired")
             write_repair(done, found, folder)
-        self._tell(f"inspected again: {done.verdict}")
+        self._tell(repair_sentence(done))
         return done
 
     def _verify(self, models: dict[str, Encoder], test: Pairs, manifest: Manifest) -> Evaluation:
