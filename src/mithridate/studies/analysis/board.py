@@ -105,17 +105,17 @@ def board_of(shown: ShowMatrix, outcomes: Sequence[Outcome], *, title: str, prof
     found: list[BoardCell] = []
     attacks: dict[str, Any] = {}
     defences: dict[str, BoardDefence] = {}
-    for (attack, defence), group in grouped(cells, ("attack", "defence")).items():
+    for labels, group in grouped(cells, ("attack", "defence")).items():
+        attack, name = map(str, labels)
         cell = group[0].cell
         measure = next((name for name in shown.success if _measured(group, name, "clean")), None)
         if measure is None:
             continue
-        attacks.setdefault(str(attack), plain_of(cell.attack))
-        name = str(defence)
+        attacks.setdefault(attack, plain_of(cell.attack))
         defences.setdefault(name, BoardDefence(name, _parts(cell), __version__))
-        found.append(_cell(group, str(attack), name, measure, _model(cell), shown.utility))
+        found.append(_cell(group, attack, name, measure, _model(cell), shown.utility))
         if all((other.attack, other.defence) != (attack, UNPOISONED) for other in found):
-            found.append(_cell(group, str(attack), UNPOISONED, measure, "clean", shown.utility))
+            found.append(_cell(group, attack, UNPOISONED, measure, "clean", shown.utility))
     if not found:
         return None
     first = cells[0].cell

@@ -25,7 +25,7 @@ def ranking_table(board: Board, *, name: str) -> Table:
         "rank",
         "defence",
         SUCCESS,
-        f"{SUCCESS}, less {UNDEFENDED}",
+        f"difference from {UNDEFENDED}",
         *board.utility,
         PAIRS,
         "seconds of training",
