@@ -122,6 +122,7 @@ def test_shards_and_a_table_are_read_by_ranges(server, driver, train_pairs, tmp_
 def test_embeddings_are_sent_whole_and_the_half_of_a_killed_upload_is_refused(
     server, environment, driver, toy_world, tmp_path
 ):
+    from mithridate.cli import main
     from mithridate.encoder.embeddings import read_embeddings
     from mithridate.errors import DataError
     from mithridate.remote.paths import location
@@ -140,8 +141,7 @@ def test_embeddings_are_sent_whole_and_the_half_of_a_killed_upload_is_refused(
     with pytest.raises(DataError, match="half of an upload"):
         read_embeddings(location("s3://bucket/embedded"))
 
-    run(*words, "s3://bucket/embedded", **environment)
-    run(*words, local, **environment)
+    assert main([*words, "s3://bucket/embedded"]) == main([*words, str(local)]) == 0
     names = sorted(path.relative_to(local) for path in local.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(sent) for path in sent.rglob("*") if path.is_file())
     assert all((sent / name).read_bytes() == (local / name).read_bytes() for name in names)
