@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine_calls import Note, write_name
+from engine_calls import Note, fails, write_name
 from mithridate.engine.calls import Engine
-from mithridate.engine.run import map_shards, run_graph
+from mithridate.engine.run import gather, map_shards, run_graph
+from mithridate.errors import DataError
 
 pytest.importorskip("ray", reason="ray is not installed: pip install 'mithridate[ray]'")
 
@@ -92,6 +93,9 @@ def test_shards_and_graphs_on_a_cluster(cluster, tmp_path):
     failed = run_graph(Note(tmp_path / "log"), {"c": ["b"], "b": ["a"], "a": [], "bad": []}, engine=engine)
     assert [failure.item for failure in failed] == ["bad"]
     assert (tmp_path / "log").read_text().split() == ["a", "b", "c"]
+    assert gather(fails, [5, 1], engine=engine) == [-5, -1]
+    with pytest.raises(DataError, match="two"):
+        gather(fails, [2], engine=engine)
 
 
 @pytest.mark.parametrize("seed", range(5))
