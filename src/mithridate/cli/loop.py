@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -95,8 +95,8 @@ class Loop:
     out: Path
     plan: Plan
     show: Display
-    say: Any
-    first: float | None = None
+    say: Callable[[str, str], None]
+    first: float = 0.0
     steps: list[Step] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
 
@@ -155,8 +155,11 @@ class Loop:
                     classes=w.classes,
                     progress=lambda done, total, name=name: self.show.stage(f"drawing {name} pictures", done, total),
                 )
-        own = read_pairs(self.out / "trusted", split="test")
-        return own, *(read_pairs(self.out / "scraped", split=split) for split in ("train", "test"))
+        return (
+            read_pairs(self.out / "trusted", split="test"),
+            read_pairs(self.out / "scraped", split="train"),
+            read_pairs(self.out / "scraped", split="test"),
+        )
 
     def _poison(self, scraped: Pairs) -> tuple[Manifest, Pairs]:
         p, folder = self.plan, self.out / "poison"
@@ -341,8 +344,3 @@ def _found(done: DataAudit, manifest: Manifest) -> dict[str, int]:
         "planted_found": int((planted & dropped).sum()),
         "clean_dropped": int((~planted & dropped).sum()),
     }
-
-
-def commands(steps: Sequence[Step]) -> list[str]:
-    """What to type on data of one's own, for the last lines of the console."""
-    return [step.command for step in steps if step.name in ("audit", "inspect", "repair")]
