@@ -8,7 +8,7 @@ the engine's. Beside the whole run stands the share without the start of the wor
 The growth beyond is simulated: one driver that spends the measured processor time on each call, workers that take as
 long as a shard does.
 
-With --data only throughput is measured: real shards embedded with one worker and with two, and audited; the start of
+With --data throughput alone is measured: real shards embedded with one worker and with two, and audited; the start of
 the processes and the loading of models drop out by what the shards of --few take.
 """
 
@@ -131,20 +131,16 @@ def done_by(command: list[str]) -> dict[str, float]:
     return {"pairs": json.loads(done.stdout.splitlines()[-1])["pairs"], "seconds": seconds, "processor seconds": used}
 
 
-def throughput(few: str, many: str, encoder: str) -> dict[str, Any]:
-    """Pairs a second, whole runs over `many` shards; and a core, from what `many` take beyond `few` (no start)."""
-    found: dict[str, Any] = {}
-    for name in ("embed", "audit"):
-        for jobs in ("1", "2") if name == "embed" else ("1",):
-            small, large = (done_by([name, d, "--encoder", encoder, "--jobs", jobs]) for d in (few, many))
-            more = {key: large[key] - small[key] for key in large}
-            found[f"{name}, {jobs} workers"] = {
-                **large,
-                "pairs a second": large["pairs"] / large["seconds"],
-                "pairs a second without the start": more["pairs"] / more["seconds"],
-                "pairs a processor second without the start": more["pairs"] / more["processor seconds"],
-            }
-    return found
+def throughput(name: str, jobs: str, few: str, many: str, encoder: str) -> dict[str, Any]:
+    """Pairs a second, a whole run over `many` shards; and a core, from what `many` take beyond `few` (no start)."""
+    small, large = (done_by([name, data, "--encoder", encoder, "--jobs", jobs]) for data in (few, many))
+    more = {key: large[key] - small[key] for key in large}
+    return {
+        **large,
+        "pairs a second": large["pairs"] / large["seconds"],
+        "pairs a second without the start": more["pairs"] / more["seconds"],
+        "pairs a processor second without the start": more["pairs"] / more["processor seconds"],
+    }
 
 
 def forward(name: str, count: int = 32) -> dict[str, float]:
@@ -215,13 +211,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="several tar shards")
     parser.add_argument("--few", help="fewer of them, two at least")
+    parser.add_argument("--only", default="", help="of the throughputs, those that have this in their names")
     parser.add_argument("--encoder", default="mithridate-tiny")
     parser.add_argument("--out", type=Path, default=Path("runs/engine"))
     options = parser.parse_args()
     if options.data:
-        found = {"ViT-B-32, a processor second": forward("ViT-B-32")}
-        found = {**found, "throughput": throughput(options.few, options.data, options.encoder)}
-        _write({**found, "milliseconds a pair": shared_out(options.few, options.data)}, options.out)
+        sets = options.few, options.data
+        parts: dict[str, Callable[[], Any]] = {
+            "ViT-B-32, a processor second": lambda: forward("ViT-B-32"),
+            "milliseconds a pair": lambda: shared_out(*sets),
+            "embed, 1 worker": lambda: throughput("embed", "1", *sets, options.encoder),
+            "embed, 2 workers": lambda: throughput("embed", "2", *sets, options.encoder),
+            "audit, 1 worker": lambda: throughput("audit", "1", *sets, options.encoder),
+        }
+        found = {}
+        for name, part in parts.items():
+            if options.only in name:
+                found[name] = part()
+                print(json.dumps({name: found[name]}), flush=True)
+        _write(found, options.out)
         return
     engines = {"in this process": Engine(), "processes": Engine(jobs=2)}
     try:
