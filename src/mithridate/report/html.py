@@ -45,6 +45,7 @@ def to_html(report: Report) -> str:
             for number, section in enumerate(report.sections, 1)
             if section.claims
         ],
+        dots=any(claim.effects for section in report.sections for claim in section.claims),
         counts=_counts(report),
         retrievals=retrieved(report),
         triggered=triggered(report),
