@@ -115,7 +115,7 @@ def cells(defences=DEFENCES):
 
 
 def test_a_defence_is_a_bundle_of_sections():
-    found = {defence: cell for (_, defence), cell in cells().items()}
+    found: dict[str, Any] = {defence: cell for (_, defence), cell in cells().items()}
     assert list(found) == ["none", "cleanclip", "trimmed", "both"]
     assert [type(cell.objective).__name__ for cell in found.values()] == ["Clip", "CleanClip", "Clip", "Clip"]
     assert found["trimmed"].filter.threshold.share == 0.1
