@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.cli.common import Plugins, Threads, emit, parse, with_plugins
+from mithridate.cli.common import Plugins, Threads, emit, parse, suggest, with_plugins
 from mithridate.cli.progress import duration
 from mithridate.cli.workers import EngineOptions
 from mithridate.folders import claim
