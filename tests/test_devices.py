@@ -17,6 +17,7 @@ from mithridate.training.objective import Start
 from mithridate.training.registry import OBJECTIVES
 from mithridate.training.run import Run
 from mithridate.training.towers import TwoTower, parameter_groups
+from mithridate.training.used_rows import UsedRowsAdamW
 
 GPU = torch.device("cuda")
 PAIRS, BATCH = 60, 8
@@ -58,7 +59,7 @@ def test_a_step_stays_on_one_device(name, augment, epoch, tiny, monkeypatch):
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         for module in (towers, start, loss):
             on_gpu(module, mode)
-        optimizer = torch.optim.AdamW(parameter_groups(nn.ModuleList([towers, loss]), 0.1), lr=1e-3)
+        optimizer = UsedRowsAdamW(parameter_groups(nn.ModuleList([towers, loss]), 0.1), None, lr=1e-3)
         loop = _Loop(
             towers, start, data, loss, config, optimizer, Processes(0, 1, GPU), Run(None, {}), False, lambda *_: None
         )
