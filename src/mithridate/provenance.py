@@ -1,7 +1,7 @@
 """Which source makes a result: a hash over modules and every module of this package that they import.
 
 Imports are read from the files, not from what happens to be loaded, so that the hash is the same in every process.
-Rooms that only present results are left out: no number depends on them.
+Rooms that present results, and the one that says where work is done, are left out: no number depends on them.
 """
 
 import ast
@@ -12,7 +12,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 PACKAGE = "mithridate"
-PRESENTATION = ("mithridate.report", "mithridate.cli")
+NO_NUMBERS = ("mithridate.report", "mithridate.cli", "mithridate.engine")
 """Packages whose source decides no number."""
 
 _ROOT = Path(__file__).parent
@@ -35,7 +35,7 @@ def source_files(*modules: str) -> dict[str, Path]:
     own folder. Modules without a Python file (built in, or typed into an interpreter) have none.
     """
     found: dict[str, Path] = {}
-    left = [name for name in modules if not name.startswith(PRESENTATION)]
+    left = [name for name in modules if not name.startswith(NO_NUMBERS)]
     while left:
         name = left.pop()
         path = None if name in found else _file_of(name)
@@ -63,7 +63,7 @@ def _imports(path: Path, _changed: int, name: str) -> tuple[str, ...]:
     return tuple(
         target
         for target in named
-        if (target.startswith(f"{PACKAGE}.") and not target.startswith(PRESENTATION))
+        if (target.startswith(f"{PACKAGE}.") and not target.startswith(NO_NUMBERS))
         or (not own and (path.parent / f"{target}.py").is_file())
     )
 
