@@ -234,7 +234,7 @@ def test_two_processes_share_a_pool_a_split_and_every_draw(toy_world, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(TWO_PROCESSES)
     one, two = tmp_path / "one", tmp_path / "two"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29519"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     subprocess.run([sys.executable, str(script), str(toy_world), str(one)], check=True)
     subprocess.run([*launch, str(script), str(toy_world), str(two)], check=True)
     for name in ("roclip", "safeclip", "par"):

@@ -500,7 +500,7 @@ def test_two_processes_train_like_one(freeze, toy_world, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(TWO_PROCESSES)
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29517"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     subprocess.run([sys.executable, str(script), str(toy_world), one, *freeze], check=True)
     subprocess.run([*launch, str(script), str(toy_world), two, *freeze], check=True)
     losses = [
