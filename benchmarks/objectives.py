@@ -39,6 +39,7 @@ from mithridate.training.pool import nearest
 from mithridate.training.run import Run
 from mithridate.training.towers import TwoTower, parameter_groups
 from mithridate.training.training_set import _augmenter
+from mithridate.training.used_rows import UsedRowsAdamW
 
 WORDS = (
     "a",
@@ -113,7 +114,7 @@ class Timed:
         start = None
         if any(view.model == "start" for view in self.views):
             start = TwoTower(encoder.copy(), config).to(device).eval().requires_grad_(False)
-        optimizer = torch.optim.AdamW(parameter_groups(towers, 0.1), lr=config.lr, fused=True)
+        optimizer = UsedRowsAdamW(parameter_groups(towers, 0.1), None, lr=config.lr)
         self.times: list[float] = []
         run = Run(None, {})
         self.loop = _Loop(towers, start, data, self.loss, config, optimizer, processes, run, low, self._note)

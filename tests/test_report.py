@@ -346,6 +346,7 @@ def test_advice_is_that_of_the_documentation():
     assert ADVICE.keys() == SENTENCES.keys()
     for code, advice in ADVICE.items():
         section = re.search(rf"^## {code}\n(.*?)(?=^## |^# |\Z)", pages, re.M | re.S)
+        assert section is not None, code
         words = " ".join(re.sub(r"[`*]", "", section[1]).split()).lower()
         for part in advice:
             assert part.lower() in words, code

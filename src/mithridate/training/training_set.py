@@ -96,7 +96,8 @@ def training_set(
 
 def _warn_of_sides(pairs: Pairs) -> None:
     """Warn where captions name sides: of a mirrored image they are wrong."""
-    said = pc.sum(pc.match_substring_regex(pairs.text, r"(?i)\b(left|right)\b")).as_py() or 0
+    named = pc.match_substring_regex(pairs.text, r"(?i)\b(left|right)\b")  # type: ignore[attr-defined]
+    said = pc.sum(named).as_py() or 0  # type: ignore[attr-defined]
     if said > _SIDES * len(pairs):
         _LOG.warning(
             "%s of %s captions say left or right, which is wrong of the half of the images that are mirrored; "
