@@ -100,7 +100,7 @@ class BareStep:
 
 def table_rows(encoder: Encoder, texts: list[str], *, rounds: int) -> Row:
     """Steps whose optimizer visits the used rows of the token table, and steps that visit all of them, in turn."""
-    batch, config = len(texts), TrainConfig(lr=1e-4, min_lr=0)
+    batch, config = len(texts), TrainConfig(lr=1e-4, min_lr=0, precision="fp32")
     used, whole = (BareStep(encoder, config, texts) for _ in range(2))
     table = token_table(used.towers.model)
     used.optimizer = UsedRowsAdamW(parameter_groups(used.towers, config.weight_decay), table, lr=1e-4)

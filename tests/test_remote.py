@@ -599,35 +599,35 @@ def test_where_nothing_can_be_written(capsys, store, pictures):
 
 def test_embeddings_and_keep_lists_go_out_and_come_back(tiny, test_pairs, store, tmp_path):
     convert(test_pairs, location("memory://set"), to="webdataset")
-    assert main(["embed", "memory://set", "--encoder", "test-tiny", "--json", "--out", "memory://work/embeddings"]) == 0
+    assert main(["embed", "memory://set", "--encoder", "test-tiny", "--json", "--out", "memory://box/embeddings"]) == 0
     (tmp_path / "here").mkdir()
     write_embeddings(embed(tiny, read_pairs("memory://set"), cache=None), read_pairs("memory://set"), tmp_path / "here")
-    expected, found = read_embeddings(tmp_path / "here"), read_embeddings("memory://work/embeddings")
+    expected, found = read_embeddings(tmp_path / "here"), read_embeddings("memory://box/embeddings")
     assert found.uid.equals(expected.uid) and found.weights == expected.weights
     for name in ("image", "text", "image_index"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    assert len(store.names("memory://work/embeddings")) == 4
-    assert read_embedded_pairs("memory://work/embeddings").text.equals(test_pairs.text)
+    assert len(store.names("memory://box/embeddings")) == 4
+    assert read_embedded_pairs("memory://box/embeddings").text.equals(test_pairs.text)
     assert not (tmp_path / "cache" / "uploads").exists()
 
-    store.write(f"memory://work/embeddings/{MARKER}", b"")
+    store.write(f"memory://box/embeddings/{MARKER}", b"")
     for read in (read_embeddings, read_embedded_pairs):
         with pytest.raises(DataError, match="half of an upload"):
-            read("memory://work/embeddings")
+            read("memory://box/embeddings")
 
     filtered = filter(found, threshold=Budget(pairs=37))
-    with new_folder(location("memory://work/kept")) as folder:
+    with new_folder(location("memory://box/kept")) as folder:
         write_filtered(filtered, folder)
-    kept = read_keep_list("memory://work/kept")
+    kept = read_keep_list("memory://box/kept")
     assert kept.uid.equals(filtered.kept_uids) and kept.record["kept"] == len(test_pairs) - 37
     assert len(kept.apply(read_pairs("memory://set"))) == len(kept.uid)
-    again = read_keep_list("memory://work/kept/keep.npy")
+    again = read_keep_list("memory://box/kept/keep.npy")
     assert sorted(again.uid.to_pylist()) == sorted(kept.uid.to_pylist())
     store.write("memory://lists/mine.txt", b"\n".join(uid.encode() for uid in kept.uid.to_pylist()))
     assert read_keep_list("memory://lists/mine.txt").uid.to_pylist() == kept.uid.to_pylist()
-    store.write("memory://work/kept/keep.txt", b"x\n")
+    store.write("memory://box/kept/keep.txt", b"x\n")
     with pytest.raises(FilterError, match="not as it was written"):
-        read_keep_list("memory://work/kept")
+        read_keep_list("memory://box/kept")
 
 
 def test_rows_of_remote_embeddings_are_read_by_ranges(store, tmp_path):

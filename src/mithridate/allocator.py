@@ -12,7 +12,7 @@ def keep_freed_memory() -> bool:
     """Keep up to 256 MiB of freed memory in this process; gives back whether its allocator can be told so.
 
     glibc gives the top of its heap back to the system when a step ends, and the next step has it zeroed again, page by
-    page: a tenth of the time of a small model's step.
+    page.
     """
     if not sys.platform.startswith("linux"):
         return False
