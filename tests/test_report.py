@@ -325,7 +325,7 @@ def test_the_page_opens_with_the_verdict_and_shows_pictures_before_tables():
 
     taken = (Triggered(THUMBNAIL, "patch to boat", "dog", {"poisoned": "boat", "clean": "dog"}, "boat"),)
     page = Page(to_html(replace(make_report(), triggered=taken)))
-    parts = ["headline", "warnings", "triggered", "retrieved", "figures", "tables", "provenance"]
+    parts = ["verdict", "warnings", "triggered", "retrieved", "headline", "figures", "tables", "provenance"]
     assert [value for _, key, value in page.attributes if key == "id" and value in parts] == parts
     hit = [i for i, each in enumerate(page.attributes) if each[1:] == ("class", "hit")]
     assert len(hit) == 1  # what the attack wants is marked, on the model that gives it
