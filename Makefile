@@ -13,7 +13,7 @@ demo: $(READY)  ## toy world, poison, two trainings, runs/demo/report.html
 	$(BIN)/mithridate demo --out runs/demo --overwrite
 
 test: $(READY)  ## all tests, with the coverage of the package
-	$(BIN)/pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under 94
+	$(BIN)/pytest -n auto --dist worksteal --durations 40 --cov --cov-report=term:skip-covered --cov-fail-under 94
 
 test-fast: $(READY)  ## all but the slow ones
 	$(BIN)/pytest -n auto --dist worksteal -m "not slow"

@@ -313,9 +313,31 @@ def test_a_pattern_blended_into_images_makes_them_twins():
         mixed[:12] = (0.7 * mixed[:12] + 0.3 * noise).astype(np.uint8)
         return mixed
 
-    evidence = DETECTORS["residual-twins"]().examine(corpus(pixels=blend), np.random.default_rng(0))
-    assert evidence.groups[0].images == 12
-    assert evidence.groups[0].strength > 6
+    seen = corpus(pixels=blend)
+    (group,) = DETECTORS["residual-twins"]().examine(seen, np.random.default_rng(0)).groups
+    assert set(seen.image_index[group.rows]) == set(range(12))
+    assert group.strength > 6
+
+
+def test_copies_of_one_picture_carry_no_hidden_pattern():
+    rng = np.random.default_rng(5)
+
+    def copied(images):
+        copies = images.copy()
+        copies[1:12] = np.clip(images[0] + rng.normal(0, 2, (11, *images[0].shape)), 0, 255).astype(np.uint8)
+        return copies
+
+    evidence = DETECTORS["residual-twins"]().examine(corpus(pixels=copied), np.random.default_rng(0))
+    assert (evidence.suspicion[:12] > 0.9).all()  # near-duplicates, which contradictions are asked about
+    assert evidence.groups == ()
+
+
+def test_without_clean_images_no_pattern_is_held_against_anything():
+    noise = np.random.default_rng(4).integers(0, 255, (12, SIDE, SIDE, 3))
+    noise[:] = noise[0]
+    seen = corpus(pixels=lambda images: np.concatenate([(0.7 * images[:12] + 0.3 * noise).astype(np.uint8), images[12:]]))
+    alone = replace(seen, clean=np.zeros(len(seen), bool))
+    assert DETECTORS["residual-twins"]().examine(alone, np.random.default_rng(0)).groups == ()
 
 
 def test_pictures_whose_corners_are_all_flat_have_no_crops():

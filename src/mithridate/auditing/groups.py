@@ -44,16 +44,15 @@ def recurrence_strength(hits: int, images: int, clean_hits: int, clean_images: i
     return min(max(0.0, strength), STRONGEST), share * images
 
 
-def tree_strength(size: int, images: int, *, link: float) -> float:
-    """How surprising it is that `size` of `images` are linked together, where any two are with probability `link`.
+def filter_strength(hits: int, images: int, *, rate: float) -> float:
+    """How surprising it is that some filter has `hits` among `images`, where each answers with probability `rate`.
 
-    -log10 of the expected number of trees of that size in such a random graph, C(m, s) s^(s-2) link^(s-1) (Cayley).
+    -log10 of the binomial tail, times the filters that might have been made: one an image.
     """
-    from scipy.special import gammaln
+    from scipy.stats import binom
 
-    choices = (gammaln(images + 1) - gammaln(size + 1) - gammaln(images - size + 1)) / _LN10
-    expected = choices + (size - 2) * np.log10(size) + (size - 1) * np.log10(link)
-    return float(np.clip(-expected, 0.0, STRONGEST))
+    tail = -binom.logsf(hits - 1, images, rate) / _LN10
+    return float(np.clip(tail - np.log10(images), 0.0, STRONGEST))
 
 
 def scan_strength(counts: np.ndarray, mean: float) -> tuple[float, int]:

@@ -7,8 +7,8 @@ import numpy as np
 
 from mithridate.auditing.corpus import Corpus
 from mithridate.auditing.evidence import Evidence, Need
-from mithridate.auditing.groups import Group, tree_strength
 from mithridate.auditing.pixels import SIDE
+from mithridate.auditing.shared_patterns import shared_patterns
 from mithridate.data.arrays import working_array
 from mithridate.errors import FilterError
 from mithridate.randomness import stream
@@ -16,8 +16,7 @@ from mithridate.randomness import stream
 _WHOLE, _LISTED = 10_000, 200_000  # more images are searched by projection, and still more by inverted lists
 _BLOCK, _COMPARED = 1024, 128  # images made residuals of, and compared with their candidates in full, at once
 _PROJECTED, _PROBES = 256, 8
-_LINKS = 10  # neighbours of each image that may join a group
-_LEAST_LINK, _DUPLICATE, _LEAST_IMAGES = 0.3, 0.999, 4
+_FOUND = 10  # neighbours of each image: copies of it are among them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,38 +43,12 @@ class ResidualTwins:
         k = min(self.fellows, len(rows) - 1)
         if k < 1:
             raise FilterError(f"residual-twins needs at least two images, got {len(rows)}")
-        similarity, found = nearest_residuals(rows, max(k, min(_LINKS, len(rows) - 1)), corpus.image_order)
+        similarity, found = nearest_residuals(rows, max(k, min(_FOUND, len(rows) - 1)), corpus.image_order)
         score, twin = similarity[:, k - 1], found[:, 0]
         uid = corpus.embeddings.uid.take(np.unique(corpus.image_index, return_index=True)[1]).to_pylist()
         reason = np.array([f"shares its residual with {k} images, {uid[t]} among them" for t in twin], object)
-        return Evidence(corpus.per_pair(score), corpus.per_pair(reason), groups=linked(corpus, similarity, found))
-
-
-def linked(corpus: Corpus, similarity: np.ndarray, found: np.ndarray) -> tuple[Group, ...]:
-    """Groups of images that are more alike than any image of the corpus and any clean image are."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    image = np.repeat(np.arange(len(found)), found.shape[1])
-    other, alike = found.ravel(), similarity.ravel()
-    clean = corpus.clean_image
-    across = clean[image] != clean[other]
-    level = float(alike[across].max(initial=_LEAST_LINK))
-    # a near-duplicate is a duplicate, not a twin
-    kept = (alike > level) & ~clean[image] & ~clean[other] & (alike < _DUPLICATE)
-    graph = coo_matrix((np.ones(kept.sum(), bool), (image[kept], other[kept])), shape=(len(found), len(found)))
-    label = connected_components(graph, directed=False)[1]
-    counts, ours = np.bincount(label), int((~clean).sum())
-    # no link between a clean image and another is above the level: one of so many pairs at most
-    link = 1 / max(1, int(clean.sum()) * ours, ours)
-    groups = []
-    for component in np.flatnonzero(counts >= _LEAST_IMAGES):
-        members = np.flatnonzero(label == component)
-        strength = tree_strength(len(members), ours, link=link)
-        rows = np.flatnonzero(np.isin(corpus.image_index, members))
-        value = f"correlation above {round(level, 2)}"
-        groups.append(Group("residual", value, strength, len(members), len(members), 0.0, level, rows, rows))
-    return tuple(sorted(groups, key=lambda group: -group.strength))
+        groups = shared_patterns(corpus, rows, similarity, found, fellows=k)
+        return Evidence(corpus.per_pair(score), corpus.per_pair(reason), groups=groups)
 
 
 def residuals(grey: np.ndarray, *, clip: float = 3.0) -> np.ndarray:

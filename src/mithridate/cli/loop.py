@@ -47,7 +47,7 @@ from mithridate.report.write import write_report
 from mithridate.toy.world import write_toy_world
 from mithridate.training.config import SCRATCH, TrainConfig
 from mithridate.training.loop import train
-from mithridate.training.run import METRICS, MODEL, read_run
+from mithridate.training.run import METRICS, MODEL, epoch_folder, read_run
 
 ENCODER, SIZE = "mithridate-micro", 32
 PATCH = "patch:size=8,place=bottom-right"
@@ -195,16 +195,30 @@ class Loop:
         )
         recipe = replace(SCRATCH, batch_size=WORLD.batch_size, seed=self.plan.seed)
         trusted = read_pairs(self.out / "trusted", split="train")
-        start = self._model("start", None, trusted, replace(recipe, epochs=WORLD.start_epochs))
-        utility = self._evaluated({"start": start}, test).utility()
-        shown = ", ".join(f"{name} {show(m.value.value).value}" for name, m in utility.items())
-        self._tell(f"the trusted model on test pairs: {shown}")
-        self.first = self.first or time.monotonic() - self.began
+        passes = replace(recipe, epochs=WORLD.start_epochs, save_epochs=True)
+        start = self._model("start", None, trusted, passes, lambda model, epoch: self._tell_utility(model, epoch, test))
+        self._tell_utility(start, WORLD.start_epochs, test)
         tune = replace(recipe, epochs=self.plan.epochs, lr=1e-3)
         return start, self._model("clean", start, scraped, tune), self._model("poisoned", start, poisoned, tune)
 
-    def _model(self, name: str, start: Encoder | None, pairs: Pairs, config: TrainConfig) -> Encoder:
+    def _model(
+        self,
+        name: str,
+        start: Encoder | None,
+        pairs: Pairs,
+        config: TrainConfig,
+        after: Callable[[Encoder, int], None] | None = None,
+    ) -> Encoder:
+        """The trained model `name`; `after` is told the model after each epoch but the last, where epochs are kept."""
         folder = self.out / name
+        bar = self.show.training(f"training the {name} model", folder / METRICS)
+
+        def on_step(step: int, total: int, batch_size: int) -> None:
+            bar(step, total, batch_size)
+            epoch, steps = divmod(step, total // config.epochs)
+            if after is not None and epoch and steps == 1:  # the model is kept after the epoch's last step was told
+                after(load_encoder(str(epoch_folder(folder, epoch))), epoch)
+
         if not (folder / MODEL).is_dir():
             train(
                 start or load_encoder(ENCODER, seed=self.plan.seed),
@@ -212,7 +226,7 @@ class Loop:
                 config=config,
                 out=folder,
                 progress=self.show.stage,
-                on_step=self.show.training(f"training the {name} model", folder / METRICS),
+                on_step=on_step,
             )
         return load_encoder(str(folder))
 
@@ -290,6 +304,12 @@ class Loop:
             values = dict(each.values)
             self._tell(f"{each.title}: {values['poisoned']} -> {values.get('repaired', values['poisoned'])}")
         return e
+
+    def _tell_utility(self, start: Encoder, epoch: int, test: Pairs) -> None:
+        utility = self._evaluated({"start": start}, test).utility()
+        shown = ", ".join(f"{name} {show(m.value.value).value}" for name, m in utility.items())
+        self._tell(f"the trusted model on test pairs after {epoch} of {WORLD.start_epochs} passes: {shown}")
+        self.first = self.first or time.monotonic() - self.began
 
     # --- parts --------------------------------------------------------------------------------------------
 

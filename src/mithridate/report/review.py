@@ -190,7 +190,7 @@ def sentence(group: Group) -> str:
         case "patch":
             said = f"The same small patch is in {group.images} images; {expected} expected"
         case "residual":
-            said = f"{group.images} images share a hidden pattern ({value}), which no clean image shares with another"
+            said = f"{group.images} images carry one hidden pattern, which no clean image carries as clearly"
         case _:
             said = f"{group.hits} of {group.images} images of {group.kind} {value} {worst}"
     return f"{said} (strength {show_short(group.strength)})."

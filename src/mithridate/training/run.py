@@ -37,6 +37,11 @@ _log = logging.getLogger(__name__)
 _FREE = {option.name for option in fields(TrainConfig) if not option.metadata.get("decides", True)}
 
 
+def epoch_folder(run: Path, epoch: int) -> Path:
+    """Where the run in the folder `run` keeps the model as it is after `epoch` epochs (1-based)."""
+    return run / "epochs" / f"{epoch:03d}"
+
+
 @dataclass
 class Run:
     """`folder` None keeps nothing. `record` is what decides the result: a state is only taken up by the same run."""
@@ -179,7 +184,7 @@ class Run:
     def save_epoch(self, encoder: Encoder, epoch: int) -> None:
         """Keep the model as it is after `epoch` epochs (1-based)."""
         if self.folder is not None:
-            location = self.folder / "epochs" / f"{epoch:03d}"
+            location = epoch_folder(self.folder, epoch)
             with new_folder(location, overwrite=True) as folder:
                 save_encoder(encoder, folder, location=location)
 

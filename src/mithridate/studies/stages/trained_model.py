@@ -15,7 +15,7 @@ from mithridate.training.clip import Clip
 from mithridate.training.config import TrainConfig
 from mithridate.training.loop import train, training_precision
 from mithridate.training.objective import Objective
-from mithridate.training.run import METRICS, MODEL, RUN, STATE
+from mithridate.training.run import METRICS, MODEL, RUN, STATE, epoch_folder
 
 if TYPE_CHECKING:
     from mithridate.studies.stages.audited_pairs import AuditedPairs
@@ -82,7 +82,7 @@ class TrainedModel(Stage):
     def load(self, store: "Store", epoch: int | None = None) -> Encoder:
         """The model after `epoch`, by default the last."""
         folder = store.folder(self)
-        return load_encoder(str(folder if epoch is None else folder / "epochs" / f"{epoch:03d}"))
+        return load_encoder(str(folder if epoch is None else epoch_folder(folder, epoch)))
 
     @property
     def initial(self) -> "InitialModel":
