@@ -223,3 +223,12 @@ def test_the_command_cross_validates(toy_world, tmp_path):
     probe = ["--probe", "lbfgs", "--probe-folds", "3"]
     assert main([*line, *probe, "--out", str(tmp_path / "out"), "--json"]) == 0
     assert (tmp_path / "out" / "metrics-probe.json").is_file()
+
+
+def test_a_probe_that_did_not_converge_says_so_in_one_sentence(caplog, recwarn):
+    train, test = clouds(1, spread=3), clouds(2, spread=3)
+    LbfgsProbe(max_iter=2).fit_predict(*train, test[0], np.random.default_rng(0))
+    assert [record.getMessage().split(";")[0] for record in caplog.records] == [
+        "a linear probe reached its 2 iterations before it converged"
+    ]
+    assert not recwarn.list

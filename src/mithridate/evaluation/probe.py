@@ -1,5 +1,6 @@
 """Linear probes: what a frozen image tower's features hold, read out by a linear classifier."""
 
+import logging
 import math
 import warnings
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from mithridate.encoder.encoder import Encoder
 from mithridate.errors import EvaluationError
 from mithridate.evaluation.zeroshot import refuse_bad_images
 from mithridate.metrics.classification import unit_length
+
+_log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -74,10 +77,7 @@ class LbfgsProbe:
         def best(exponents: Sequence[float]) -> float:
             for exponent in exponents:
                 if exponent not in accuracy:
-                    # the protocol's limit of iterations, met where a penalty is too weak: such a C seldom wins
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore", ConvergenceWarning)
-                        model = self._fit(train[~held], train_labels[~held], exponent)
+                    model = self._fit(train[~held], train_labels[~held], exponent)
                     accuracy[exponent] = float(model.score(train[held], train_labels[held]))
             return max(accuracy, key=lambda exponent: (accuracy[exponent], -exponent))
 
@@ -86,7 +86,14 @@ class LbfgsProbe:
         while step > 1 / 8:
             step /= 2
             chosen = best([e for e in (chosen - step, chosen + step) if -6 <= e <= 6])
-        found = self._fit(train, train_labels, chosen).decision_function(test)
+        model = self._fit(train, train_labels, chosen)
+        if model.n_iter_.max() >= self.max_iter:
+            _log.warning(
+                "a linear probe reached its %d iterations before it converged; they are the protocol's limit, and its "
+                "accuracy may be a little low",
+                self.max_iter,
+            )
+        found = model.decision_function(test)
         return np.stack([-found, found], axis=1) / 2 if found.ndim == 1 else found
 
     def _prepare(self, rows: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
@@ -102,7 +109,9 @@ class LbfgsProbe:
         return held
 
     def _fit(self, features: np.ndarray, labels: np.ndarray, exponent: float) -> LogisticRegression:
-        return LogisticRegression(C=10.0**exponent, max_iter=self.max_iter).fit(features, labels)
+        with warnings.catch_warnings():  # the protocol's limit of iterations, met where a penalty is weak
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return LogisticRegression(C=10.0**exponent, max_iter=self.max_iter).fit(features, labels)
 
 
 @dataclass(frozen=True, kw_only=True)
