@@ -332,12 +332,20 @@ def test_copies_of_one_picture_carry_no_hidden_pattern():
     assert evidence.groups == ()
 
 
-def test_without_clean_images_no_pattern_is_held_against_anything():
-    noise = np.random.default_rng(4).integers(0, 255, (12, SIDE, SIDE, 3))
-    noise[:] = noise[0]
-    seen = corpus(pixels=lambda images: np.concatenate([(0.7 * images[:12] + 0.3 * noise).astype(np.uint8), images[12:]]))
-    alone = replace(seen, clean=np.zeros(len(seen), bool))
-    assert DETECTORS["residual-twins"]().examine(alone, np.random.default_rng(0)).groups == ()
+@pytest.mark.parametrize("clean", [0, 2, 29])
+def test_a_few_clean_images_say_nothing_of_hidden_patterns(clean, recwarn):
+    noise = np.random.default_rng(4).integers(0, 255, (SIDE, SIDE, 3))
+
+    def blend(images):
+        mixed = images.copy()
+        mixed[:12] = (0.7 * mixed[:12] + 0.3 * noise).astype(np.uint8)
+        return mixed
+
+    seen = corpus(pixels=blend)
+    last = np.flatnonzero(seen.clean_image)[-clean:] if clean else []
+    few = replace(seen, clean=np.isin(seen.image_index, last))
+    assert DETECTORS["residual-twins"]().examine(few, np.random.default_rng(0)).groups == ()
+    assert not recwarn.list
 
 
 def test_pictures_whose_corners_are_all_flat_have_no_crops():

@@ -11,6 +11,7 @@ from mithridate.auditing.groups import Group, filter_strength
 _FILTERS = 500  # made of that many images of the corpus, and as many of clean ones
 _DUPLICATE = 0.9  # re-coded and halved copies of photographs correlate with 0.94 and more
 _LEAST_HITS = 4
+_LEAST_CLEAN = 30  # images: fewer say nothing of a spread
 _ROUNDS = 3  # a group's own mean is a better filter than its first four images
 _BLOCK = 8192
 
@@ -18,7 +19,7 @@ _BLOCK = 8192
 def shared_patterns(
     corpus: Corpus, rows: np.ndarray, similarity: np.ndarray, found: np.ndarray, *, fellows: int
 ) -> tuple[Group, ...]:
-    """Groups of images that answer to one filter as no clean image does to any; none where no pair is known as clean.
+    """Groups of images that answer to one filter as no clean image does to any; none with fewer than 30 clean images.
 
     A filter is the mean residual of an image and of its `fellows` most similar others, copies left out: what each
     picture has of its own averages out, what they share stays. It is made for the most suspicious images, and answers
@@ -27,11 +28,11 @@ def shared_patterns(
     an image's most similar others. Derived here.
     """
     clean = corpus.clean_image
-    if clean.sum() < 2 or not (~clean).any():
+    if clean.sum() < _LEAST_CLEAN or clean.all():
         return ()
     of_corpus, of_clean = (_suspicious(which, similarity, corpus.image_order, fellows) for which in (~clean, clean))
     own, null = (_Filters.of(images, rows, similarity, found, clean, fellows) for images in (of_corpus, of_clean))
-    level = max(own.highest_clean(rows), null.highest_clean(rows))
+    level = max(own.highest, null.highest)
     ours = np.flatnonzero(~clean)
     # how often an image of the corpus answers above the level to a filter of clean images, where nothing is planted
     rate = (sum(len(hits) for hits in null.hits(rows, ours, level)) + 1) / (len(of_clean) * len(ours))
@@ -67,13 +68,14 @@ def _suspicious(which: np.ndarray, similarity: np.ndarray, order: np.ndarray, fe
 
 @dataclass(frozen=True)
 class _Filters:
-    """f filters `rows` (f, d), what each was made of, and its answers at clean images: mean and spread (f, 1)."""
+    """f filters `rows` (f, d), the images that each was made of, and of its answers at clean images mean and spread
+    (f, 1). `highest`: the highest answer of any at a clean image, in spreads."""
 
     rows: np.ndarray
     members: list[np.ndarray]
-    clean: np.ndarray  # images
     mean: np.ndarray
     spread: np.ndarray
+    highest: float
 
     @classmethod
     def of(
@@ -91,17 +93,14 @@ class _Filters:
             members.append(np.concatenate([[image], others]))
         filters = np.stack([_unit(rows[each].mean(axis=0)) for each in members])
         at = np.flatnonzero(clean)
-        answers = _without(filters @ rows[at].T, members, at)
-        mean, spread = np.nanmean(answers, axis=1, keepdims=True), np.nanstd(answers, axis=1, keepdims=True)
-        return cls(filters, members, at, mean, np.maximum(spread, 1e-9))
+        answers = np.concatenate([_without(filters @ rows[part].T, members, part) for part in _parts(at)], axis=1)
+        mean = np.nanmean(answers, axis=1, keepdims=True)
+        spread = np.maximum(np.nanstd(answers, axis=1, keepdims=True), 1e-9)
+        return cls(filters, members, mean, spread, float(np.nanmax((answers - mean) / spread)))
 
     def answers(self, rows: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Of each filter at each of `images` (f, b), NaN at those that it was made of."""
         return _without((self.rows @ rows[images].T - self.mean) / self.spread, self.members, images)
-
-    def highest_clean(self, rows: np.ndarray) -> float:
-        """The highest answer of any at a clean image."""
-        return float(np.nanmax(self.answers(rows, self.clean)))
 
     def hits(self, rows: np.ndarray, images: np.ndarray, level: float) -> list[np.ndarray]:
         """For each filter which of `images` answer above `level`."""
@@ -117,9 +116,8 @@ def _grown(members: np.ndarray, rows: np.ndarray, clean: np.ndarray, level: floa
     """The images of the corpus that answer to the mean of `members`, each of them to the mean of the others."""
     for _ in range(_ROUNDS):
         total = rows[members].sum(axis=0)
-        whole = _unit(total)
-        at_clean = rows[clean] @ whole
-        answer = np.concatenate([rows[part] @ whole for part in _parts(np.arange(len(rows)))])
+        answer = rows @ _unit(total)
+        at_clean = answer[clean]
         others = total - rows[members]
         answer[members] = np.einsum("md,md->m", rows[members], others / np.linalg.norm(others, axis=1, keepdims=True))
         above = np.flatnonzero((answer - at_clean.mean() > level * at_clean.std()) & ~clean)

@@ -305,13 +305,13 @@ class Loop:
             self._tell(f"{each.title}: {values['poisoned']} -> {values.get('repaired', values['poisoned'])}")
         return e
 
+    # --- parts --------------------------------------------------------------------------------------------
+
     def _tell_utility(self, start: Encoder, epoch: int, test: Pairs) -> None:
         utility = self._evaluated({"start": start}, test).utility()
         shown = ", ".join(f"{name} {show(m.value.value).value}" for name, m in utility.items())
-        self._tell(f"the trusted model on test pairs after {epoch} of {WORLD.start_epochs} passes: {shown}")
+        self._tell(f"after pass {epoch} of {WORLD.start_epochs}, on test pairs: {shown}")
         self.first = self.first or time.monotonic() - self.began
-
-    # --- parts --------------------------------------------------------------------------------------------
 
     def _evaluated(self, models: dict[str, Encoder], test: Pairs, manifest: Manifest | None = None) -> Evaluation:
         runs = {name: read_run(self.out / name) for name in models if (self.out / name / MODEL).is_dir()}
