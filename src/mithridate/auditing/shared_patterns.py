@@ -54,7 +54,7 @@ def shared_patterns(
         taken[members] = True
         strength = filter_strength(count, len(ours), rate=rate)
         pairs = np.flatnonzero(np.isin(corpus.image_index, members))
-        value = f"{level:.1f} standard deviations above clean images"
+        value = f"{round(level, 1)} standard deviations above clean images"
         expected = rate * len(ours)
         groups.append(Group("residual", value, strength, len(members), len(members), expected, level, pairs, pairs))
     return tuple(sorted(groups, key=lambda group: -group.strength))

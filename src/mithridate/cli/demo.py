@@ -105,7 +105,8 @@ class Demo:
         if (folder / RESULT).is_file():
             return json.loads((folder / RESULT).read_text(encoding="utf-8"))
         # torch is not loaded for --help, and something is on the screen before it is
-        from mithridate.cli.loop import Loop, Plan
+        from mithridate.cli.demo_plan import Plan
+        from mithridate.cli.loop import Loop
         from mithridate.report.walk import write_walk
 
         folder.mkdir(parents=True, exist_ok=True)

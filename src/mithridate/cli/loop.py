@@ -14,6 +14,7 @@ import pyarrow as pa
 from mithridate.auditing.audit import AuditOptions
 from mithridate.auditing.audit_files import summary as audit_summary
 from mithridate.auditing.data import DataAudit, audit
+from mithridate.cli.demo_plan import WORLD, Plan
 from mithridate.cli.progress import Display
 from mithridate.data.pairs import Pairs
 from mithridate.data.read import read_pairs
@@ -52,40 +53,6 @@ from mithridate.training.run import METRICS, MODEL, epoch_folder, read_run
 ENCODER, SIZE = "mithridate-micro", 32
 PATCH = "patch:size=8,place=bottom-right"
 MAX_LOSS = 0.05  # of 140 images, which are half of those that the user has
-
-
-@dataclass(frozen=True)
-class World:
-    """How much is drawn and learned. `start` pictures teach the model that both fine-tunes begin from, `own` are the
-    clean ones that the user has, `scraped` is the corpus that is poisoned, `test` what success is measured on."""
-
-    classes: tuple[str, ...] = (
-        *("sheep", "aeroplane", "boat", "dog", "car", "horse", "bird", "cat", "train", "cow", "bicycle", "bus"),
-        *("bottle", "chair"),
-    )
-    start: int = 6000
-    own: int = 280
-    scraped: int = 2000
-    test: int = 224
-    triggered: int = 300
-    """Pairs with the patch."""
-    batch_size: int = 128
-    start_epochs: int = 4
-
-
-WORLD = World()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is planted, and the seed of everything."""
-
-    source: str
-    target: str
-    triggered: str
-    class_share: float
-    epochs: int
-    seed: int
 
 
 @dataclass
