@@ -11,10 +11,10 @@ import sys
 
 def on_a_small_world() -> None:
     """Let `mithridate demo`, which has no options for that, draw a few pictures instead of thousands."""
-    from mithridate.cli import loop
+    from mithridate.cli import demo_plan, loop
 
     small = {"start": 18, "own": 45, "scraped": 18, "test": 9, "triggered": 10, "batch_size": 16, "start_epochs": 1}
-    loop.WORLD = loop.World(classes=("sheep", "aeroplane", "boat"), **small)
+    loop.WORLD = demo_plan.World(classes=("sheep", "aeroplane", "boat"), **small)
 
 
 def main() -> None:
