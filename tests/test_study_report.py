@@ -300,6 +300,8 @@ def test_a_fixed_number_is_told_from_a_rate_by_the_score_test(successes, verdict
 
 def test_a_model_that_learned_nothing_does_not_resist():
     """Success falls to nothing in both; one of them still retrieves, the other is at chance."""
+    from mithridate.studies.render.words import sentence
+
     floor = Floor(measure="IR@10", times_chance=3)
     claim = {"measure": "ASR", "is_": "below", "value": 0.5, "floor": floor}
     cells = [
@@ -312,12 +314,19 @@ def test_a_model_that_learned_nothing_does_not_resist():
     assert lost.tests[0].floor.level == pytest.approx(0.3)
     assert lost.tests[0].floor.utility.value == pytest.approx(0.13)
     assert judged(cells, every=("objective",), **claim).verdict == "not learned"
+    # half of the triggers succeed, so the success is as open as it was; more seeds say nothing of a model at chance
+    half = [outcome({}, s, chance={"IR@10": 0.1}, asr=rate_of(50, 100), ir=rate_of(12 + s, 100)) for s in range(3)]
+    assert judged(half, **{**claim, "floor": None}).verdict == "open"
+    assert judged(half, **claim).verdict == "not learned"
+    assert "is inside its noise" in sentence(judged(half, **claim))
+    equal = {"measure": "ASR", "is_": "equal", "value": 0.5, "margin": 0.2, "floor": floor}
+    assert ", wholly within ±0.2; IR@10 is 0.130" in sentence(judged(half, **equal))
+    near = Floor(measure="IR@10", above=0.14)  # whether they are above it or below is inside their noise
+    assert judged(half, **{**claim, "floor": near}).verdict == "open"
     # what is refuted stays so, and a measure that is missing leaves nothing to say
     assert judged(cells, of={"objective": "lost"}, **{**claim, "measure": "IR@10", "value": 0.05}).verdict == "refuted"
     missing = judged(cells, of={"objective": "good"}, **{**claim, "floor": Floor(measure="probe", above=0.3)})
     assert (missing.verdict, missing.missing) == ("not measured", ("probe was not measured on the poisoned model",))
-    from mithridate.studies.render.words import sentence
-
     assert "not above the floor of 0.3" in sentence(lost)
     assert "above the floor of 0.3" in sentence(good)
 

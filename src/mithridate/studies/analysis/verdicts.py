@@ -18,12 +18,14 @@ Verdict = Literal["held", "refuted", "open", "not learned", "not measured"]
 
 @dataclass(frozen=True)
 class FloorTest:
-    """The utility of the models spoken of, the level that it must exceed, and whether it does beyond its noise."""
+    """The utility of the models spoken of, the level that it must exceed, and whether it does beyond its noise, or
+    misses it beyond its noise."""
 
     measure: str
     utility: Estimate
     level: float
     learned: bool
+    missed: bool
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,11 @@ def judge(claim: Claim, outcomes: Sequence[Outcome]) -> ClaimResult:
     """The verdict on `claim` from the outcomes of its experiment.
 
     `held` and `refuted` need evidence: a corrected p-value below 0.05 and an interval without 0, on this or the
-    other side. What misses within its noise is `open`. What would hold of models that miss the floor is `not
-    learned`. `equal`: the 95 % interval of the difference lies within the margin (held), or wholly outside
-    (refuted). With `every` all labels must hold, and one refuted refutes; p-values are corrected by Holm over them.
+    other side. What misses within its noise is `open`. `not learned` is what would hold of models that are not
+    above the floor beyond their noise, and what would be open of models that are below it beyond their noise: no
+    number of seeds makes a finding of those. `equal`: the 95 % interval of the difference lies within the margin
+    (held), or wholly outside (refuted). With `every` all labels must hold, and one refuted refutes; p-values are
+    corrected by Holm over them.
     """
     tests: list[ClaimTest] = []
     missing: list[str] = []
@@ -87,16 +91,17 @@ _WORST_FIRST: tuple[Verdict, ...] = ("refuted", "not learned", "open", "held")
 
 
 def _verdict(claim: Claim, d: Difference, floor: FloorTest | None) -> Verdict:
-    learned: Verdict = "held" if floor is None or floor.learned else "not learned"
+    holds: Verdict = "held" if floor is None or floor.learned else "not learned"
+    undecided: Verdict = "not learned" if floor is not None and floor.missed else "open"
     if claim.is_ == "equal":
         if -claim.margin <= d.low and d.high <= claim.margin:
-            return learned
-        return "refuted" if d.low > claim.margin or d.high < -claim.margin else "open"
+            return holds
+        return "refuted" if d.low > claim.margin or d.high < -claim.margin else undecided
     if inside_noise(d):
-        return "open"
+        return undecided
     if (d.value > 0) != (claim.is_ in ("above", "rising")):
         return "refuted"
-    return learned
+    return holds
 
 
 def _labels(claim: Claim, outcomes: Sequence[Outcome], missing: list[str]) -> list[dict[str, Label]]:
@@ -234,7 +239,8 @@ def _floor(claim: Claim, where: Where, outcomes: Sequence[Outcome]) -> FloorTest
     assert side.estimate is not None
     assert level is not None
     d = against(side, level)
-    return FloorTest(measure, side.estimate, level, d.value > 0 and not inside_noise(d))
+    sure = not inside_noise(d)
+    return FloorTest(measure, side.estimate, level, learned=sure and d.value > 0, missed=sure and d.value < 0)
 
 
 def _trend(claim: Claim, where: Where, at: dict[str, Label], outcomes: Sequence[Outcome]) -> ClaimTest | str:

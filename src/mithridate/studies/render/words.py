@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from mithridate.report.document import Effect, JudgedClaim
 from mithridate.report.numbers import show, show_p, show_tick
-from mithridate.statistics.differences import Difference
+from mithridate.statistics.differences import Difference, inside_noise
 from mithridate.statistics.estimate import Estimate
 from mithridate.studies.analysis.outcomes import Outcome
 from mithridate.studies.analysis.verdicts import ClaimResult, ClaimTest, described, judge
@@ -61,7 +61,7 @@ def _sentence(claim: Claim, tested: ClaimTest) -> str:
         rises, size = d.value >= 0, d.estimate
         if not rises:
             size = Estimate(-d.value, -d.high, -d.low)
-        tail = ", inside its noise" if tested.verdict == "open" else ""
+        tail = ", inside its noise" if inside_noise(d) else ""
         text = f"{claim.measure} is {values} at {claim.along} {steps}; from first to last it"
         return f"{text} {'rises' if rises else 'falls'} by {show(size)} ({_evidence(claim, d)}){tail}"
     if claim.slope is not None:
@@ -71,14 +71,14 @@ def _sentence(claim: Claim, tested: ClaimTest) -> str:
         text += f"; the difference{'' if claim.than_slope else f' from {_label(tested.level)}'} is {gap}"
         if claim.is_ == "equal":
             return f"{text}, {_within(claim, tested)}"
-        return f"{text}, inside its noise" if tested.verdict == "open" else text
+        return f"{text}, inside its noise" if inside_noise(d) else text
     first = f"{claim.measure} is {show(tested.sides[0])}"
     if claim.than is None:
         level = "" if tested.level is None else show(float(tested.level)).value
         level = level if claim.value is not None else f"chance, which is {level}"
         if claim.is_ == "equal":
             return f"{first}; its difference from {level} is {gap}, {_within(claim, tested)}"
-        if tested.verdict == "open":
+        if inside_noise(d):
             return f"{first}; whether it is {claim.is_} {level} is inside its noise ({_evidence(claim, d)})"
         way = "above" if d.value > 0 else "below"
         return f"{first}, {way} {level} ({_evidence(claim, d)})"
@@ -90,7 +90,7 @@ def _sentence(claim: Claim, tested: ClaimTest) -> str:
         text = f"{first} {_with(here)} and {show(tested.sides[1])} {_with(there)}; the difference is {gap}"
     if claim.is_ == "equal":
         return f"{text}, {_within(claim, tested)}"
-    return f"{text}, inside its noise" if tested.verdict == "open" else text
+    return f"{text}, inside its noise" if inside_noise(d) else text
 
 
 def _floor(judged: ClaimResult) -> str:
@@ -136,11 +136,11 @@ def _seeds(number: int) -> str:
 
 
 def _within(claim: Claim, tested: ClaimTest) -> str:
-    margin = f"±{show_tick(float(claim.margin))}"
-    return {
-        "held": f"wholly within {margin}",
-        "refuted": f"wholly outside {margin}",
-    }.get(tested.verdict, f"which may lie within {margin} or not")
+    d, margin = tested.difference, f"±{show_tick(float(claim.margin))}"
+    if -claim.margin <= d.low and d.high <= claim.margin:
+        return f"wholly within {margin}"
+    outside = d.low > claim.margin or d.high < -claim.margin
+    return f"wholly outside {margin}" if outside else f"which may lie within {margin} or not"
 
 
 def _sides(claim: Claim) -> str:
