@@ -132,6 +132,9 @@ def test_the_draws_have_the_shares_that_they_say():
     assert gentle.windows[:, 0, 0].min() > 0  # none is mirrored
     assert (gentle.windows[:, 0, 0] * gentle.windows[:, 1, 1]).min() >= 0.74  # 0.9 of the area, aspect cut at the edge
     drawn = draw(20_000, generator=torch.Generator().manual_seed(0))
+    same_colours = draw(20_000, generator=torch.Generator().manual_seed(0), jitter=False)
+    assert (same_colours.factors == torch.tensor([1.0, 1, 1, 0])).all() and not same_colours.grey.any()
+    assert torch.equal(same_colours.windows, drawn.windows) and torch.equal(same_colours.sigma, drawn.sigma)
     assert torch.equal(drawn.factors, gentle.factors)  # what is not asked for changes no other draw
     assert (drawn.windows[:, 0, 0] < 0).float().mean().item() == pytest.approx(0.5, abs=0.02)
     assert drawn.grey.float().mean().item() == pytest.approx(0.2, abs=0.02)

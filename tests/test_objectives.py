@@ -487,6 +487,6 @@ def test_options_that_cannot_be_are_refused(name, options, match):
 def test_a_crop_that_leaves_nothing_is_refused(name, crop):
     with pytest.raises(mt.MithridateError, match=r"crop must lie in \(0, 1\]"):
         OBJECTIVES[name](crop=crop).build(Start(PAIRS, WIDTH, 10))
-    views = OBJECTIVES[name](crop=0.9, flip=False).build(Start(PAIRS, WIDTH, 10)).plan(0).views
+    views = OBJECTIVES[name](crop=0.9, flip=False, jitter=False).build(Start(PAIRS, WIDTH, 10)).plan(0).views
     augmented = [view for view in views if view.image == "augmented"]
-    assert augmented and all((view.crop, view.flip) == (0.9, False) for view in augmented)
+    assert augmented and all((view.crop, view.flip, view.jitter) == (0.9, False, False) for view in augmented)

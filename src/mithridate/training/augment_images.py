@@ -38,8 +38,8 @@ class Draws:
         return Draws(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
-def draw(b: int, *, generator: torch.Generator, crop: float = 0.08, flip: bool = True) -> Draws:
-    """Crops of `crop` to 1 of the area; flip 0.5; jitter 0.8; greyscale 0.2; blur 0.5."""
+def draw(b: int, *, generator: torch.Generator, crop: float = 0.08, flip: bool = True, jitter: bool = True) -> Draws:
+    """Crops of `crop` to 1 of the area; flip 0.5; jitter 0.8 and greyscale 0.2, or neither; blur 0.5."""
 
     def chance(p: float) -> Tensor:
         return torch.rand(b, generator=generator) < p
@@ -49,10 +49,10 @@ def draw(b: int, *, generator: torch.Generator, crop: float = 0.08, flip: bool =
     windows[:, 0, 0] *= torch.where(mirrored & flip, -1.0, 1.0)
     order = torch.rand(b, 4, generator=generator).argsort(dim=1)
     spread = torch.tensor([*_JITTER, _HUE])
-    factors = (torch.rand(b, 4, generator=generator) * 2 - 1) * spread * chance(0.8)[:, None]
+    factors = (torch.rand(b, 4, generator=generator) * 2 - 1) * spread * (chance(0.8) & jitter)[:, None]
     factors[:, :3] += 1
     sigma = torch.empty(b).uniform_(*_SIGMA, generator=generator) * chance(0.5)
-    return Draws(windows, order, factors, chance(0.2), sigma)
+    return Draws(windows, order, factors, chance(0.2) & jitter, sigma)
 
 
 def augment_images(pixels: UInt8[Tensor, "b h w 3"], draws: Draws) -> UInt8[Tensor, "b h w 3"]:

@@ -14,7 +14,7 @@ class AugmentOnlyLoss(nn.Module):
 
     def __init__(self, options: Any) -> None:
         super().__init__()
-        self._plan = EpochPlan((View(options.images, options.captions, crop=options.crop, flip=options.flip),))
+        self._plan = EpochPlan((View(options.images, options.captions, **options.augmentation()),))
 
     def plan(self, epoch: int) -> EpochPlan:
         return self._plan

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mithridate.training.objective import Start, refuse_crop, refuse_negative
+from mithridate.training.objective import Augmenting, Start, refuse_negative
 
 
 @dataclass(frozen=True, kw_only=True)
-class CleanClip:
+class CleanClip(Augmenting):
     """CLIP on plain pairs, and each plain image and caption among the batch's augmented ones.
 
     Augmented are images by SimCLR's changes (the published code takes torchvision's AutoAugment) and captions by EDA,
@@ -18,13 +18,9 @@ class CleanClip:
     """Of CLIP's loss."""
     inmodal_weight: float = 1.0
     """Of the mean of the two losses within a modality; 0 is plain CLIP."""
-    crop: float = 0.08
-    """Least share of an augmented image's area that is left. A patch in the corner falls out of small crops."""
-    flip: bool = True
-    """Mirror half of the augmented images; captions that name sides are wrong then."""
 
     def build(self, start: Start) -> Any:
-        refuse_crop(self.crop)
+        self.augmentation()
         refuse_negative(self, ("clip_weight", "inmodal_weight"))
         from mithridate.training.cleanclip_loss import CleanClipLoss
 

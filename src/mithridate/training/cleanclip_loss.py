@@ -19,7 +19,7 @@ class CleanClipLoss(nn.Module):
         self.options = options
 
     def plan(self, epoch: int) -> EpochPlan:
-        augmented = View("augmented", "augmented", crop=self.options.crop, flip=self.options.flip)
+        augmented = View("augmented", "augmented", **self.options.augmentation())
         return EpochPlan((PLAIN, augmented) if self.options.inmodal_weight else (PLAIN,))
 
     def forward(self, batch: EncodedBatch) -> Float[Tensor, ""]:

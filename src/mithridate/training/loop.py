@@ -255,7 +255,7 @@ class _Loop:
                 out.append(images)
                 continue
             drawn = torch.Generator().manual_seed(stream_seed(config.seed, "augmented image", step, number))
-            draws = draw(config.batch_size, generator=drawn, crop=view.crop, flip=view.flip)
+            draws = draw(config.batch_size, generator=drawn, crop=view.crop, flip=view.flip, jitter=view.jitter)
             out.append(augment_images(images, draws.part(own.start, own.stop)))
         return out
 

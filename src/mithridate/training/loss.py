@@ -21,8 +21,9 @@ class View:
     """Which pixels and captions of a batch's pairs are encoded, and by which model.
 
     `augmented` is drawn anew for every step and view; `fixed` is one augmented caption a pair for the whole run.
-    `start` is the model as it was before the first step, in eval mode and without gradient. `crop` and `flip` are of
-    augmented images: the least share of the area that is left, and whether half of them are mirrored.
+    `start` is the model as it was before the first step, in eval mode and without gradient. `crop`, `flip` and
+    `jitter` are of augmented images: the least share of the area that is left, whether half of them are mirrored, and
+    whether colours change.
     """
 
     image: Literal["plain", "augmented"] = "plain"
@@ -30,6 +31,7 @@ class View:
     model: Literal["current", "start"] = "current"
     crop: float = 0.08
     flip: bool = True
+    jitter: bool = True
 
 
 PLAIN = View()

@@ -39,10 +39,23 @@ class Objective(Protocol):
         ...
 
 
-def refuse_crop(crop: float) -> None:
-    """Raise `MithridateError` where a share of the area to be left is none."""
-    if not 0 < crop <= 1:
-        raise MithridateError(f"crop must lie in (0, 1], got {crop}")
+@dataclass(frozen=True, kw_only=True)
+class Augmenting:
+    """Options of objectives that augment images: how much of SimCLR's changes is made."""
+
+    crop: float = 0.08
+    """Least share of an augmented image's area that is left. A patch in the corner falls out of small crops."""
+    flip: bool = True
+    """Mirror half of the augmented images; captions that name sides are wrong then."""
+    jitter: bool = True
+    """Change the colours of augmented images, and make a fifth of them grey; where classes are told by their colours a
+    small model then learns little."""
+
+    def augmentation(self) -> dict[str, Any]:
+        """As arguments of `View`. Raises `MithridateError` where the share of the area to be left is none."""
+        if not 0 < self.crop <= 1:
+            raise MithridateError(f"crop must lie in (0, 1], got {self.crop}")
+        return {"crop": self.crop, "flip": self.flip, "jitter": self.jitter}
 
 
 def refuse_negative(options: object, names: Sequence[str]) -> None:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mithridate.errors import MithridateError
-from mithridate.training.objective import Start, Views, refuse_crop
+from mithridate.training.objective import Augmenting, Start, Views
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoClip:
+class RoClip(Augmenting):
     """Plain CLIP, but in every K-th epoch each image is matched to its nearest caption of a pool.
 
     The pool is what the text tower made of captions, so in matching epochs nothing reaches the text tower: it stands
@@ -24,10 +24,6 @@ class RoClip:
     """K: every K-th epoch matches, the K-th first; 1 is all of them, 0 none."""
     views: Views = "augmented"
     """What the model sees: images after SimCLR's augmentation and captions after EDA, or the pairs as they are."""
-    crop: float = 0.08
-    """Least share of an augmented image's area that is left. A patch in the corner falls out of small crops."""
-    flip: bool = True
-    """Mirror half of the augmented images; captions that name sides are wrong then."""
     faithful: bool = False
     """As the published code: the pool starts as noise that is not of unit length and is never filled, its remainder is
     dropped when it is full, and one augmented caption a pair stands for the whole run."""
@@ -40,7 +36,7 @@ class RoClip:
                 f"every {self.every}th epoch matches, and there are {start.epochs}; raise --epochs, or give --every 0 "
                 "for none"
             )
-        refuse_crop(self.crop)
+        self.augmentation()
         if self.every == 1 and start.epochs > 1:
             _LOG.warning(
                 "every epoch matches, so the text tower is never trained: a model that begins at random weights learns "

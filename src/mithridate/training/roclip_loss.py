@@ -37,7 +37,7 @@ class RoClipLoss(nn.Module):
     def plan(self, epoch: int) -> EpochPlan:
         options = self.options
         text = "fixed" if options.faithful and options.views == "augmented" else options.views
-        view = View(options.views, text, crop=options.crop, flip=options.flip)
+        view = View(options.views, text, **options.augmentation())
         return EpochPlan((view,), no_gradient=("text",) if self.matching(epoch) else ())
 
     def prepare(self, epoch: EpochStart) -> None:

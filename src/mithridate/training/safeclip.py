@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mithridate.errors import MithridateError
-from mithridate.training.objective import Start, Views, refuse_crop, refuse_negative
+from mithridate.training.objective import Augmenting, Start, Views, refuse_negative
 
 
 @dataclass(frozen=True, kw_only=True)
-class SafeClip:
+class SafeClip(Augmenting):
     """Unimodal epochs on all pairs, one slow CLIP epoch, then CLIP on the safe pairs and unimodal on the rest.
 
     The safe pairs are those that a mixture of two Gaussians on the similarities gives to the better component; they
@@ -33,13 +33,9 @@ class SafeClip:
     least."""
     views: Views = "augmented"
     """What the model sees: images after SimCLR's augmentation and captions after EDA, or the pairs as they are."""
-    crop: float = 0.08
-    """Least share of an augmented image's area that is left. A patch in the corner falls out of small crops."""
-    flip: bool = True
-    """Mirror half of the augmented images; captions that name sides are wrong then."""
 
     def build(self, start: Start) -> Any:
-        refuse_crop(self.crop)
+        self.augmentation()
         refuse_negative(self, ("unimodal_epochs", "slow_epochs", "slow_factor", "growth"))
         for name in ("threshold", "rescored"):
             if not 0 <= getattr(self, name) <= 1:

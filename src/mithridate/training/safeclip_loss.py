@@ -51,7 +51,8 @@ class SafeClipLoss(nn.Module):
         return "slow" if epoch < o.unimodal_epochs + o.slow_epochs else "mixed"
 
     def plan(self, epoch: int) -> EpochPlan:
-        view = View(self.options.views, self.options.views, crop=self.options.crop, flip=self.options.flip)
+        options = self.options
+        view = View(options.views, options.views, **options.augmentation())
         phase = self.phase(epoch)
         if phase == "slow":
             return EpochPlan((view,), lr_factor=self.options.slow_factor)
