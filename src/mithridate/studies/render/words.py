@@ -62,8 +62,9 @@ def _sentence(claim: Claim, tested: ClaimTest) -> str:
         if not rises:
             size = Estimate(-d.value, -d.high, -d.low)
         tail = ", inside its noise" if inside_noise(d) else ""
+        line = " on a straight line through them" if len(tested.steps) > 2 else ""
         text = f"{claim.measure} is {values} at {claim.along} {steps}; from first to last it"
-        return f"{text} {'rises' if rises else 'falls'} by {show(size)} ({_evidence(claim, d)}){tail}"
+        return f"{text} {'rises' if rises else 'falls'} by {show(size)}{line} ({_evidence(claim, d)}){tail}"
     if claim.slope is not None:
         text = f"the slope of the logit of {claim.measure} against log {claim.slope} is {show(tested.sides[0])}"
         if claim.than_slope is not None:
