@@ -519,6 +519,21 @@ def test_beyond_the_clean_pairs_ranks_go_on():
     assert p[0] < p[1] < 1 / 3
 
 
+def test_a_detector_that_says_nothing_of_a_pair_does_not_excuse_it():
+    """Of 100 clean pairs and two planted ones a detector sees the second alone, and ties all others."""
+    rng = np.random.default_rng(0)
+    clean = np.r_[np.zeros(2, bool), np.ones(100, bool)]
+    seen = np.r_[5.0, 5.0, rng.normal(size=100)]
+    silent = np.r_[0.0, 1.0, np.zeros(100)]
+    p = np.stack([calibration.ranking_p(each, clean) for each in (seen, silent)])
+    assert p[1, [0, 2]] == pytest.approx(0.5, abs=0.01)
+    combined = calibration.cauchy(p)
+    assert combined[1] > combined[0] > combined[2:].max()
+    # nor does what fits best of all in one regard
+    fits = calibration.cauchy(np.array([[0.001, 0.5], [1.0, 0.5]]))
+    assert fits[0] > fits[1]
+
+
 def test_strengths_grow_with_hits_and_pay_for_what_was_tried():
     few, many = (recurrence_strength(hits, 3000, 0, 500, 1)[0] for hits in (5, 30))
     assert few < 6 < many
@@ -723,6 +738,21 @@ def test_groups_that_share_their_pairs_are_one_campaign():
     assert [[g.value for g in c.groups] for c in found] == [["zx", "zx quorling"], ["boat"]]
     assert found[0].drop.tolist() == [0, 1, 2]
     assert json.dumps(found[0].drop.tolist())
+
+
+@pytest.mark.parametrize(
+    "better_half, dropped",
+    [(0, 100), (4, 100), (5, 90), (9, 90), (50, 90)],  # of 100 pairs; Storey's estimates 0.02, 0.1, 0.12, 0.2, 1
+)
+def test_a_group_of_which_hardly_a_pair_is_clean_goes_whole(better_half, dropped):
+    from mithridate.auditing.campaigns import campaigns
+
+    p = np.r_[np.full(100 - better_half, 0.3), np.full(better_half, 0.8), np.full(50, 0.01)]
+    group = Group("word", "zx", 20.0, 20, 18, 1.0, 0.1, np.arange(100), np.arange(90))
+    (found,) = campaigns([group], p, flag=6.0, own=0.1)
+    assert len(found.drop) == dropped
+    few = Group("word", "qu", 20.0, 2, 2, 0.1, 0.1, np.arange(9), np.arange(5))
+    assert len(campaigns([few], p, flag=6.0, own=0.1)[0].drop) == 5  # nine pairs do not tell
 
 
 # --- the command and its page -------------------------------------------------------------------------

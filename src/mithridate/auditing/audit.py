@@ -25,6 +25,7 @@ from mithridate.randomness import stream
 
 LEAST_PAIRS = 50
 _BH = 0.1
+_SILENT = 0.5  # a p-value that says nothing in a combination
 _ALIKE = (0.25, 0.75)  # shares of the corpus that may mismatch as the worse half of the clean pairs does
 TRAINED = (
     "trained-encoder: the encoder was trained on these pairs, so it agrees with what is planted in them; mismatch, "
@@ -125,15 +126,20 @@ def audit_embeddings(
         evidence[name] = detector.examine(corpus, stream(options.seed, f"audit {name}"))
         release(corpus.embeddings.image, corpus.embeddings.text)
         progress("running detectors", done + 1, len(running))
-    suspicion, p_value, p = _combine(corpus, evidence, options.seed)
-    own_p = p["mismatch"] if "mismatch" in p else _share(corpus.mismatch)
+    p = _each(corpus, evidence, options.seed)
+    own_p = p["mismatch"] if "mismatch" in p else calibration.ranking_p(corpus.mismatch, np.ones(len(corpus), bool))
     groups = [group for e in evidence.values() for group in e.groups]
     allowed = frozenset(options.allow)
     groups = [group for group in groups if (group.kind, group.value) not in allowed]
     found = campaigns([_ours(group, n) for group in groups], own_p[:n], flag=options.flag, own=options.own)
-    kept = np.ones(n, bool)
+    kept, strength = np.ones(n, bool), np.zeros(len(corpus))
+    for group in groups:  # of clean pairs those that speak for a flagged group are as suspicious as others
+        if group.strength >= options.flag:
+            strength[group.tail] = np.maximum(strength[group.tail], group.strength)
     for campaign in found:
         kept[campaign.drop] = False
+        strength[campaign.drop] = np.maximum(strength[campaign.drop], campaign.strength)
+    suspicion, p_value = _combine(corpus, evidence, strength, options.seed)
     null = max((e.null for e in evidence.values()), default=0.0)
     calibrated, rejected = None, 0
     notes = [TRAINED] if trained else []
@@ -161,28 +167,40 @@ def audit_embeddings(
     )
 
 
-def _combine(
-    corpus: Corpus, evidence: Mapping[str, Evidence], seed: int
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """The combined ranking, its p-value, and each detector's p-value.
-
-    With clean pairs: ranks among the first half of them are combined (Cauchy), and what comes out is held against the
-    other half, which no rank was taken from. Without: mean rank, and no p-value.
-    """
-    n = len(corpus)
+def _each(corpus: Corpus, evidence: Mapping[str, Evidence], seed: int) -> dict[str, np.ndarray]:
+    """Each detector's p-values: its own, or held against clean pairs where there are any."""
     own = {name: e.p for name, e in evidence.items() if e.p is not None}
     if not corpus.clean.any():
-        ranks = np.stack([_share(e.suspicion) for e in evidence.values()])
-        return calibration.cauchy(ranks), np.full(n, np.nan), own
-    p = {
+        return own
+    held = {
         name: calibration.conformal(e.suspicion, e.suspicion[corpus.clean], stream(seed, f"ties {name}"))
         for name, e in evidence.items()
-    } | own
+    }
+    return held | own
+
+
+def _combine(
+    corpus: Corpus, evidence: Mapping[str, Evidence], strength: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The combined ranking and its p-value; `strength` is that of the flagged group that a pair is in, 0 without one.
+
+    Combined (Cauchy) are the detectors' ranks among clean pairs, and a group's tail as one p-value more. For the
+    p-value ranks are taken among the first half of the clean pairs, and what comes out is held against the other half.
+    Without clean pairs: ranks among all, and no p-value.
+    """
+    group = np.where(strength > 0, 10**-strength, _SILENT)
+
+    def combined(among: np.ndarray) -> np.ndarray:
+        return calibration.cauchy(
+            np.stack([*(calibration.ranking_p(e.suspicion, among) for e in evidence.values()), group])
+        )
+
+    if not corpus.clean.any():
+        return combined(np.ones(len(corpus), bool)), np.full(len(corpus), np.nan)
     first = calibration.halves(corpus.image_index, corpus.clean, stream(seed, "calibration halves"))
-    ranking = np.stack([calibration.ranking_p(e.suspicion, corpus.clean) for e in evidence.values()])
-    held = calibration.cauchy(np.stack([calibration.ranking_p(e.suspicion, first) for e in evidence.values()]))
+    held = combined(first)
     p_value = calibration.conformal(held, held[corpus.clean & ~first], stream(seed, "ties combined"))
-    return calibration.cauchy(ranking), p_value, p
+    return combined(corpus.clean), p_value
 
 
 def _unlike(p: np.ndarray) -> list[str]:
@@ -197,12 +215,6 @@ def _unlike(p: np.ndarray) -> list[str]:
     )
     said = f"{round(100 * share, 1)} % of the corpus mismatch as the worse half of the clean pairs does"
     return [f"clean-pairs-differ: {said}: {why}; p-values say little"]
-
-
-def _share(suspicion: np.ndarray) -> np.ndarray:
-    """The share of pairs that are at least as suspicious: (n,) in (0, 1]."""
-    ordered = np.sort(suspicion)
-    return (len(ordered) - np.searchsorted(ordered, suspicion, side="left")) / len(ordered)
 
 
 def _ours(group: Group, n: int) -> Group:

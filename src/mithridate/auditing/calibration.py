@@ -3,6 +3,9 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+_LARGEST = 0.99
+"""Of p-values in a combination."""
+
 
 def conformal(
     suspicion: Float[np.ndarray, " n"], calibration: Float[np.ndarray, " c"], rng: np.random.Generator
@@ -18,14 +21,15 @@ def conformal(
 
 
 def ranking_p(suspicion: Float[np.ndarray, " n"], clean: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """A p-value for ranking alone: conformal without jitter, and below the floor in the order of the suspicions.
+    """A p-value for ranking alone: conformal with the middle of ties, and below the floor in the order of suspicions.
 
-    What lies above all clean pairs shares 1/(c + 1) of a conformal p-value; here it is spread over (0, 1/(c + 1)) by
-    rank, so that a combination does not tie all of it.
+    A detector that says nothing of most pairs ties them: the middle, 0.5, says nothing in a combination either. What
+    lies above all clean pairs shares 1/(c + 1) of a conformal p-value; here it is spread over (0, 1/(c + 1)) by rank,
+    so that a combination does not tie all of it.
     """
     ordered = np.sort(suspicion[clean])
-    above = len(ordered) - np.searchsorted(ordered, suspicion, side="left")
-    p = (1 + above) / (len(ordered) + 1)
+    below = np.searchsorted(ordered, suspicion, side="left"), np.searchsorted(ordered, suspicion, side="right")
+    p = (len(ordered) - np.mean(below, axis=0) + 0.5) / (len(ordered) + 1)
     beyond = np.flatnonzero(suspicion > ordered[-1])
     values, code = np.unique(-suspicion[beyond], return_inverse=True)
     p[beyond] = (code + 1) / (len(values) + 1) / (len(ordered) + 1)
@@ -33,9 +37,12 @@ def ranking_p(suspicion: Float[np.ndarray, " n"], clean: Bool[np.ndarray, " n"])
 
 
 def cauchy(p: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
-    """Cauchy's combination of k p-values of each pair (Liu and Xie 2020): larger is more suspicious."""
-    clipped = np.clip(p, 1e-15, 1 - 1e-15)
-    return np.tan((0.5 - clipped) * np.pi).mean(axis=0)
+    """-log10 of Cauchy's combination of k p-values of each pair (Liu and Xie 2020): larger is more suspicious.
+
+    Truncated (arXiv 2506.12489): without a bound one p-value near 1 outweighs whatever the others say.
+    """
+    combined = np.tan((0.5 - np.clip(p, 1e-15, _LARGEST)) * np.pi).mean(axis=0)
+    return -np.log10(np.arctan2(1, combined) / np.pi)
 
 
 def benjamini_hochberg(p: Float[np.ndarray, " n"], q: float) -> Bool[np.ndarray, " n"]:

@@ -12,6 +12,7 @@ from mithridate.auditing.groups import Group
 
 _SHARED = 0.5  # of the smaller tail: groups that share so much are one campaign
 _TELLING = ("word", "patch", "residual", "domain")
+_CLEAN = 0.1  # of a group's pairs, estimated: where no more of it is clean the whole group would be dropped
 _MOST = 200  # groups that are joined; weaker ones follow
 
 
@@ -38,7 +39,7 @@ def campaigns(groups: Sequence[Group], p_value: np.ndarray, *, flag: float, own:
     """The flagged groups (of at least strength `flag`), those that share their pairs joined, strongest first.
 
     Of a group's pairs those would be dropped that speak for it (its tail), and others of it whose own p-value is at
-    most `own`. Words that contain each other are one group.
+    most `own`; all of them where hardly any is clean. Words that contain each other are one group.
     """
     strong = sorted((g for g in groups if g.strength >= flag), key=lambda g: (-g.strength, g.kind, -len(g.value)))
     joined: list[list[Group]] = []
@@ -51,10 +52,17 @@ def campaigns(groups: Sequence[Group], p_value: np.ndarray, *, flag: float, own:
     found = []
     for members in joined:
         rows = np.unique(np.concatenate([group.rows for group in members]))
-        tail = np.unique(np.concatenate([group.tail for group in members]))
+        whole = [clean_share(p_value[group.rows]) <= _CLEAN for group in members]
+        going = [group.rows if all_of_it else group.tail for group, all_of_it in zip(members, whole, strict=True)]
         suspect = rows[p_value[rows] <= own]
-        found.append(Campaign(tuple(members), rows, np.union1d(tail, suspect)))
+        found.append(Campaign(tuple(members), rows, np.union1d(np.concatenate(going), suspect)))
     return tuple(found)
+
+
+def clean_share(p: np.ndarray) -> float:
+    """Storey's estimate (2002) of the share of clean pairs among those with these p-values: half of the clean ones are
+    above 0.5. One more is counted, so that few pairs are not called planted throughout."""
+    return 2 * float((p > 0.5).sum() + 1) / len(p)
 
 
 def _same(first: Group, second: Group) -> bool:
