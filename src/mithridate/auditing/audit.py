@@ -25,7 +25,7 @@ from mithridate.randomness import stream
 
 LEAST_PAIRS = 50
 _BH = 0.1
-_SILENT = 0.5  # a p-value that says nothing in a combination
+_TIES = 1e-3  # weight of ranks beside evidence
 _ALIKE = (0.25, 0.75)  # shares of the corpus that may mismatch as the worse half of the clean pairs does
 TRAINED = (
     "trained-encoder: the encoder was trained on these pairs, so it agrees with what is planted in them; mismatch, "
@@ -184,19 +184,21 @@ def _combine(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The combined ranking and its p-value; `strength` is that of the flagged group that a pair is in, 0 without one.
 
-    Combined (Cauchy) are the detectors' ranks among clean pairs, and a group's tail as one p-value more. For the
-    p-value ranks are taken among the first half of the clean pairs, and what comes out is held against the other half.
-    Without clean pairs: ranks among all, and no p-value.
+    For each detector how much commoner such pairs are here than among clean ones, multiplied as if detectors were
+    independent; ranks break the ties. A flagged group's tail is a factor more. For the p-value the clean pairs of one
+    half are counted, and what comes out is held against the other. Without clean pairs: ranks among all, no p-value.
     """
-    group = np.where(strength > 0, 10**-strength, _SILENT)
+    scores = [e.suspicion for e in evidence.values()]
+
+    def ranks(among: np.ndarray) -> np.ndarray:
+        return calibration.surprise(np.stack([calibration.ranking_p(score, among) for score in scores]))
 
     def combined(among: np.ndarray) -> np.ndarray:
-        return calibration.cauchy(
-            np.stack([*(calibration.ranking_p(e.suspicion, among) for e in evidence.values()), group])
-        )
+        found = [calibration.enrichment(score, corpus.clean, among) for score in scores]
+        return np.sum(found, axis=0) + strength + _TIES * ranks(among)
 
     if not corpus.clean.any():
-        return combined(np.ones(len(corpus), bool)), np.full(len(corpus), np.nan)
+        return ranks(np.ones(len(corpus), bool)) + strength, np.full(len(corpus), np.nan)
     first = calibration.halves(corpus.image_index, corpus.clean, stream(seed, "calibration halves"))
     held = combined(first)
     p_value = calibration.conformal(held, held[corpus.clean & ~first], stream(seed, "ties combined"))

@@ -3,9 +3,6 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-_LARGEST = 0.99
-"""Of p-values in a combination."""
-
 
 def conformal(
     suspicion: Float[np.ndarray, " n"], calibration: Float[np.ndarray, " c"], rng: np.random.Generator
@@ -36,13 +33,29 @@ def ranking_p(suspicion: Float[np.ndarray, " n"], clean: Bool[np.ndarray, " n"])
     return p
 
 
-def cauchy(p: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
-    """-log10 of Cauchy's combination of k p-values of each pair (Liu and Xie 2020): larger is more suspicious.
+def surprise(p: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
+    """The sum of -log10 of k p-values of each pair (Fisher): larger is more suspicious."""
+    return -np.log10(p).sum(axis=0)
 
-    Truncated (arXiv 2506.12489): without a bound one p-value near 1 outweighs whatever the others say.
+
+def enrichment(
+    suspicion: Float[np.ndarray, " n"], clean: Bool[np.ndarray, " n"], among: Bool[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """log10 of how many times as many pairs of the corpus as of clean ones look at least as suspicious; at least 0.
+
+    -log10 of a q-value (Storey 2002): of thresholds up to the pair's own suspicion the best counts. `clean`: which
+    pairs are no part of the corpus; `among`: of them those that are counted, and one more, so that the top is not
+    infinite. A detector that sees what clean pairs never have outweighs one whose worst pairs are as in clean data.
     """
-    combined = np.tan((0.5 - np.clip(p, 1e-15, _LARGEST)) * np.pi).mean(axis=0)
-    return -np.log10(np.arctan2(1, combined) / np.pi)
+    order = np.argsort(suspicion, kind="stable")
+    ascending = suspicion[order]
+    from_here = np.searchsorted(ascending, ascending, side="left")  # ties are one threshold
+    corpus = np.cumsum(~clean[order][::-1])[::-1][from_here] / (~clean).sum()
+    usual = (1 + np.cumsum(among[order][::-1])[::-1][from_here]) / (among.sum() + 1)
+    found = np.empty(len(suspicion))
+    with np.errstate(divide="ignore"):  # above all pairs of the corpus
+        found[order] = np.maximum.accumulate(np.maximum(np.log10(corpus / usual), 0.0))
+    return found
 
 
 def benjamini_hochberg(p: Float[np.ndarray, " n"], q: float) -> Bool[np.ndarray, " n"]:
