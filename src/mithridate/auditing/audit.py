@@ -185,24 +185,22 @@ def _combine(
     """The combined ranking and its p-value; `strength` is that of the flagged group that a pair is in, 0 without one.
 
     For each detector how much commoner such pairs are here than among clean ones, multiplied as if detectors were
-    independent; ranks break the ties. A flagged group's tail is a factor more. For the p-value the clean pairs of one
-    half are counted, and what comes out is held against the other. Without clean pairs: ranks among all, no p-value.
+    independent; ranks break the ties. A flagged group's tail is a factor more. Without clean pairs: ranks among all.
+    The p-value is that of ranks among one half of the clean pairs, held against the other half: what is commoner here
+    was read off the corpus itself, so that its pairs seem less clean by it than clean ones from elsewhere.
     """
-    scores = [e.suspicion for e in evidence.values()]
+    scores, clean = [e.suspicion for e in evidence.values()], corpus.clean
 
     def ranks(among: np.ndarray) -> np.ndarray:
         return calibration.surprise(np.stack([calibration.ranking_p(score, among) for score in scores]))
 
-    def combined(among: np.ndarray) -> np.ndarray:
-        found = [calibration.enrichment(score, corpus.clean, among) for score in scores]
-        return np.sum(found, axis=0) + strength + _TIES * ranks(among)
-
-    if not corpus.clean.any():
-        return ranks(np.ones(len(corpus), bool)) + strength, np.full(len(corpus), np.nan)
-    first = calibration.halves(corpus.image_index, corpus.clean, stream(seed, "calibration halves"))
-    held = combined(first)
-    p_value = calibration.conformal(held, held[corpus.clean & ~first], stream(seed, "ties combined"))
-    return combined(corpus.clean), p_value
+    if not clean.any():
+        return strength + ranks(np.ones(len(corpus), bool)), np.full(len(corpus), np.nan)
+    first = calibration.halves(corpus.image_index, clean, stream(seed, "calibration halves"))
+    held = strength + ranks(first)
+    p_value = calibration.conformal(held, held[clean & ~first], stream(seed, "ties combined"))
+    commoner = np.sum([calibration.enrichment(score, clean) for score in scores], axis=0)
+    return commoner + strength + _TIES * ranks(clean), p_value
 
 
 def _unlike(p: np.ndarray) -> list[str]:

@@ -38,20 +38,18 @@ def surprise(p: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
     return -np.log10(p).sum(axis=0)
 
 
-def enrichment(
-    suspicion: Float[np.ndarray, " n"], clean: Bool[np.ndarray, " n"], among: Bool[np.ndarray, " n"]
-) -> Float[np.ndarray, " n"]:
+def enrichment(suspicion: Float[np.ndarray, " n"], clean: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """log10 of how many times as many pairs of the corpus as of clean ones look at least as suspicious; at least 0.
 
-    -log10 of a q-value (Storey 2002): of thresholds up to the pair's own suspicion the best counts. `clean`: which
-    pairs are no part of the corpus; `among`: of them those that are counted, and one more, so that the top is not
-    infinite. A detector that sees what clean pairs never have outweighs one whose worst pairs are as in clean data.
+    -log10 of a q-value (Storey 2002): of thresholds up to the pair's own suspicion the best counts. Of the clean pairs,
+    which are no part of the corpus, one more is counted, so that the top is not infinite. A detector that sees what
+    clean pairs never have outweighs one whose worst pairs are as in clean data.
     """
     order = np.argsort(suspicion, kind="stable")
     ascending = suspicion[order]
     from_here = np.searchsorted(ascending, ascending, side="left")  # ties are one threshold
     corpus = np.cumsum(~clean[order][::-1])[::-1][from_here] / (~clean).sum()
-    usual = (1 + np.cumsum(among[order][::-1])[::-1][from_here]) / (among.sum() + 1)
+    usual = (1 + np.cumsum(clean[order][::-1])[::-1][from_here]) / (clean.sum() + 1)
     found = np.empty(len(suspicion))
     with np.errstate(divide="ignore"):  # above all pairs of the corpus
         found[order] = np.maximum.accumulate(np.maximum(np.log10(corpus / usual), 0.0))

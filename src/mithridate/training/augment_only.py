@@ -16,7 +16,7 @@ class AugmentOnly(Augmenting):
     """Captions the model sees."""
 
     def build(self, start: Start) -> Any:
-        self.augmentation()
+        self.refuse_crop()
         from mithridate.training.augment_only_loss import AugmentOnlyLoss
 
         return AugmentOnlyLoss(self)

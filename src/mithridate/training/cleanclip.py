@@ -20,7 +20,7 @@ class CleanClip(Augmenting):
     """Of the mean of the two losses within a modality; 0 is plain CLIP."""
 
     def build(self, start: Start) -> Any:
-        self.augmentation()
+        self.refuse_crop()
         refuse_negative(self, ("clip_weight", "inmodal_weight"))
         from mithridate.training.cleanclip_loss import CleanClipLoss
 

@@ -51,10 +51,13 @@ class Augmenting:
     """Change the colours of augmented images, and make a fifth of them grey; where classes are told by their colours a
     small model then learns little."""
 
-    def augmentation(self) -> dict[str, Any]:
-        """As arguments of `View`. Raises `MithridateError` where the share of the area to be left is none."""
+    def refuse_crop(self) -> None:
+        """Raise `MithridateError` where the share of the area to be left is none."""
         if not 0 < self.crop <= 1:
             raise MithridateError(f"crop must lie in (0, 1], got {self.crop}")
+
+    def augmentation(self) -> dict[str, Any]:
+        """As arguments of `View`."""
         return {"crop": self.crop, "flip": self.flip, "jitter": self.jitter}
 
 

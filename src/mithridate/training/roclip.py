@@ -36,7 +36,7 @@ class RoClip(Augmenting):
                 f"every {self.every}th epoch matches, and there are {start.epochs}; raise --epochs, or give --every 0 "
                 "for none"
             )
-        self.augmentation()
+        self.refuse_crop()
         if self.every == 1 and start.epochs > 1:
             _LOG.warning(
                 "every epoch matches, so the text tower is never trained: a model that begins at random weights learns "

@@ -35,7 +35,7 @@ class SafeClip(Augmenting):
     """What the model sees: images after SimCLR's augmentation and captions after EDA, or the pairs as they are."""
 
     def build(self, start: Start) -> Any:
-        self.augmentation()
+        self.refuse_crop()
         refuse_negative(self, ("unimodal_epochs", "slow_epochs", "slow_factor", "growth"))
         for name in ("threshold", "rescored"):
             if not 0 <= getattr(self, name) <= 1:
