@@ -749,17 +749,17 @@ def test_groups_that_share_their_pairs_are_one_campaign():
 
 @pytest.mark.parametrize(
     "better_half, dropped",
-    [(0, 100), (4, 100), (5, 90), (9, 90), (50, 90)],  # of 100 pairs; Storey's estimates 0.02, 0.1, 0.12, 0.2, 1
+    [(0, 100), (4, 100), (5, 80), (10, 80)],  # of 20 pairs that do not speak; Storey's estimates 0.09, 0.45, 0.54, 0.99
 )
-def test_a_group_of_which_hardly_a_pair_is_clean_goes_whole(better_half, dropped):
+def test_the_rest_of_a_group_goes_where_most_of_it_is_planted(better_half, dropped):
     from mithridate.auditing.campaigns import campaigns
 
-    p = np.r_[np.full(100 - better_half, 0.3), np.full(better_half, 0.8), np.full(50, 0.01)]
-    group = Group("word", "zx", 20.0, 20, 18, 1.0, 0.1, np.arange(100), np.arange(90))
+    p = np.r_[np.full(75, 0.3), np.full(5, 0.05), np.full(20 - better_half, 0.3), np.full(better_half, 0.8)]
+    group = Group("word", "zx", 20.0, 20, 18, 1.0, 0.1, np.arange(100), np.arange(75))
     (found,) = campaigns([group], p, flag=6.0, own=0.1)
-    assert len(found.drop) == dropped
-    few = Group("word", "qu", 20.0, 2, 2, 0.1, 0.1, np.arange(9), np.arange(5))
-    assert len(campaigns([few], p, flag=6.0, own=0.1)[0].drop) == 5  # nine pairs do not tell
+    assert len(found.drop) == dropped  # 75 speak for it, 5 are suspicious themselves
+    few = Group("word", "qu", 20.0, 2, 2, 0.1, 0.1, np.arange(10), np.arange(8))
+    assert len(campaigns([few], p, flag=6.0, own=0.1)[0].drop) == 8  # two pairs do not tell
 
 
 # --- the command and its page -------------------------------------------------------------------------

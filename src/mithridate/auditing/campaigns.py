@@ -12,7 +12,7 @@ from mithridate.auditing.groups import Group
 
 _SHARED = 0.5  # of the smaller tail: groups that share so much are one campaign
 _TELLING = ("word", "patch", "residual", "domain")
-_CLEAN = 0.1  # of a group's pairs, estimated: where no more of it is clean the whole group would be dropped
+_CLEAN = 0.5  # of the pairs of a group that do not speak for it: where fewer are clean they would be dropped too
 _MOST = 200  # groups that are joined; weaker ones follow
 
 
@@ -39,7 +39,7 @@ def campaigns(groups: Sequence[Group], p_value: np.ndarray, *, flag: float, own:
     """The flagged groups (of at least strength `flag`), those that share their pairs joined, strongest first.
 
     Of a group's pairs those would be dropped that speak for it (its tail), and others of it whose own p-value is at
-    most `own`; all of them where hardly any is clean. Words that contain each other are one group.
+    most `own`; the rest too where most of it is planted. Words that contain each other are one group.
     """
     strong = sorted((g for g in groups if g.strength >= flag), key=lambda g: (-g.strength, g.kind, -len(g.value)))
     joined: list[list[Group]] = []
@@ -52,17 +52,22 @@ def campaigns(groups: Sequence[Group], p_value: np.ndarray, *, flag: float, own:
     found = []
     for members in joined:
         rows = np.unique(np.concatenate([group.rows for group in members]))
-        whole = [clean_share(p_value[group.rows]) <= _CLEAN for group in members]
-        going = [group.rows if all_of_it else group.tail for group, all_of_it in zip(members, whole, strict=True)]
-        suspect = rows[p_value[rows] <= own]
-        found.append(Campaign(tuple(members), rows, np.union1d(np.concatenate(going), suspect)))
+        going = np.unique(np.concatenate([_going(group, p_value, own) for group in members]))
+        found.append(Campaign(tuple(members), rows, going))
     return tuple(found)
 
 
-def clean_share(p: np.ndarray) -> float:
-    """Storey's estimate (2002) of the share of clean pairs among those with these p-values: half of the clean ones are
-    above 0.5. One more is counted, so that few pairs are not called planted throughout."""
-    return 2 * float((p > 0.5).sum() + 1) / len(p)
+def _going(group: Group, p_value: np.ndarray, own: float) -> np.ndarray:
+    """The rows of a group that would be dropped."""
+    speaks = np.union1d(group.tail, group.rows[p_value[group.rows] <= own])
+    rest = np.setdiff1d(group.rows, speaks)
+    return group.rows if len(rest) and clean_share(p_value[rest], own) <= _CLEAN else speaks
+
+
+def clean_share(p: np.ndarray, least: float) -> float:
+    """Storey's estimate (2002) of the share of clean pairs among those with these p-values, all above `least`: as many
+    of the clean ones are above 0.5 as chance gives. One more is counted, so that few pairs are not called planted."""
+    return (int((p > 0.5).sum()) + 1) * (1 - least) / 0.5 / len(p)
 
 
 def _same(first: Group, second: Group) -> bool:
