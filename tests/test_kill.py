@@ -50,7 +50,7 @@ COMMANDS = {
 FAST = ("embed", "filter")
 LONGEST = 300.0  # seconds after which a command counts as hanging
 # how often each signal kills a command, that of several processes less often; MITHRIDATE_HARNESS=1: all ten times
-OFTEN, FEWER = 3, {"study-jobs": 2}
+OFTEN, FEWER = 3, {"study-jobs": 1}
 # fields that hold how long something took, when and by whom it was made, and checksums of files with such fields
 TIMES = {"seconds", "seconds_to_first_result", "pairs_per_s", "at", "pid", "since", "checksum", "checksums"}
 # lines in the order in which processes ended; pages of what report.json holds; a column of seconds
