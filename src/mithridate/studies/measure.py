@@ -90,6 +90,7 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
         "estimates": ({} if kept is None else kept["estimates"])
         | {name: asdict(Estimate(number)) for name, number in _of_the_cell(moved, drawn).items()},
         "numbers": _numbers(stage, store, manifest),
+        "suspicion": [] if kept is None else kept["suspicion"],
         "inspections": {name: held_against_truth(one.said(store), goals) for name, one in stage.inspected},
         "again": None if stage.repaired is None else again(stage.repaired.said(store)),
     }

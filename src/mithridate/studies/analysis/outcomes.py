@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from mithridate.errors import StudyError, reason
+from mithridate.evaluation.measurement import Distribution
 from mithridate.sealed import read_object
 from mithridate.statistics.estimate import Estimate
 from mithridate.studies.inputs import read_fingerprints
@@ -38,6 +39,7 @@ class Outcome:
     numbers: Mapping[str, float]  # pairs, count, rate, class_share, seconds
     evaluation: Path  # the folder of its evaluation.json, for figures drawn there
     same_units: bool  # every seed is tested on the same pairs (not a toy world)
+    suspicion: tuple[Distribution, ...] = ()  # of clean and of poisoned pairs, where a filter or an audit chose
     inspections: Mapping[str, "Inspected"] = field(default_factory=dict)  # by model
     again: "Again | None" = None
 
@@ -85,6 +87,7 @@ class _Found:
     chance: dict[str, float]
     estimates: dict[str, Estimate]
     numbers: dict[str, float]
+    suspicion: tuple[Distribution, ...] = ()
     inspections: dict[str, Inspected] = field(default_factory=dict)
     again: Again | None = None
 
@@ -108,6 +111,7 @@ def _outcome(cell: Cell, folder: Path) -> Outcome:
         found.numbers,
         folder,
         (cell.test or cell.data).toy is None,
+        found.suspicion,
         found.inspections,
         found.again,
     )

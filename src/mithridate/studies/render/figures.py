@@ -9,6 +9,8 @@ import numpy as np
 from mithridate.errors import DataError
 from mithridate.evaluation.evaluation_file import read_evaluation
 from mithridate.report.document import Curve, Figure
+from mithridate.report.numbers import show
+from mithridate.report.sections.curves import distribution_figure
 from mithridate.report.sections.evaluation import evaluation_report
 from mithridate.statistics.estimate import Estimate
 from mithridate.studies.analysis.outcomes import Outcome
@@ -189,19 +191,29 @@ def _path(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
 
 
 def _drawn(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
-    """A figure of the first cell's evaluation. Raises `DataError` where it drew none of that name."""
+    """A figure of the first cell's evaluation, or the densities of what its filter or audit measured under the encoder
+    that it chose with. Raises `DataError` where there is none of that name."""
     first = min(cells, key=lambda outcome: outcome.cell.seed)
     try:
         report = evaluation_report(read_evaluation(first.evaluation))
     except DataError as error:  # a page names no folder
         raise DataError("its evaluation cannot be read") from error
-    figures = {figure.name: figure for figure in report.figures}
+    figures = {figure.name: figure for figure in [*report.figures, *_of_the_choice(first)]}
     if shown.name not in figures:
         raise DataError(f"the evaluation has no figure {shown.name!r}; it has {', '.join(figures) or 'none'}")
     figure = figures[shown.name]
     where = axes_in_words({**first.cell.axis, "seed": first.cell.seed})
     figure = replace(figure, title=shown.title or figure.title, note=f"{figure.note} Of {where}.".strip())
     return thinned(figure, MAX_POINTS)
+
+
+def _of_the_choice(outcome: Outcome) -> list[Figure]:
+    found = outcome.suspicion
+    if not found:
+        return []
+    medians = ", ".join(f"{d.group} {show(d.median)}" for d in found)
+    note = f"Under the encoder that chose which pairs go. Medians: {medians}."
+    return [distribution_figure("suspicion", "Suspicion of clean and poisoned pairs", found[0].metric, found, note)]
 
 
 def thinned(figure: Figure, most: int) -> Figure:

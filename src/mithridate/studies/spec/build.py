@@ -187,8 +187,8 @@ def build_data(node: Located, what: str = "data") -> DataSpec:
     if data.toy is not None:
         if more := sorted(given.keys() & ({field.name for field in fields(DataSpec)} - {"toy", "share", "captions"})):
             given[more[0]].fail(f"{what}.{more[0]} has no effect with a toy dataset; leave it out")
-    elif not (data.path or data.train):
-        node.fail(f"{what} needs 'toy', or 'train' and 'test'")
+    elif not (data.path or data.train or (what == "test" and data.test)):
+        node.fail(f"{what} needs 'toy', or 'test'" if what == "test" else f"{what} needs 'toy', or 'train' and 'test'")
     return data
 
 

@@ -42,7 +42,7 @@ class AuditedPairs(Stage):
             keep = self._kept(found, scores)
             np.save(folder / "keep.npy", keep, allow_pickle=False)
             manifest = self.audit.embedded.pairs.manifest(store)
-            write_removal(folder, scores, keep, found["image_index"], manifest)
+            write_removal(folder, scores, keep, found["image_index"], manifest, self.by)
 
     def _kept(self, found: dict[str, np.ndarray], scores: Scores) -> np.ndarray:
         if self.share is not None:

@@ -47,7 +47,8 @@ class FilteredPairs(Stage):
             )
             np.save(folder / "keep.npy", filtered.keep, allow_pickle=False)
             manifest = self.embedded.pairs.manifest(store)
-            write_removal(folder, filtered.scores, filtered.keep, filtered.image_index, manifest)
+            measures = self.detector.measures
+            write_removal(folder, filtered.scores, filtered.keep, filtered.image_index, manifest, measures)
 
     def record(self, store: "Store") -> dict[str, Any]:
         """How many pairs stay, and the estimates of how well the filter did."""
