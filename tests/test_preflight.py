@@ -15,7 +15,7 @@ from mithridate.data.pairs import make_pairs
 from mithridate.data.read import read_pairs
 from mithridate.data.write import write_table, write_webdataset
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.leak_test import cross_validated, file_features, leak_test
+from mithridate.evaluation.leak_test import LeakTest, cross_validated, file_features, leak_test
 from mithridate.evaluation.preflight import faint_trigger, few_poisons, leak_warning, preflight
 from mithridate.evaluation.survival import Survival, clip_pixels, survival
 from mithridate.poisoning.apply import poison
@@ -25,6 +25,7 @@ from mithridate.poisoning.manifest import Manifest
 from mithridate.poisoning.relabel import SingleLabel
 from mithridate.poisoning.targeted import Targeted
 from mithridate.report.sections.preflight import preflight_report
+from mithridate.statistics.estimate import Estimate
 from test_attacks import EXAMPLES
 
 CLASSES = ["sheep"] * 50 + ["aeroplane"] * 45 + ["sofa"] * 45 + ["bird"] * 25 + ["dog"] * 35
@@ -179,6 +180,15 @@ def test_a_leak_is_found_and_named(tmp_path, how, kind):
     assert leak.leaks
     assert leak.auroc.value > 0.9
     assert leak.by[kind].value > 0.9
+
+
+def test_kinds_that_tell_only_together_are_not_named_one_by_one():
+    half, low, none = Estimate(0.5, 0.45, 0.55), Estimate(0.09, 0.05, 0.13), Estimate(0.9, 0.85, 0.95)
+    leak = LeakTest(none, 400, 200, {"coding": half, "position": low}, True)
+    (warning,) = leak_warning(leak)
+    assert warning.values["kinds"] == "none, several together"
+    (warning,) = leak_warning(replace(leak, by={"position": low, "coding": half, "name": Estimate(0.7, 0.6, 0.8)}))
+    assert warning.values["kinds"] == "name"
 
 
 def test_under_no_leak_intervals_hold_chance_about_as_often_as_they_say():

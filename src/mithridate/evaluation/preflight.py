@@ -165,12 +165,14 @@ def faint_trigger(left: Survival) -> list[Warning]:
 
 
 def leak_warning(leak: LeakTest) -> list[Warning]:
-    """`leak`: a classifier that sees neither pixels nor captions tells poison from clean; by kind, the worst first."""
+    """`leak`: what sees neither pixels nor captions tells poison from clean; with the kinds that do alone."""
     if not leak.leaks:
         return []
-    kinds = sorted(leak.by, key=lambda kind: -abs(leak.by[kind].value - 0.5))
+    # below 0.5 what was learned does not hold on images not seen: no leak
+    alone = [kind for kind, area in leak.by.items() if area.low is not None and area.low > 0.5]
+    kinds = sorted(alone, key=lambda kind: -leak.by[kind].value)[:3]
     area = {"auroc": leak.auroc.value, "low": leak.auroc.low, "high": leak.auroc.high}
-    return [Warning(code="leak", values={**area, "kinds": ", ".join(kinds[:3])})]
+    return [Warning(code="leak", values={**area, "kinds": ", ".join(kinds) or "none, several together"})]
 
 
 # --- parts -----------------------------------------------------------------------------------------------

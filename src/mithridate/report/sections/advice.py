@@ -17,9 +17,10 @@ ADVICE: dict[str, tuple[str, str]] = {
     ),
     "leak": (
         "A detector may find how the poison was written, not the poison. It is expected of an overlay (altered "
-        "images lie in a folder of their own), of single-image (all poison has the size of one picture), and "
-        "where a class of images differs from others in size.",
-        "Write --format table or webdataset; take the kind of feature named first as where to look.",
+        "images lie in a folder of their own; a caption moved to another image points away from its place in the "
+        "list), of single-image (all poison has the size of one picture), and where a class of images differs from "
+        "others in size.",
+        "Write --format table or webdataset; look first at the kinds of feature that are named.",
     ),
     "much-removed": (
         "The level does not belong to this encoder's scale (clean pairs lie about 0.61 under one, 0.75 under "

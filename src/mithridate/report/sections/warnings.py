@@ -22,7 +22,10 @@ SENTENCES: dict[str, str] = {
         "{attack} has {each} poisoned pairs for each target; the fewest that such an attack was seen to succeed with "
         "are {needed}"
     ),
-    "leak": "files and positions alone tell poisoned from clean images: AUROC {auroc} [{low}, {high}]; first: {kinds}",
+    "leak": (
+        "files and positions alone tell poisoned from clean images: AUROC {auroc} [{low}, {high}]; kinds of feature "
+        "that do by themselves: {kinds}"
+    ),
     "much-removed": (
         "the threshold removes {removed:percent} of the pairs; its level does not belong to the scale of this encoder"
     ),
