@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from mithridate.cli import main
-from mithridate.errors import AttackError, StudyError
+from mithridate.errors import AttackError, DataError, StudyError
 from mithridate.evaluation.evaluation_file import read_evaluation
 from mithridate.studies.analysis.outcomes import read_outcomes
 from mithridate.studies.execute import failure
@@ -25,9 +25,11 @@ from mithridate.studies.graph import Graph
 from mithridate.studies.measure import _by_image
 from mithridate.studies.plan import InputFingerprints, measured
 from mithridate.studies.record import open_folder, read_folder
+from mithridate.studies.render.figures import study_figure
 from mithridate.studies.run import run_study
 from mithridate.studies.spec.load import study_of
 from mithridate.studies.spec.located import parse_located
+from mithridate.studies.spec.study import ShowFigure
 from mithridate.studies.stages.clean_pairs import share_of
 from mithridate.studies.stages.filtered_pairs import FilteredPairs
 from mithridate.studies.stages.stage import Keys
@@ -53,6 +55,7 @@ experiments:
       - null
       - {attack: single-label, source: sheep, target: aeroplane}
       - {attack: backdoor, target: bird, trigger: 'patch:size=16/128', count: 20}
+    measure: [probe]
     show: [{table: {rows: [attack, model], measures: [Hit@1, IR@10]}}]
   - name: all
     train: {preset: scratch, epochs: 2, batch_size: 50, warmup: 1}
@@ -290,6 +293,29 @@ def test_what_is_asked_for_is_measured(done):
     assert found.estimates.keys() == {"AUROC", "poison removed", "clean pairs lost", *recalls}
     assert found.numbers["pairs"] < 215
     assert (found.values["poisoned", 2, "shift image"] > 0).all()
+
+
+def test_a_probe_tells_what_triggered_images_are_taken_for(done):
+    clean, single, backdoor, everything, _ = read_outcomes(study(), done[0])
+    for model in ("poisoned", "clean"):
+        taken = backdoor.values[model, 1, "probe ASR"]
+        assert len(taken) == 15 and set(taken.tolist()) <= {0, 1}  # images of three other classes
+        assert len(backdoor.values[model, 1, "probe"]) == 20
+    assert backdoor.chance["probe ASR"] == backdoor.chance["probe"] == pytest.approx(1 / 4)
+    for other in (clean, single, everything):
+        assert "probe ASR" not in {measure for _, _, measure in other.values}
+
+
+def test_the_densities_of_what_a_filter_measured_are_a_figure(done):
+    *_, everything, repaired = read_outcomes(study(), done[0])
+    figure = study_figure(ShowFigure(kind="report", name="suspicion"), [everything], name="f")
+    assert figure is not None and figure.x_label == "cosine distance of image and caption"
+    assert [curve.label for curve in figure.curves] == ["clean pairs", "poisoned pairs"]
+    for curve in figure.curves:
+        assert sum(curve.y) * (curve.x[1] - curve.x[0]) == pytest.approx(1)
+    assert not repaired.suspicion
+    with pytest.raises(DataError, match="no figure 'suspicion'"):
+        study_figure(ShowFigure(kind="report", name="suspicion"), [repaired], name="f")
 
 
 def test_a_finished_study_does_nothing(done):

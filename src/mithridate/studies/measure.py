@@ -1,37 +1,33 @@
 """The measurements of a cell: one evaluation of its model beside the clean one, and what a study asks for besides."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mithridate.data.labelled import class_index, match_classes
 from mithridate.data.pairs import Pairs
 from mithridate.encoder.embed import embed
 from mithridate.encoder.encoder import Encoder
 from mithridate.errors import EvaluationError
-from mithridate.evaluation.evaluate import evaluate, poisoned_images
+from mithridate.evaluation.evaluate import evaluate
 from mithridate.evaluation.evaluation_file import write_evaluation
 from mithridate.evaluation.measurement import Evaluation, Measurement, goal_classes
-from mithridate.evaluation.probe import LbfgsProbe, image_features
-from mithridate.evaluation.zeroshot import zero_shot
 from mithridate.metrics import names
 from mithridate.metrics.shift import cosine_distance
 from mithridate.poisoning.manifest import Manifest
-from mithridate.randomness import stream
 from mithridate.statistics.estimate import Estimate
+from mithridate.studies.classification import VALUES, counted_pairs, of_one_class, right_by_prompts
 from mithridate.studies.inspection_truth import again, held_against_truth
 from mithridate.studies.stages.stage import read_stage_record
 from mithridate.studies.store import Store, write_json
 from mithridate.training.run import read_run
 
 if TYPE_CHECKING:
-    from mithridate.studies.stages.classified_images import ClassifiedImages
     from mithridate.studies.stages.measured_cell import MeasuredCell
 
-VALUES, FOUND = "values.npz", "found.json"
+FOUND = "found.json"
 # what a study calls the model of a cell, that without poison, and that of the cell after what was flagged was taken out
 MODEL, CLEAN, REPAIRED = "poisoned", "clean", "repaired"
 SECOND = "second clean"  # of another order of the pairs: the control of shifts
@@ -52,7 +48,7 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
     reference = None if stage.clean is None else CLEAN
     evaluation = evaluate(models, test, manifest, reference=reference, seed=stage.seed, cache=cache, runs=runs)
     values: Values = {}
-    counted = _counted(_of_one_class(test), manifest) if stage.classified else slice(None)
+    counted = counted_pairs(of_one_class(test), manifest) if stage.classified else slice(None)
     for name in models:
         values |= {(name, last, metric): found for metric, found in unit_values(evaluation, name, test).items()}
     others = [(MODEL, stage.model, epoch) for epoch in range(1, last if stage.epochs else 1)]
@@ -71,7 +67,8 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
         values |= _of_the_repaired(stage, store, test, manifest)
     for model, classified in stage.classified:
         with np.load(store.folder(classified) / VALUES, allow_pickle=False) as found:
-            values |= {(model, last, metric): found[metric][counted] for metric in found.files}
+            for metric in found.files:
+                values[model, last, metric] = found[metric] if metric == names.PROBE_ASR else found[metric][counted]
     moved = {} if stage.shift is None else _shifts(models | {SECOND: store.encoder(stage.shift)}, test, cache)
     for (name, metric), distance in moved.items():
         values[name, last, metric] = distance
@@ -79,7 +76,7 @@ def measure(stage: "MeasuredCell", store: Store, folder: Path) -> None:
     np.savez_compressed(folder / VALUES, **{"|".join(map(str, key)): array for key, array in values.items()})  # type: ignore[arg-type]
     goals = () if manifest is None else manifest.goals
     kept = None if stage.filtered is None else stage.filtered.record(store)
-    chance = chance_levels(evaluation, test) | _chance_of_classes(stage, test)
+    chance = chance_levels(evaluation, test) | _chance_of_classes(stage, test, {metric for *_, metric in values})
     if kept is not None:
         levels = {"AUROC": 0.5, **names.RECALL_AT}
         chance |= {name: level for name, level in levels.items() if name in kept["estimates"]}
@@ -183,13 +180,6 @@ def unit_values(evaluation: Evaluation, model: str, pairs: Pairs) -> dict[str, n
     return found
 
 
-def _counted(pairs: Pairs, manifest: Manifest | None) -> np.ndarray:
-    """(n,) which `pairs` have images that carry no false caption on purpose."""
-    poisoned = frozenset() if manifest is None else poisoned_images(manifest.goals)
-    fine = np.array([location not in poisoned for location in pairs.images.to_pylist()], dtype=bool)
-    return fine[pairs.image_index]
-
-
 def _other_classes(evaluation: Evaluation, pairs: Pairs) -> np.ndarray | None:
     """(n,) captions of classes that no goal names; None without goals, and where there are none."""
     classes = sorted({name for goal in evaluation.goals for name in goal_classes(goal)})
@@ -242,52 +232,8 @@ def _by_image(values: np.ndarray, image: np.ndarray) -> np.ndarray:
     return np.bincount(index, weights=values) / (len(values) / len(found))
 
 
-def _bits(hit: np.ndarray) -> np.ndarray:
-    return hit.astype(np.int8)
-
-
-# --- classification ---------------------------------------------------------------------------------
-
-
-def classify(stage: "ClassifiedImages", store: Store) -> dict[str, np.ndarray]:
-    """Whether each test image of one class is classified rightly: by prompts, by a probe on clean training images."""
-    test, cache = _of_one_class(store.pairs(stage.test)), store.cache(stage.test)
-    model = store.encoder(stage.model)
-    names = match_classes(test)
-    found: dict[str, np.ndarray] = {}
-    if stage.prompts:
-        found["zero-shot"] = right_by_prompts(model, test, cache)
-    if stage.train is not None:
-        seen = _of_one_class(store.pairs(stage.train))
-        seen = seen.where(np.isin(np.array([label[0] for label in seen.labels.to_pylist()], object), names))
-        missing = sorted(set(names) - set(seen.classes))
-        if missing:
-            raise EvaluationError(f"a probe needs training images of every class of the test, got none of {missing[0]}")
-        there = store.cache(stage.train)
-        features = [image_features(model, pairs, cache=at) for pairs, at in ((seen, there), (test, cache))]
-        rng = stream(0, "probe of a cell")
-        # AdamW's steps are too few on sets of a few batches: it read 0.22 where logistic regression reads 0.29
-        scores = LbfgsProbe().fit_predict(features[0], class_index(seen, names), features[1], rng)
-        found["probe"] = _bits(scores.argmax(axis=1) == class_index(test, names))
-    return found
-
-
-def right_by_prompts(model: Encoder, test: Pairs, cache: Path | str) -> np.ndarray:
-    """(images of one class,) whether prompts classify each rightly."""
-    alone = _of_one_class(test)
-    return _bits(zero_shot(model, alone, classes=match_classes(alone), cache=cache).ranks == 0)
-
-
-def _of_one_class(pairs: Pairs) -> Pairs:
-    """One pair of each image that has one class."""
-    first = pairs.take(np.unique(pairs.image_index, return_index=True)[1])
-    return first.where(np.array([len(found or ()) == 1 for found in first.labels.to_pylist()], bool))
-
-
-def _chance_of_classes(stage: "MeasuredCell", test: Pairs) -> dict[str, float]:
+def _chance_of_classes(stage: "MeasuredCell", test: Pairs, measured: Set[str]) -> dict[str, float]:
     if not stage.classified:
         return {}
-    classes = max(1, len(_of_one_class(test).classes))
-    (_, first), *_ = stage.classified
-    asked = (["zero-shot"] if first.prompts else []) + (["probe"] if first.train else [])
-    return dict.fromkeys(asked, 1 / classes)
+    classes = max(1, len(of_one_class(test).classes))
+    return dict.fromkeys(measured & {"zero-shot", "probe", names.PROBE_ASR}, 1 / classes)

@@ -106,9 +106,9 @@ def measured(cell: Cell, fingerprints: InputFingerprints) -> MeasuredCell:
     if not {"zero-shot", "probe"} & set(cell.measures):
         return stage
     models = {"poisoned": stage.model, "clean": stage.clean, "start": stage.start, "repaired": stage.repaired}
-    probe = train if "probe" in cell.measures else None
+    probe, triggers = (train, poison) if "probe" in cell.measures else (None, None)
     classified = tuple(
-        (name, ClassifiedImages(one, test, "zero-shot" in cell.measures, probe))
+        (name, ClassifiedImages(one, test, "zero-shot" in cell.measures, probe, triggers))
         for name, one in models.items()
         if one is not None
     )

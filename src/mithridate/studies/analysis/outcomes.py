@@ -14,8 +14,9 @@ from mithridate.errors import StudyError, reason
 from mithridate.evaluation.measurement import Distribution
 from mithridate.sealed import read_object
 from mithridate.statistics.estimate import Estimate
+from mithridate.studies.classification import VALUES
 from mithridate.studies.inputs import read_fingerprints
-from mithridate.studies.measure import FOUND, VALUES
+from mithridate.studies.measure import FOUND
 from mithridate.studies.plan import measured
 from mithridate.studies.spec.study import Cell, Study
 from mithridate.studies.store import Store

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
-from mithridate.metrics.names import RECALL_AT, Z_SCORE
+from mithridate.metrics.names import PROBE_ASR, RECALL_AT, Z_SCORE
 from mithridate.studies.spec.build import value_of
 from mithridate.studies.spec.located import Located, shown, suggestion
 from mithridate.studies.spec.study import (
@@ -26,7 +26,7 @@ VIEWS = ("model", "epoch")  # axes that every cell has several labels of
 MEASURES = (
     *(f"Hit@{k}" for k in (1, 5, 10, 20, 30, 50)),
     *("MinRank", "ASR", "PSR", "IR@10", "TR@10", "IR@10 other classes", "zero-shot", "probe", "shift image"),
-    Z_SCORE,
+    *(PROBE_ASR, Z_SCORE),
     *("shift text", "shift image ratio", "shift text ratio", "AUROC", "poison removed", "clean pairs lost", *RECALL_AT),
     *("pairs", "count", "rate", "class_share", "seconds"),
 )

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from mithridate.data.jpeg import decoding
-from mithridate.studies.measure import VALUES, classify
+from mithridate.studies.classification import VALUES, classify
 from mithridate.studies.stages.clean_pairs import CleanPairs
 from mithridate.studies.stages.stage import Stage
 
 if TYPE_CHECKING:
     from mithridate.studies.stages.initial_model import InitialModel
+    from mithridate.studies.stages.poisoned_pairs import PoisonedPairs
     from mithridate.studies.stages.trained_model import TrainedModel
     from mithridate.studies.stages.unplanted_model import UnplantedModel
     from mithridate.studies.store import Store
@@ -19,17 +20,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClassifiedImages(Stage):
-    """Test images classified by prompts, and where `train` is given by a probe on those images."""
+    """Test images classified by prompts, and where `train` is given by a probe on those images.
+
+    With `poison` the probe tells what test images with its triggers are taken for, too.
+    """
 
     model: "InitialModel | TrainedModel | UnplantedModel"
     test: CleanPairs
     prompts: bool
     train: CleanPairs | None = None
+    poison: "PoisonedPairs | None" = None
 
     kind: ClassVar[str] = "classified"
 
     def run(self, store: "Store") -> None:
-        """Classify; whether each test image is right is written."""
+        """Classify; written is whether each test image is right, and each triggered one taken for the target."""
         with store.new(self) as folder:
             np.savez(folder / VALUES, **classify(self, store))  # type: ignore[arg-type]
 
