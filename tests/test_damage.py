@@ -33,7 +33,7 @@ from mithridate.studies.stages.stage import RECORD as STAGE
 from mithridate.studies.stages.stage import Stage, read_stage_record
 from mithridate.studies.store import Store
 from mithridate.studies.timing import seconds_spent
-from mithridate.text import shortened
+from mithridate.text import say, shortened
 from mithridate.training.config import MAX_EPOCHS, TrainConfig
 from mithridate.training.run import read_run
 
@@ -376,3 +376,18 @@ def test_a_write_that_is_stopped_ends_in_what_stopped_it_and_not_in_an_abort(tmp
     assert left[0].write(b"torn down") == 9
     left[0].flush()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_line_too_long_for_a_terminal_is_broken_between_words(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    listed = "  single-image  one image of the target shall be found by captions"
+    whole = ("next: mithridate train poisoned --encoder clean-run --out run", '{"a": "' + "b " * 40 + '"}')
+    say("short", listed, "the dose makes the poison " * 2, *whole)
+    short, first, second, third, *rest = capsys.readouterr().out.splitlines()
+    assert (short, first) == ("short", "  single-image  one image of the target")
+    assert (second, third) == (" " * 16 + "shall be found by", " " * 16 + "captions")
+    assert rest == ["the dose makes the poison the dose makes", "the poison", *whole]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False)
+    say(listed)
+    assert capsys.readouterr().out.splitlines() == [listed]

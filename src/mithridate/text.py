@@ -6,13 +6,18 @@ what they hold. All that commands print goes through `say`; what pages show thro
 
 import json
 import re
+import shutil
 import sys
+import textwrap
 from typing import Any
 
 # Control characters (a terminal obeys ESC and CSI), halves of surrogate pairs, overrides of the writing direction,
 # and what XML forbids.
 _UNSAFE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\u2028-\u202e\u2066-\u2069\ufffe\uffff]")
 _BREAKS = re.compile("\r\n|[\t-\r\x85\u2028\u2029]")
+_WHOLE = re.compile(r"next: |Example: |\{|\[")
+_COLUMN = re.compile(r" *\S+ {2,}")  # the name in a list of names
+_INDENT = re.compile(" *")
 
 
 def one_line(text: object, *, limit: int | None = None) -> str:
@@ -27,10 +32,26 @@ def shortened(text: str, limit: int = 1500) -> str:
 
 
 def say(*lines: object, stderr: bool = False) -> None:
-    """Print lines, each of them one: what would break it, or what a terminal would obey, is replaced."""
+    """Print lines, each of them one: what would break it, or what a terminal would obey, is replaced.
+
+    A terminal that is too narrow for a line gets it broken between words; commands to copy, and JSON, stay whole.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    width = shutil.get_terminal_size().columns if stream.isatty() else None
     for line in lines:
         plain = _UNSAFE.sub("\ufffd", _BREAKS.sub(" ", str(line)))
-        print(plain, file=sys.stderr if stderr else sys.stdout, flush=True)
+        for part in [plain] if width is None or _WHOLE.match(plain) else folded(plain, width):
+            print(part, file=stream, flush=True)
+
+
+def folded(line: str, width: int) -> list[str]:
+    """`line` broken between words where longer than `width`; what hangs stands below its first word, or its second
+    column where the line is of a list."""
+    if len(line) <= width:
+        return [line]
+    begins = _COLUMN.match(line) or _INDENT.match(line)
+    hanging = " " * (0 if begins is None else min(begins.end(), width // 2))
+    return textwrap.wrap(line, width, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False)
 
 
 def visible_json(value: Any, *, indent: int | None = None) -> str:

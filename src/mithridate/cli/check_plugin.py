@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from mithridate.cli.common import emit, parse
+from mithridate.cli.common import emit, parse, suggest
 from mithridate.text import say
 
 
@@ -51,6 +51,8 @@ class CheckPlugin:
             emit({"passed": passed, "failed": failed}, as_json=True)
         for what, message in failed.items():
             say(f"mithridate: failed: {what}: {message}", stderr=True)
+        if not self.json and not failed:
+            suggest("study", "matrix", "--plugin", self.file, "--out", "matrix")
         return 1 if failed else 0
 
 

@@ -7,11 +7,12 @@ import math
 import os
 import re
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypeVar, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import tyro
@@ -183,17 +184,24 @@ def description(kind: Any, prog: str) -> str:
 
 @contextmanager
 def _visible_complaints(argv: Sequence[str]) -> Iterator[None]:
-    """What tyro says of arguments that hold what a terminal would obey is said as everything else is."""
-    if all(argument.isprintable() for argument in argv):
+    """What tyro says of arguments that hold what a terminal would obey is said as everything else is, and so is help,
+    whose first lines it does not fold."""
+    if all(argument.isprintable() for argument in argv) and not {"-h", "--help"} & set(argv):
         yield
         return
-    said, complained = io.StringIO(), io.StringIO()
+    said, complained = _held(sys.stdout), _held(sys.stderr)
     try:
         with redirect_stdout(said), redirect_stderr(complained):
             yield
     finally:
-        say(*said.getvalue().splitlines())
-        say(*complained.getvalue().splitlines(), stderr=True)
+        for held, stderr in ((said, False), (complained, True)):
+            held.seek(0)
+            say(*held.read().splitlines(), stderr=stderr)
+
+
+def _held(stream: TextIO) -> io.TextIOWrapper:
+    """What is written here is kept; its encoding is that of `stream`, by which boxes are drawn."""
+    return io.TextIOWrapper(io.BytesIO(), encoding=stream.encoding or "utf-8", errors="replace")
 
 
 def _refuse_absurd(options: Any) -> None:

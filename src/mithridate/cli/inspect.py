@@ -97,11 +97,13 @@ class Inspect:
             emit({**summary(inspection), "out": str(self.out)}, as_json=True)
             return
         say(*inspection_lines(inspection), self.out / "report.html")
+        split = () if self.read.split is None else ("--split", self.read.split)
         if inspection.flagged:
             known = () if self.start is None else ("--start", self.start)
-            split = () if self.read.split is None else ("--split", self.read.split)
             out = f"{self.out}-repaired"
             suggest("repair", self.model, "--findings", self.out, "--data", self.data, *split, *known, "--out", out)
+        else:
+            suggest("screen", self.model, "IMAGES", "--data", self.data, *split, "--out", f"{self.out}-screened")
 
 
 def run(argv: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from mithridate.cli.common import emit, parse
+from mithridate.cli.common import emit, parse, suggest
 from mithridate.text import say
 
 
@@ -48,6 +48,9 @@ class PushCommand:
                 say(f"would upload {len(chosen.files) + 1} files, {chosen.bytes} bytes, as {chosen.kind} {self.repo}:")
                 say("  README.md", *(f"  {name}" for name in chosen.files))
                 say(*(f"left out: {name}" for name in chosen.left_out))
+                given = [] if self.manifest is None else ["--manifest", self.manifest]
+                given += [] if self.license is None else ["--license", self.license]
+                suggest("push", self.folder, self.repo, *given, *(["--public"] if self.public else ()))
                 return
             emit({**result, "card": planned.card, "left_out": list(chosen.left_out), "uploaded": False}, as_json=True)
             return
