@@ -1,6 +1,6 @@
 """Repairs of a model: what each does to the weights by hand, how a strength is chosen, what is refused."""
 
-from dataclasses import is_dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 
 import pytest
 import torch
@@ -126,6 +126,41 @@ def test_the_strongest_within_the_loss_is_taken_and_none_where_all_lose_more(cas
     monkeypatch.setattr("mithridate.repairing.repair._loss", lambda before, after: 0.5)
     nothing = repair(micro, mine, train_pairs, max_loss=0.4, **options)
     assert nothing.methods == () and weights_fingerprint(nothing.encoder.model) == mine.model
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickUnlearn(Unlearn):
+    rounds: int = 1
+    steps: int = 1
+    search_steps: int = 1
+
+
+def test_what_the_second_inspection_flags_is_unlearned_too_as_often_as_allowed(case, micro, train_pairs, monkeypatch):
+    target = case.data.classes[0]
+    found = replace(an_inspection().findings[0], target=target, trigger=a_patch(32))
+    first = replace(an_inspection(weights_fingerprint(micro.model)), findings=(found,))
+    again = replace(first, findings=(replace(found, target=case.data.classes[1]),))
+    calm = replace(first, findings=())
+    monkeypatch.setitem(REPAIRS, "unlearn", QuickUnlearn)
+    options = {"methods": ["unlearn"], "max_loss": 1.0, "cache": None}
+
+    def carried_out(says, **more):
+        said = iter(says)
+        monkeypatch.setattr("mithridate.repairing.repair.inspect", lambda *_, **__: next(said))
+        done = repair(micro, first, train_pairs, **options, **more)
+        assert next(said, None) is None  # every inspection was asked for
+        return [trial.strength for trial in done.trials], done.left
+
+    once, twice = "1 of 1 rounds", "again, 1 of 1 rounds"
+    assert carried_out([calm]) == ([once], calm)
+    assert carried_out([again, calm]) == ([once, twice], calm)
+    assert carried_out([again, again], passes=2) == ([once, twice], again)
+    assert carried_out([again], passes=1) == ([once], again)
+    # where no strength stays within the loss nothing is tried again
+    monkeypatch.setattr("mithridate.repairing.repair._loss", lambda before, after: 2.0)
+    assert carried_out([again]) == ([once], again)
+    with pytest.raises(InspectionError, match="passes must be at least 1, got 0"):
+        repair(micro, first, train_pairs, passes=0)
 
 
 def a_repair(encoder, **changes):

@@ -50,6 +50,8 @@ class RepairModel:
     """How much of IR@10 and of zero-shot accuracy may be lost."""
     verify: bool = True
     """Inspect the repaired model and say what is left."""
+    passes: int = 2
+    """How often at most: what the inspection of the repaired model flags is unlearned too, within the same loss."""
     keep: Place | None = None
     """Use only the pairs of this keep-list: what mithridate audit wrote."""
     refuse_manifest: Path | None = None
@@ -86,6 +88,7 @@ class RepairModel:
                 methods=self.method or None,
                 max_loss=self.max_loss,
                 verify=self.verify,
+                passes=self.passes,
                 seed=self.seed,
                 cache=self.cache.folder,
                 cache_limit=self.cache.limit,

@@ -84,6 +84,7 @@ def repair(
     methods: Sequence[str] | None = None,
     max_loss: float = 0.02,
     verify: bool = True,
+    passes: int = 2,
     seed: int = 0,
     cache: Path | str | None = "default",
     cache_limit: int | None = None,
@@ -93,11 +94,15 @@ def repair(
 
     `methods`: names of `REPAIRS`, one after the other; by default interpolation where there is a `start`, then
     unlearning. Of each the strongest is taken that loses at most `max_loss` of IR@10 and of accuracy since the suspect,
-    on one half of the images; the report is on the other half. `verify`: inspect the repaired model.
-    Raises `InspectionError` where the inspection is of another model or flagged nothing, and for unknown methods.
+    on one half of the images; the report is on the other half. `verify`: inspect the repaired model. `passes`: where
+    unlearning is among the methods, what that inspection flags is unlearned too, within the same loss, and so on, so
+    many times in all. Raises `InspectionError` where the inspection is of another model or flagged nothing, and for
+    unknown methods.
     """
     chosen = tuple(methods) if methods else ("interpolate", "unlearn") if start is not None else ("unlearn",)
     _refuse(encoder, inspection, start, chosen, max_loss)
+    if passes < 1:
+        raise InspectionError(f"passes must be at least 1, got {passes}")
     clock = time.process_time()
     data = own_data(pairs, encoder, cache=cache, cache_limit=cache_limit, progress=progress, seed=seed)
     missing = {f.target for f in inspection.flagged} - {*data.classes, None}
@@ -109,36 +114,50 @@ def repair(
         encoder, inspection.flagged, first, pairs.take(first.rows.numpy()), start, seed, cache, cache_limit, progress
     )
     suspect_utility = _utility(encoder, first)
-    trials: list[Trial] = []
-    for name in chosen:
-        best = None
-        for strength, candidate in REPAIRS[name]().candidates(case):
-            utility = _utility(candidate, first)
-            loss = _loss(suspect_utility, utility)
-            trials.append(Trial(name, strength, _success(candidate, first, case.findings), utility, loss, False))
-            if loss <= max_loss:
-                best = len(trials) - 1, candidate
-        if best is not None:
-            trials[best[0]] = replace(trials[best[0]], chosen=True)
-            case = replace(case, encoder=best[1])
-    seconds = round(time.process_time() - clock, 2)
-    left = None
-    if verify:
+    left, trials, seconds = None, list[Trial](), 0.0
+    for number in range(passes):
+        before = case.encoder
+        case, tried = _carried_out(chosen, case, suspect_utility, max_loss)
+        trials += [replace(trial, strength=f"again, {trial.strength}") for trial in tried] if number else tried
+        seconds += time.process_time() - clock
+        if not verify or (number and case.encoder is before):
+            break
         left = inspect(
             case.encoder, pairs, start=start, seed=seed, cache=cache, cache_limit=cache_limit, progress=progress
         )
+        if case.encoder is before or not left.flagged or "unlearn" not in chosen:
+            break
+        clock = time.process_time()
+        case, chosen = replace(case, findings=left.flagged), ("unlearn",)
     return Repaired(
         encoder=case.encoder,
         trials=tuple(trials),
         before=_utility(encoder, second),
         after=_utility(case.encoder, second),
-        success_before=_success(encoder, second, case.findings),
-        success_after=_success(case.encoder, second, case.findings),
-        success_start=None if start is None else _success(start, second, case.findings),
+        success_before=_success(encoder, second, inspection.flagged),
+        success_after=_success(case.encoder, second, inspection.flagged),
+        success_start=None if start is None else _success(start, second, inspection.flagged),
         left=left,
-        seconds=seconds,
-        remaining=remaining(case.findings, second, suspect=encoder, repaired=case.encoder, start=start, left=left),
+        seconds=round(seconds, 2),
+        remaining=remaining(inspection.flagged, second, suspect=encoder, repaired=case.encoder, start=start, left=left),
     )
+
+
+def _carried_out(methods: Sequence[str], case: Case, suspect: Utility, max_loss: float) -> tuple[Case, list[Trial]]:
+    """The case with the model that the `methods` made, one after the other, and all that they offered."""
+    trials: list[Trial] = []
+    for name in methods:
+        best = None
+        for strength, candidate in REPAIRS[name]().candidates(case):
+            utility = _utility(candidate, case.data)
+            loss = _loss(suspect, utility)
+            trials.append(Trial(name, strength, _success(candidate, case.data, case.findings), utility, loss, False))
+            if loss <= max_loss:
+                best = len(trials) - 1, candidate
+        if best is not None:
+            trials[best[0]] = replace(trials[best[0]], chosen=True)
+            case = replace(case, encoder=best[1])
+    return case, trials
 
 
 def _refuse(
