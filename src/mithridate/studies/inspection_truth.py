@@ -42,4 +42,5 @@ def again(said: dict[str, Any]) -> dict[str, Any]:
         "methods": said["methods"],
         "seconds": said["seconds"],
         "left": said["verdict"],
+        "found": said["found"],
     }

@@ -58,11 +58,13 @@ class Inspected:
 
 @dataclass(frozen=True)
 class Again:
-    """How a model was repaired, and the verdict of the second inspection; None where nothing was flagged."""
+    """How a model was repaired, and the verdict of the second inspection, None where nothing was flagged; `found`: what
+    that one flags."""
 
     methods: tuple[str, ...]
     seconds: float
     left: str | None
+    found: tuple[str, ...] = ()
 
 
 def read_outcomes(study: Study, out: Path) -> list[Outcome]:

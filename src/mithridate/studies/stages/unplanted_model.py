@@ -36,13 +36,15 @@ class UnplantedModel(Stage):
     def run(self, store: "Store") -> None:
         """Repair and inspect again."""
         inspection = self.inspected.findings(store)
-        record: dict[str, Any] = {"methods": [], "seconds": 0.0, "verdict": None}
+        record: dict[str, Any] = {"methods": [], "seconds": 0.0, "verdict": None, "found": []}
         with store.new(self) as folder:
             made = self._repaired(store, inspection) if inspection.flagged else None
             if made is not None:
                 (folder / MODEL).mkdir()
                 save_encoder(made.encoder, folder / MODEL)
                 record = {"methods": list(made.methods), "seconds": made.seconds, "verdict": made.verdict}
+                found = () if made.left is None else made.left.flagged
+                record["found"] = [f"{f.probe}: {f.place or f.token or f.pair}, {f.target}" for f in found]
             write_sealed_json(folder / SAID, record)
 
     def _repaired(self, store: "Store", inspection: Inspection) -> Repaired | None:
@@ -70,7 +72,7 @@ class UnplantedModel(Stage):
         return load_encoder(str(folder)) if folder.is_dir() else self.inspected.model.load(store)
 
     def said(self, store: "Store") -> dict[str, Any]:
-        """Methods, processor seconds, and the verdict on what is left."""
+        """Methods, processor seconds, and the verdict on what is left, with what was found again."""
         return read_sealed_json(store.folder(self) / SAID)
 
     def conditions(self) -> dict[str, str]:
