@@ -356,7 +356,8 @@ def test_a_cell_more_does_what_it_needs_again_and_nothing_else(done, tmp_path):
     ran = run_study(more, out)
     assert (ran.done, ran.of) == (6, 6)
     kinds = [line["kind"] for line in log(out)[len(keys(done[0])) :]]
-    assert sorted(kinds) == ["measured", "models", "models", "poison"]  # the clean model once more
+    # the clean model once more, and what a probe takes its triggered images for
+    assert sorted(kinds) == ["classified", "classified", "measured", "models", "models", "poison"]
     same([o for o in read_outcomes(more, out) if o.cell.axis.get("attack") != "more"], read_outcomes(study(), done[0]))
 
 

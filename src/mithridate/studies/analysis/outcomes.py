@@ -40,9 +40,9 @@ class Outcome:
     numbers: Mapping[str, float]  # pairs, count, rate, class_share, seconds
     evaluation: Path  # the folder of its evaluation.json, for figures drawn there
     same_units: bool  # every seed is tested on the same pairs (not a toy world)
-    suspicion: tuple[Distribution, ...] = ()  # of clean and of poisoned pairs, where a filter or an audit chose
     inspections: Mapping[str, "Inspected"] = field(default_factory=dict)  # by model
     again: "Again | None" = None
+    suspicion: tuple[Distribution, ...] = ()  # of clean and of poisoned pairs, where a filter or an audit chose
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,9 @@ def _outcome(cell: Cell, folder: Path) -> Outcome:
         found.numbers,
         folder,
         (cell.test or cell.data).toy is None,
-        found.suspicion,
         found.inspections,
         found.again,
+        found.suspicion,
     )
 
 
