@@ -75,6 +75,11 @@ class Finding:
     trigger: Recovered | None = field(default=None, compare=False)
     examples: tuple[Example, ...] = field(default=(), compare=False, repr=False)
 
+    @property
+    def about(self) -> str:
+        """What it names: a pair of classes, or a token or a place and the class."""
+        return " finds ".join(self.pair) if self.pair else f"{self.token or self.place}, {self.target}"
+
 
 def _shift(plane: Tensor, dy: int, dx: int) -> Tensor:
     out = torch.zeros_like(plane)

@@ -197,9 +197,8 @@ def _left(repaired: Repaired) -> list[str]:
     lines = []
     for each in repaired.remaining:
         finding = each.finding
-        about = " finds ".join(finding.pair) if finding.pair else f"{finding.token or finding.place}, {finding.target}"
         numbers = f"strength from {show(each.before)} to {show(each.after)}, {show(each.clean)} on a clean model"
-        lines.append(f"{finding.kind} ({one_line(about)}): {each.state}, {numbers}.")
+        lines.append(f"{finding.kind} ({one_line(finding.about)}): {each.state}, {numbers}.")
     return lines + ([] if repaired.left is None else [sentence(finding) for finding in repaired.left.flagged])
 
 

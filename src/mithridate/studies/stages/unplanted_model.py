@@ -44,7 +44,7 @@ class UnplantedModel(Stage):
                 save_encoder(made.encoder, folder / MODEL)
                 record = {"methods": list(made.methods), "seconds": made.seconds, "verdict": made.verdict}
                 found = () if made.left is None else made.left.flagged
-                record["found"] = [f"{f.probe}: {f.place or f.token or f.pair}, {f.target}" for f in found]
+                record["found"] = [f"{f.probe}: {f.about}" for f in found]
             write_sealed_json(folder / SAID, record)
 
     def _repaired(self, store: "Store", inspection: Inspection) -> Repaired | None:
