@@ -2,7 +2,7 @@
 # pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
 # (that a cell holds an estimate is part of what is tested)
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from mithridate.poisoning.goals import CaptionsToClass, ImageToClass, PhraseToClass, TriggerToClass
 from mithridate.statistics.estimate import Estimate
 from mithridate.studies.analysis.outcomes import Again, Inspected, Outcome, read_outcomes
-from mithridate.studies.inspection_truth import held_against_truth, names
+from mithridate.studies.inspection_truth import as_planted, held_against_truth, names
 from mithridate.studies.render.inspections import inspection_tables
 from mithridate.studies.run import run_study
 from mithridate.studies.spec.load import study_of
@@ -29,6 +29,17 @@ experiments:
       - {attack: single-label, source: sheep, target: aeroplane}
       - {attack: backdoor, target: bird, trigger: 'patch:size=6', rate: 0.1}
     show: [{inspections: {rows: [attack]}}]
+"""
+
+TOLD = """\
+  - name: told
+    attack: {attack: backdoor, target: bird, trigger: 'patch:size=6', rate: 0.1}
+    inspect:
+      on: {toy: {train: 60, test: 20, size: 32, classes: [sheep, aeroplane, bird]}}
+      repair: true
+      verify: false
+      told: true
+      methods: [unlearn]
 """
 
 
@@ -54,6 +65,20 @@ def finding(**options):
 )
 def test_a_finding_names_what_was_planted_or_does_not(found, goal, right):
     assert names(found, goal) is right
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [TriggerToClass("patch:size=6", "boat"), PhraseToClass("end:zx", "boat"), CaptionsToClass("sheep", "boat")],
+)
+def test_what_was_planted_is_a_finding_that_names_it(goal):
+    (planted,) = as_planted([goal])
+    assert planted.flagged
+    assert names(asdict(planted), goal)
+
+
+def test_of_a_single_image_no_finding_tells_a_repair_anything():
+    assert as_planted([ImageToClass("image", "boat")]) == ()
 
 
 def test_only_a_leading_finding_that_is_flagged_names_anything():
@@ -103,7 +128,7 @@ def test_without_inspections_there_is_no_table():
 
 @pytest.mark.slow
 def test_a_study_inspects_repairs_and_measures_each_model_once(tmp_path):
-    study = study_of(parse_located(FILE, "seen.yaml"))
+    study = study_of(parse_located(FILE + TOLD, "seen.yaml"))
     assert run_study(study, tmp_path / "out").failed == ()
     found = read_outcomes(study, tmp_path / "out")
     assert len(list((tmp_path / "out" / "stages" / "inspected").iterdir())) == 3  # the clean model once
@@ -111,3 +136,6 @@ def test_a_study_inspects_repairs_and_measures_each_model_once(tmp_path):
         assert outcome.inspections.keys() == {"poisoned", "clean"}
         assert outcome.again is not None
         assert ("repaired", 1, "IR@10") in outcome.values
+    told = found[-1]
+    assert told.again.methods  # though nothing may have been flagged
+    assert told.again.left is None

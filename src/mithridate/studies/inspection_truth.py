@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mithridate.poisoning.goals import AttackGoal, CaptionsToClass, CaptionsToImage, PhraseToClass
+from mithridate.inspection.finding import Finding
+from mithridate.poisoning.goals import AttackGoal, CaptionsToClass, CaptionsToImage, PhraseToClass, TriggerToClass
 from mithridate.poisoning.triggers import Phrase
 
 
@@ -34,6 +35,23 @@ def names(finding: dict[str, Any], goal: AttackGoal) -> bool:
         words = set(Phrase.parse(goal.phrase).text.lower().split())
         return finding["token"] is not None and bool(words & set(finding["token"].lower().split()))
     return finding["token"] is None
+
+
+def as_planted(goals: Sequence[AttackGoal]) -> tuple[Finding, ...]:
+    """Findings that a repair would be given by an inspection that never errs; none of an image that a class draws."""
+    return tuple(finding for goal in goals if (finding := _as_planted(goal)) is not None)
+
+
+def _as_planted(goal: AttackGoal) -> Finding | None:
+    if isinstance(goal, CaptionsToClass | CaptionsToImage):
+        pair = (goal.source, goal.target)
+        return Finding("relabelling", "relabelling", 1.0, 0.0, True, target=goal.target, pair=pair)
+    if isinstance(goal, PhraseToClass):
+        token = Phrase.parse(goal.phrase).text
+        return Finding("token-scan", "phrase", 1.0, 0.0, True, target=goal.target, token=token)
+    if isinstance(goal, TriggerToClass):
+        return Finding("known-triggers", "known trigger", 1.0, 0.0, True, target=goal.target, place=goal.trigger)
+    return None
 
 
 def again(said: dict[str, Any]) -> dict[str, Any]:

@@ -101,7 +101,10 @@ def measured(cell: Cell, fingerprints: InputFingerprints) -> MeasuredCell:
     )
     if cell.inspect is not None:
         owned = {name: plan.inspected(one) for name, one in (("poisoned", model), ("clean", stage.clean)) if one}
-        repaired = UnplantedModel(owned["poisoned"], cell.inspect.methods) if cell.inspect.repair else None
+        repaired = None
+        if cell.inspect.repair:
+            told = poison if cell.inspect.told else None
+            repaired = UnplantedModel(owned["poisoned"], cell.inspect.methods, cell.inspect.verify, told)
         stage = replace(stage, inspected=tuple(owned.items()), repaired=repaired)
     if not {"zero-shot", "probe"} & set(cell.measures):
         return stage

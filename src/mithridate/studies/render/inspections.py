@@ -83,7 +83,8 @@ def _repairs(groups: dict[str, Group], title: str, note: str) -> Table:
         if group[0].cell.attack is None:
             continue
         losses = [_loss(group, measure) for measure in _UTILITY]
-        left = _share([o.again is not None and o.again.left == "nothing found" for o in done]) if done else None
+        verified = [o.again.left for o in done if o.again is not None and o.again.left is not None]
+        left = _share([verdict == "nothing found" for verdict in verified]) if verified else None
         seconds = float(np.mean([o.again.seconds for o in done if o.again is not None])) if done else None
         levels = [_median(group, model) for model in ("poisoned", "repaired", "clean")]
         rows.append(

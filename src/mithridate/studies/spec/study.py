@@ -89,6 +89,10 @@ class InspectSpec:
     """Repair what was flagged, and measure the repaired model too."""
     methods: tuple[str, ...] = ()
     """Repairs, one after the other, as `mithridate repair --method`; by default those of the command."""
+    verify: bool = True
+    """Inspect what was repaired, and unlearn what that flags; false as `mithridate repair --no-verify`."""
+    told: bool = False
+    """The repair is told what was planted in place of what the inspection found: the bound of what repairs reach."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mithridate.data.jpeg import decoding
@@ -11,10 +11,12 @@ from mithridate.errors import InspectionError
 from mithridate.inspection.inspect import Inspection
 from mithridate.repairing.repair import Repaired, repair
 from mithridate.sealed import read_sealed_json, write_sealed_json
+from mithridate.studies.inspection_truth import as_planted
 from mithridate.studies.stages.inspected_model import SAID, InspectedModel
 from mithridate.studies.stages.stage import Stage, below
 
 if TYPE_CHECKING:
+    from mithridate.studies.stages.poisoned_pairs import PoisonedPairs
     from mithridate.studies.store import Store
 
 MODEL = "model"
@@ -22,20 +24,24 @@ MODEL = "model"
 
 @dataclass(frozen=True)
 class UnplantedModel(Stage):
-    """The model of `inspected`, repaired with the same clean pairs.
+    """The model of `inspected`, repaired with the same clean pairs. `told`: the poison, which the repair then knows.
 
     None is made where nothing was flagged, and where a repair does not apply to what was.
     """
 
     inspected: InspectedModel
     methods: tuple[str, ...] = ()
+    verify: bool = True
+    told: "PoisonedPairs | None" = None
 
     kind: ClassVar[str] = "unplanted"
     droppable: ClassVar[bool] = True
 
     def run(self, store: "Store") -> None:
-        """Repair and inspect again."""
+        """Repair, and inspect again where that is asked for."""
         inspection = self.inspected.findings(store)
+        if self.told is not None:
+            inspection = replace(inspection, findings=as_planted(self.told.manifest(store).goals))
         record: dict[str, Any] = {"methods": [], "seconds": 0.0, "verdict": None, "found": []}
         with store.new(self) as folder:
             made = self._repaired(store, inspection) if inspection.flagged else None
@@ -56,6 +62,7 @@ class UnplantedModel(Stage):
                 store.pairs(of.pairs),
                 start=None if of.start is None else store.encoder(of.start),
                 methods=self.methods or None,
+                verify=self.verify,
                 seed=of.seed,
                 cache=store.cache(of.pairs),
                 progress=store.progress,
@@ -63,7 +70,7 @@ class UnplantedModel(Stage):
         return None
 
     def reads(self) -> Iterator[Stage]:
-        return below((self.inspected,))
+        return below((self.inspected, self.told))
 
     def load(self, store: "Store", epoch: int | None = None) -> Encoder:
         """The repaired model; where none was made the suspect as it is."""
