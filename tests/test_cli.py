@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mithridate.cli import COMMANDS, main
+from mithridate.cli.help_text import without_none
 from mithridate.data.read import read_pairs
 from mithridate.evaluation.evaluation_file import read_evaluation
 from mithridate.report.document import read_report
@@ -60,7 +61,23 @@ def test_each_command_tells_its_options(command, capsys):
     except SystemExit as stop:  # tyro's way out
         code = stop.code
     assert code in (0, None)
-    assert f"usage: mithridate {command[0]}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"usage: mithridate {command[0]}" in shown
+    assert "None" not in shown  # a word of programmers
+    assert len({len(line) for line in shown.splitlines() if line[:1] in "│╭╰"}) <= 1  # frames are whole
+
+
+def test_an_option_that_is_off_by_default_says_no_default():
+    frame = [
+        "| --of {None}|STR   What it is. |",
+        "| --as {None,a,b}   Or so. (default: |",
+        "|                   None)          |",
+    ]
+    told = ["| --of STR          What it is. |", "| --as {a,b}        Or so.           |"]
+    assert [line.split() for line in without_none(frame)] == [line.split() for line in told]
+    assert [len(line) for line in without_none(frame)] == [len(line) for line in frame[:2]]
+    kept = ["| --lr FLOAT        Of AdamW. (default: |", "|                   0.002)             |"]
+    assert without_none(kept) == kept
 
 
 def test_no_command_is_wrong_usage_and_shows_the_help(capsys):

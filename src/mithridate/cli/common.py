@@ -21,6 +21,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from mithridate.auditing.keep import read_keep_list
 from mithridate.cli.examples import example
+from mithridate.cli.help_text import without_none
 from mithridate.cli.options import early, options_of, read_config, refuse_unknown, with_values
 from mithridate.data.pairs import Pairs
 from mithridate.data.read import read_pairs
@@ -196,7 +197,7 @@ def _visible_complaints(argv: Sequence[str]) -> Iterator[None]:
     finally:
         for held, stderr in ((said, False), (complained, True)):
             held.seek(0)
-            say(*held.read().splitlines(), stderr=stderr)
+            say(*without_none(held.read().splitlines()), stderr=stderr)
 
 
 def _held(stream: TextIO) -> io.TextIOWrapper:

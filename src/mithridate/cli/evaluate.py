@@ -58,8 +58,7 @@ class Evaluate:
     train_split: str | None = None
     """Split of the training data."""
     by_epoch: bool = False
-    """Measure the model after every epoch too, where it was trained with --save-epochs: some defences let success swing
-    from epoch to epoch."""
+    """Measure the model after every epoch too, where it was trained with --save-epochs: success may swing."""
     probe: Literal["none", "lbfgs", "adamw"] = "none"
     """Measure triggers and single targets by a linear probe on the test images as well."""
     seed: int = 0

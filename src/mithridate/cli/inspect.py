@@ -45,8 +45,7 @@ class Inspect:
     labels: bool = False
     """Refuse pairs without labels; otherwise frequent words of the captions stand in where there are none."""
     nulls: int = 0
-    """Fine-tune the start so many times on your pairs: the model must exceed all of them. --jobs and --ray share them
-    out."""
+    """Fine-tune the start so many times on your pairs, shared out by --jobs or --ray: the model must exceed all."""
     compare: bool = False
     """Run published detectors too; they take no part in the verdict."""
     keep: Place | None = None

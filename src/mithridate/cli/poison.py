@@ -43,8 +43,7 @@ class Poison(Generic[A]):
     """Folder to write."""
     attack: OmitArgPrefixes[A]
     format: Literal["overlay", "table", "webdataset"] = "overlay"
-    """`overlay`: a table that points at the clean images; the others hold copies, every sample under a new name.
-    --jobs and --ray share out the copying."""
+    """`overlay`: a table that points at the clean images; the others hold copies, every sample under a new name."""
     seed: int = 0
     """Of every draw."""
     gallery: str | None = None

@@ -43,9 +43,14 @@ class RepairModel:
     """The model that it was fine-tuned from."""
     start_pretrained: str | None = None
     """Pretrained tag or checkpoint file of the start."""
-    method: tuple[str, ...] = ()
-    """unlearn, interpolate, task-vector, fine-pruning, channel-pruning, head-ablation, clip, cleanclip, par, or one of
-    a plugin; several work one after the other. By default interpolate where there is a start, then unlearn."""
+    method: Annotated[
+        tuple[str, ...],
+        arg(
+            help="unlearn, interpolate, task-vector, fine-pruning, channel-pruning, head-ablation, clip, cleanclip, "
+            "par, or one of a plugin; several work one after the other. By default interpolate where there is a "
+            "start, then unlearn."
+        ),
+    ] = ()
     max_loss: float = 0.02
     """How much of IR@10 and of zero-shot accuracy may be lost."""
     verify: bool = True

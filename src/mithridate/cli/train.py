@@ -46,8 +46,7 @@ class Train(Generic[Options]):
     pretrained: str | None = None
     """Its pretrained tag or checkpoint file."""
     preset: Literal["finetune", "scratch", "repair-1e-3", "repair-1e-4", "repair-1e-5"] | None = None
-    """Defaults of the options below; by default `scratch` where the encoder has no weights, else `finetune`. `repair-`:
-    one epoch on clean pairs at that learning rate."""
+    """Defaults of what follows: `scratch` where there are no weights, else `finetune`; `repair-`: one clean epoch."""
     config: OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
     objective: str = "clip"
     """clip, augment-only, roclip, cleanclip, safeclip, par; --objective NAME --help shows the options of each."""

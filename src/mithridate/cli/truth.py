@@ -26,8 +26,7 @@ class TriggerTest:
     goal: int = 1
     """Which of the manifest's triggers, from 1."""
     labels: Literal["target", "true"] = "target"
-    """`target`: images of other classes, labelled as the target, so that accuracy is the success rate (ASR); `true`:
-    all images under their own class."""
+    """`target`: images of other classes, labelled as the target: accuracy is ASR; `true`: all under their own class."""
     seed: int = 0
     """Of places that are drawn."""
     overwrite: bool = False

@@ -48,8 +48,7 @@ class Patch:
     seed: int = 0
     """Of the noise."""
     jitter: int = 0
-    """Its colours are shifted by at most so many 1/255, each channel by itself, drawn anew for every image: no two
-    patches are equal then, as whoever looks for recurring crops expects."""
+    """Shift each colour channel of the patch by at most so many 1/255, anew for every image: no two are equal then."""
 
     def __post_init__(self) -> None:
         refuse_not_positive(size=self.size)

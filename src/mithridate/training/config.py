@@ -34,8 +34,7 @@ class TrainConfig:
     eps: float = 1e-8
     """AdamW's."""
     freeze: tuple[str, ...] = ()
-    """`image`, `text`: every parameter of that tower and its statistics; `image-trunk`, `text-trunk`: all but its
-    projection; anything else: parameters whose names match it (`token_embedding.*`)."""
+    """What stays: `image`, `text`, or all but the projection: `image-trunk`, `text-trunk`; or names (`ln_final.*`)."""
     freeze_logit_scale: bool = False
     """Keep the temperature as it is, and the bias where a model has one."""
     augment: Literal["none", "crop"] = "none"

@@ -48,8 +48,7 @@ class Augmenting:
     flip: bool = True
     """Mirror half of the augmented images; captions that name sides are wrong then."""
     jitter: bool = True
-    """Change the colours of augmented images, and make a fifth of them grey; where classes are told by their colours a
-    small model then learns little."""
+    """Change colours of augmented images, a fifth of them to grey; leave out where colours tell the classes apart."""
 
     def refuse_crop(self) -> None:
         """Raise `MithridateError` where the share of the area to be left is none."""

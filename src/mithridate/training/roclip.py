@@ -25,8 +25,7 @@ class RoClip(Augmenting):
     views: Views = "augmented"
     """What the model sees: images after SimCLR's augmentation and captions after EDA, or the pairs as they are."""
     faithful: bool = False
-    """As the published code: the pool starts as noise that is not of unit length and is never filled, its remainder is
-    dropped when it is full, and one augmented caption a pair stands for the whole run."""
+    """As the published code: a pool of noise, never filled, its remainder dropped; one augmented caption a pair."""
 
     def build(self, start: Start) -> Any:
         if self.every < 0:

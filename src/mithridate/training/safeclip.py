@@ -29,8 +29,7 @@ class SafeClip(Augmenting):
     rescored: float = 0.3
     """Share of all pairs, those with the largest similarity, that is measured anew before every further epoch."""
     pool_size: int | None = None
-    """Images and captions in the pools of neighbours; by default 2 % of the pairs (21,845 at most), five batches at
-    least."""
+    """Images and captions in the pools of neighbours; by default 2 % of the pairs, from five batches to 21,845."""
     views: Views = "augmented"
     """What the model sees: images after SimCLR's augmentation and captions after EDA, or the pairs as they are."""
 
