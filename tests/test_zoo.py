@@ -16,6 +16,7 @@ from mithridate.studies.run import run_study
 from mithridate.studies.spec.load import study_of
 from mithridate.studies.spec.located import parse_located
 from mithridate.studies.spec.study import ShowInspections
+from mithridate.studies.status import preview_study
 
 FILE = """\
 study: seen
@@ -124,6 +125,12 @@ def test_rates_are_over_models_and_a_clean_model_counts_once():
 def test_without_inspections_there_is_no_table():
     bare = [replace(outcome, inspections={}) for outcome in outcomes()]
     assert inspection_tables(ShowInspections(rows=("attack",)), bare, name="x") == []
+
+
+def test_an_estimate_by_training_says_what_it_leaves_out(tmp_path):
+    status = preview_study(study_of(parse_located(FILE, "seen.yaml")), tmp_path / "out")
+    assert status.estimated
+    assert status.not_counted == {"inspections": 3, "repairs": 2}
 
 
 @pytest.mark.slow

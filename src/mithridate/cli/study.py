@@ -122,7 +122,9 @@ def _print_preview(status: "StudyStatus", *, as_json: bool) -> None:
         say("time left: unknown until the first cell is done")
     elif left and status.seconds_left is not None:
         how = "estimated by a few steps of training" if status.estimated else "by what is done"
-        say(f"time left: about {duration(status.seconds_left)} of one process, {how}")
+        more = ", ".join(f"{count} {work}" for work, count in status.not_counted.items())
+        besides = f"; not counted: {more}" if more else ""
+        say(f"time left: about {duration(status.seconds_left)} of one process, {how}{besides}")
 
 
 def _write(

@@ -30,7 +30,8 @@ class ExperimentStatus:
 class StudyStatus:
     """`working`: stages that were begun; `failed`: by cell, what went wrong; seconds are of one process.
 
-    `seconds_left` is None where too little is done to tell; `estimated`: it comes from a few steps of training.
+    `seconds_left` is None where too little is done to tell; `estimated`: it comes from a few steps of training, and
+    `not_counted`, other work and how much of it, comes on top.
     """
 
     experiments: tuple[ExperimentStatus, ...]
@@ -39,6 +40,7 @@ class StudyStatus:
     stages_left: dict[str, int]
     seconds_left: float | None
     estimated: bool = False
+    not_counted: dict[str, int] = field(default_factory=dict)
     seconds_spent: dict[str, float] = field(default_factory=dict)
     working: tuple[str, ...] = ()
     failed: dict[str, str] = field(default_factory=dict)
@@ -71,7 +73,9 @@ def preview_study(study: Study, out: Path, *, only: Sequence[str] = ()) -> Study
     graph = Graph.of(chosen.cells, fingerprint_inputs(chosen), out)
     left = seconds_left(graph)
     estimated = left is None
-    return _status(chosen, graph, seconds_by_trial(graph) if estimated else left, estimated=estimated)
+    not_counted = Counter(task.stage.work for task in graph.left() if task.stage.work and estimated)
+    seconds = seconds_by_trial(graph) if estimated else left
+    return _status(chosen, graph, seconds, estimated=estimated, not_counted=dict(not_counted))
 
 
 def cell_name(cell: Cell) -> str:

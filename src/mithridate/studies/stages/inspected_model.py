@@ -31,6 +31,7 @@ class InspectedModel(Stage):
     seed: int
 
     kind: ClassVar[str] = "inspected"
+    work: ClassVar[str | None] = "inspections"
 
     def run(self, store: "Store") -> None:
         """Inspect; the findings are written, and `said.json`: what of them is held against the truth."""

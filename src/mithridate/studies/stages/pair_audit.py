@@ -32,6 +32,7 @@ class PairAudit(Stage):
     seed: int
 
     kind: ClassVar[str] = "audits"
+    work: ClassVar[str | None] = "audits"
 
     def run(self, store: "Store") -> None:
         """Run the detectors; ranking and proposal are written, with the cosine distance beside them."""

@@ -34,6 +34,8 @@ class Stage:
     """The folder of its kind below `stages/`."""
     droppable: ClassVar[bool] = False
     """Whether what it leaves is deleted once no cell needs it any more."""
+    work: ClassVar[str | None] = None
+    """What many of them are called where an estimate by steps of training leaves them out; None: they take little."""
 
     def run(self, store: "Store") -> None:
         """Do it and leave the result in `store`; what it needs is there.

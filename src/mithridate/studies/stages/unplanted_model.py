@@ -35,6 +35,7 @@ class UnplantedModel(Stage):
     told: "PoisonedPairs | None" = None
 
     kind: ClassVar[str] = "unplanted"
+    work: ClassVar[str | None] = "repairs"
     droppable: ClassVar[bool] = True
 
     def run(self, store: "Store") -> None:
