@@ -174,6 +174,18 @@ def test_presets_are_read_in_every_profile():
 
 # (what is wrong in the file, what the message says); the first line of an experiment's own text is line 4
 WRONG = {
+    "a repair that is told and not made": (
+        one("inspect: {told: true}"),
+        r"line 4: inspect.told and inspect.verify are of a repair, and inspect.repair is false; add repair: true",
+    ),
+    "unknown repair": (
+        one("inspect: {repair: true, methods: [unlern]}"),
+        r"line 4: inspect.methods: no repair is called 'unlern'; did you mean unlearn",
+    ),
+    "null models of no start": (
+        one("inspect: {nulls: 2, start: false}"),
+        r"line 4: inspect.nulls are fine-tunes of the start, and inspect.start is false",
+    ),
     "unknown attack": (
         one("attack: {attack: backdor, target: bird}"),
         r"line 4: unknown attack 'backdor'; did you mean backdoor",

@@ -272,6 +272,8 @@ def build_inspect(node: Located, what: str = "inspect") -> InspectSpec:
     found = build(InspectSpec, node, given, what)
     if found.nulls < 0:
         given["nulls"].fail(f"{what}.nulls must be 0 or more, got {found.nulls}")
+    if not found.repair and (found.told or not found.verify):
+        node.fail(f"{what}.told and {what}.verify are of a repair, and {what}.repair is false; add repair: true")
     for name in found.methods:
         if name not in REPAIRS:
             given["methods"].fail(f"{what}.methods: no repair is called {shown(name)}; {suggestion(name, REPAIRS)}")
