@@ -17,7 +17,7 @@ from mithridate.statistics.estimate import Estimate
 from mithridate.studies.analysis.board import UNPOISONED, Board, BoardCell, BoardDefence, joined, read_board
 from mithridate.studies.analysis.ranking import standings
 from mithridate.studies.render.leaderboard import leaderboard_markdown
-from mithridate.studies.render.matrix import matrix_figures, ranking_table
+from mithridate.studies.render.matrix import matrix_figures, ranking_in_words, ranking_table
 from mithridate.studies.spec.load import read_study, study_of
 from mithridate.studies.spec.located import parse_located
 
@@ -217,6 +217,15 @@ def test_ranks_are_ties_where_the_difference_covers_nothing():
     assert found["none"].gain is None
     table = ranking_table(made_board(SUCCESS, UTILITY), name="t")
     assert [row[0] for row in table.rows] == ["1", "2 to 3", "2 to 3", "4", "not learned", "–"]
+
+
+def test_the_ranking_in_a_sentence_names_the_best_beside_no_defence_and_no_poison():
+    assert ranking_in_words(made_board(SUCCESS, UTILITY)) == (
+        "Least success over all attacks: best (0.100, rank 1), here (0.350, rank 2 to 3), there (0.350, rank 2 to 3); "
+        "0.900 without a defence, 0.025 without poison. Ranks that overlap are ties."
+    )
+    asleep = dict.fromkeys(UTILITY, 0.2)
+    assert ranking_in_words(made_board(SUCCESS, asleep)) == "No defence is ranked."
 
 
 def test_what_lacks_an_attack_or_a_seed_is_not_ranked():

@@ -7,7 +7,7 @@ from dataclasses import replace
 from mithridate.report.document import Table
 from mithridate.report.markdown import escape, table_markdown
 from mithridate.studies.analysis.board import SUCCESS, UNPOISONED, Board
-from mithridate.studies.render.matrix import measure_table, ranking_table
+from mithridate.studies.render.matrix import measure_table, ranking_in_words, ranking_table
 from mithridate.text import one_line
 
 
@@ -22,8 +22,9 @@ def leaderboard_markdown(board: Board, *, files: Sequence[str]) -> str:
     success = measure_table(board, SUCCESS, name="success")
     parts = [
         f"# Leaderboard: {escape(board.title)}",
-        f"Made by `{made}`; edit nothing here.",
+        f"Made by `mithridate study matrix --data {profile}` and `{made}`; edit nothing here.",
         " ".join(own),
+        escape(ranking_in_words(board)),
         table_markdown(ranking_table(board, name="ranking")),
         table_markdown(replace(_turned(success, head=2), title="What is left of each attack")),
         *(table_markdown(_turned(measure_table(board, each, name="utility"), head=1)) for each in board.utility),

@@ -9,6 +9,7 @@ from mithridate.statistics.estimate import Estimate
 from mithridate.studies.analysis.board import PAIRS, SECONDS, SUCCESS, UNPOISONED, Board, BoardCell
 from mithridate.studies.analysis.ranking import RULE, UNDEFENDED, Standing, below_the_floor, standings
 
+_LEVELS = {UNDEFENDED: "without a defence", UNPOISONED: "without poison"}
 _BRACKETS = "In brackets: the models are not above the floor, so that their resistance says nothing."
 
 
@@ -35,11 +36,27 @@ def ranking_table(board: Board, *, name: str) -> Table:
     return Table(name, "Defences, ranked", columns, rows, f"{RULE} {level} {_over(board)}")
 
 
+def ranking_in_words(board: Board) -> str:
+    """What leaves least of the attacks, in a sentence, beside no defence and no poison."""
+    found = standings(board)
+    ranked = [standing for standing in found if standing.verdict == "ranked" and standing.defence != UNDEFENDED]
+    if not ranked:
+        return "No defence is ranked."
+    best = ", ".join(f"{s.defence} ({show(s.success).value}, rank {_rank(s.ranks)})" for s in ranked[:3])
+    levels = {s.defence: show(s.success).value for s in found if s.defence in (UNDEFENDED, UNPOISONED)}
+    beside = ", ".join(f"{level} {words}" for name, words in _LEVELS.items() if (level := levels.get(name)))
+    return f"Least success over all attacks: {best}{f'; {beside}' if beside else ''}. Ranks that overlap are ties."
+
+
+def _rank(ranks: tuple[int, int] | None) -> str:
+    if ranks is None:
+        return ""
+    best, worst = ranks
+    return str(best) if best == worst else f"{best} to {worst}"
+
+
 def _ranked(standing: Standing, board: Board) -> tuple[Cell, ...]:
-    rank = {"ranked": "", "reference": "–"}.get(standing.verdict, standing.verdict)
-    if standing.ranks is not None:
-        best, worst = standing.ranks
-        rank = str(best) if best == worst else f"{best} to {worst}"
+    rank = _rank(standing.ranks) or {"reference": "–"}.get(standing.verdict, standing.verdict)
     gain = None if standing.gain is None else standing.gain.estimate
     pairs, seconds = (standing.means.get(of) for of in (PAIRS, SECONDS))
     costs = (None if pairs is None else round(pairs), None if seconds is None else round(seconds, 1))

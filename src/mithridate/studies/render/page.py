@@ -16,12 +16,12 @@ from mithridate.report.latex import to_latex
 from mithridate.report.markdown import table_markdown
 from mithridate.report.table_csv import to_csv
 from mithridate.report.write import write_report
-from mithridate.studies.analysis.board import board_of
+from mithridate.studies.analysis.board import Board, board_of
 from mithridate.studies.analysis.by_count import by_count
 from mithridate.studies.analysis.outcomes import Outcome
 from mithridate.studies.render.figures import MAX_POINTS, study_figure, thinned
 from mithridate.studies.render.inspections import inspection_tables
-from mithridate.studies.render.matrix import matrix_figures, matrix_tables
+from mithridate.studies.render.matrix import matrix_figures, matrix_tables, ranking_in_words
 from mithridate.studies.render.tables import slopes_table, study_table
 from mithridate.studies.render.words import axes_in_words, findings
 from mithridate.studies.spec.study import (
@@ -95,6 +95,8 @@ def study_report(
         counts = [(v, verdicts.count(v)) for v in ("held", "refuted", "open", "not learned", "not measured")]
         shown = ", ".join(f"{number} {verdict}" for verdict, number in counts if number)
         words.append(f"Of {_count(len(verdicts), 'claim')}: {shown}.")
+    boards = [_board(study, experiment, shown, outcomes) for experiment, shown in _matrices(study)]
+    words += [ranking_in_words(board) for board in boards if board is not None]
     if failed:
         words.append(f"{_count(len(failed), 'cell')} failed; each is named in its experiment.")
     return Report(
@@ -131,7 +133,7 @@ def _section(study: Study, experiment: Experiment, outcomes: Sequence[Outcome], 
             tables += inspection_tables(shown, own, name=f"{experiment.name}-{len(tables) + 1}")
             continue
         if isinstance(shown, ShowMatrix):
-            board = board_of(shown, own, title=study.title, profile=study.profile)
+            board = _board(study, experiment, shown, outcomes)
             name = f"{experiment.name}-{len(tables) + 1}"
             tables += () if board is None else matrix_tables(board, name=name)
             figures += () if board is None else matrix_figures(board, name=name)
@@ -219,11 +221,15 @@ def _matrices(study: Study) -> list[tuple[Experiment, ShowMatrix]]:
     return [(e, shown) for e in study.experiments for shown in e.shows if isinstance(shown, ShowMatrix)]
 
 
+def _board(study: Study, experiment: Experiment, shown: ShowMatrix, outcomes: Sequence[Outcome]) -> Board | None:
+    own = by_count([outcome for outcome in outcomes if outcome.cell.experiment == experiment.name])
+    return board_of(shown, own, title=study.title, profile=study.profile)
+
+
 def _write_board(
     experiment: Experiment, shown: ShowMatrix, outcomes: Sequence[Outcome], study: Study, folder: Path
 ) -> str:
-    own = [outcome for outcome in outcomes if outcome.cell.experiment == experiment.name]
-    board = board_of(shown, own, title=study.title, profile=study.profile)
+    board = _board(study, experiment, shown, outcomes)
     if board is None:
         return ""
     write_atomically(folder / f"{experiment.name}.json", board.to_json() + "\n")
