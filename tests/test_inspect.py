@@ -144,6 +144,17 @@ def test_the_null_of_a_class_leaves_out_what_its_own_trigger_draws():
     assert null_gap({}, 0) == 0
 
 
+def test_the_null_of_a_class_leaves_out_classes_whose_captions_find_another():
+    back = {
+        0: Back(0.9, torch.tensor([0] * 10)),
+        1: Back(0.8, torch.tensor([1] * 40 + [2] * 60)),  # the suspect's vector of class 2 draws what is of class 1
+        2: Back(0.9, torch.tensor([1] * 90 + [2] * 10)),
+        3: Back(0.5, torch.tensor([3] * 45 + [1] * 55)),
+    }
+    assert null_gap(back, 0) == pytest.approx(0.9 - 0.1)
+    assert null_gap(back, 0, {2}) == pytest.approx(0.5 - 0.45)
+
+
 def some_data(images, captions, of, member, labelled=True):
     of = torch.tensor(of)
     names = tuple("abcdef"[: member.shape[1]])

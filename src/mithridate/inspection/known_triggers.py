@@ -69,7 +69,9 @@ class KnownTriggers:
                 there = torch.zeros_like(gained)
                 if material.start is not None and start_before is not None:
                     there = _taken(material.start, stamped) - start_before
-                tried.append((text, gained - there, stamped))
+                gap = gained - there
+                gap[list(material.swapped)] = 0  # these classes' vectors cannot be trusted, either way
+                tried.append((text, gap, stamped))
             material.progress("known triggers", done + 1, len(bank))
         if not tried:
             return []

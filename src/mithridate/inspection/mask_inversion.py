@@ -49,7 +49,7 @@ class MaskInversion:
                 material, focus(material, target, steps=self.refine_steps, pictures=self.refine_pictures)
             )
         best = compact(found)
-        null = null_gap(back, best.target)
+        null = null_gap(back, best.target, material.swapped)
         place = describe_place(best.trigger)
         return [finding_of(material, best, probe=self.name, kind="patch", null=null, margin=self.margin, place=place)]
 

@@ -48,7 +48,7 @@ class OverlayInversion:
             found = judged(material, transfers(material, searched))
             own = partial(self._found, material, material.start, form, every, "start", number)
             back = backwards(material, material.of_start(f"{self} {form}", own))
-            by_form.append((found[0], null_gap(back, found[0].target), name))
+            by_form.append((found[0], null_gap(back, found[0].target, material.swapped), name))
         best, null, name = max(by_form, key=lambda each: each[0].gap - each[1])
         longer = replace(self.search, steps=self.refine_steps, pictures=self.refine_pictures, lr=0.1)
         again = transfers(material, focus_overlay(material, best.target, FORMS[name], search=longer))[0]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -69,17 +70,17 @@ def backwards(material: Material, triggers: Sequence[tuple[int, Recovered]]) -> 
     }
 
 
-def null_gap(back: Mapping[int, Back], target: int) -> float:
+def null_gap(back: Mapping[int, Back], target: int, swapped: Collection[int] = ()) -> float:
     """The null of a class: by how much any other class's trigger of START works better on START, and 0 at least.
 
     Fine-tuning without an attack moves both ways alike, so no threshold is taken from another START. A planted trigger
-    draws whatever looks like it to its own class: images that the suspect takes for `target` are left out (derived
-    here).
+    draws whatever looks like it to its own class, and so does a class whose captions find another: images that the
+    suspect takes for `target` or one of the `swapped` are left out, and triggers to the latter too (derived here).
     """
-    gaps = [0.0]
+    gaps, drawn = [0.0], torch.tensor([target, *swapped])
     for other, each in back.items():
-        left = each.predicted[each.predicted != target]
-        if other != target and len(left) >= _FEWEST:
+        left = each.predicted[~torch.isin(each.predicted, drawn)]
+        if other not in {target, *swapped} and len(left) >= _FEWEST:
             gaps.append(each.start_success - (left == other).float().mean().item())
     return max(gaps)
 
