@@ -46,7 +46,7 @@ class Train(Generic[Options]):
     pretrained: str | None = None
     """Its pretrained tag or checkpoint file."""
     preset: Literal["finetune", "scratch", "repair-1e-3", "repair-1e-4", "repair-1e-5"] | None = None
-    """Defaults of what follows: `scratch` where there are no weights, else `finetune`; `repair-`: one clean epoch."""
+    """Defaults of what follows: `scratch` without weights, else `finetune`; `repair-RATE`: one epoch on clean pairs."""
     config: OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
     objective: str = "clip"
     """clip, augment-only, roclip, cleanclip, safeclip, par; --objective NAME --help shows the options of each."""

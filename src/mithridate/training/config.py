@@ -34,7 +34,7 @@ class TrainConfig:
     eps: float = 1e-8
     """AdamW's."""
     freeze: tuple[str, ...] = ()
-    """What stays: `image`, `text`, or all but the projection: `image-trunk`, `text-trunk`; or names (`ln_final.*`)."""
+    """Kept as is: `image`, `text`, all but its projection (`image-trunk`, `text-trunk`), or by name (`ln_final.*`)."""
     freeze_logit_scale: bool = False
     """Keep the temperature as it is, and the bias where a model has one."""
     augment: Literal["none", "crop"] = "none"
