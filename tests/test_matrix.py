@@ -225,7 +225,9 @@ def test_the_ranking_in_a_sentence_names_the_best_beside_no_defence_and_no_poiso
         "0.900 without a defence, 0.025 without poison. Ranks that overlap are ties."
     )
     asleep = dict.fromkeys(UTILITY, 0.2)
-    assert ranking_in_words(made_board(SUCCESS, asleep)) == "No defence is ranked."
+    assert ranking_in_words(made_board(SUCCESS, asleep)) == (
+        "No defence is ranked: none has models above the floor (zero-shot above 0.3) for all attacks."
+    )
 
 
 def test_what_lacks_an_attack_or_a_seed_is_not_ranked():

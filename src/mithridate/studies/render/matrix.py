@@ -41,7 +41,8 @@ def ranking_in_words(board: Board) -> str:
     found = standings(board)
     ranked = [standing for standing in found if standing.verdict == "ranked" and standing.defence != UNDEFENDED]
     if not ranked:
-        return "No defence is ranked."
+        floor = f"{board.floor} above {show_tick(board.level)}"
+        return f"No defence is ranked: none has models above the floor ({floor}) for all attacks."
     best = ", ".join(f"{s.defence} ({show(s.success).value}, rank {_rank(s.ranks)})" for s in ranked[:3])
     levels = {s.defence: show(s.success).value for s in found if s.defence in (UNDEFENDED, UNPOISONED)}
     beside = ", ".join(f"{level} {words}" for name, words in _LEVELS.items() if (level := levels.get(name)))
