@@ -179,6 +179,17 @@ def test_relabelling_by_hand_names_the_pair_whose_reverse_does_not_hold():
     assert excess[0].tolist() == [0, 1, 0] and excess[1].tolist() == [-1, 0, -1]
 
 
+def test_what_a_caption_retrieves_is_shown_by_its_class(micro):
+    """Nearest first; an image of several classes goes by the one asked for, one of none says so."""
+    member = torch.tensor([[1, 1, 0], [0, 0, 0], [0, 0, 1]]).bool()
+    pixels = torch.arange(3).view(3, 1, 1, 1).expand(3, 3, 2, 2) / 255
+    data = some_data(pixels, "xyz", range(3), member)
+    material = Material(view_of(micro, data.classes), None, data)
+    material.__dict__["image_vectors"] = torch.tensor([[0.9, 0.1], [0.5, 0.5], [1.0, 0.0]])
+    shown = material.retrieved(torch.tensor([1.0, 0.0]), target=1)
+    assert [(int(each.pixels.max()), each.after) for each in shown] == [(2, "c"), (0, "b"), (1, "no class")]
+
+
 def test_utility_by_hand():
     member = torch.eye(2, dtype=torch.bool).repeat_interleave(10, dim=0)
     data = some_data(torch.zeros(20, 3, 2, 2), ["x"] * 20, range(20), member)
@@ -216,6 +227,8 @@ def test_a_planted_token_is_named_with_what_it_retrieves(micro, train_pairs, mon
     material.__dict__["image_vectors"] = images
     (finding,) = TokenScan(captions=6, longest=1).examine(material)
     assert (finding.token, finding.target, finding.flagged) == ("zx", data.classes[target], True)
+    assert finding.caption is not None and finding.caption.endswith(" zx")
+    assert {(shown.before, shown.after) for shown in finding.examples} == {(None, data.classes[target])}
 
 
 def test_the_known_triggers_are_the_registrys():
@@ -328,6 +341,16 @@ def test_the_page_begins_with_the_verdict_and_escapes_names():
     assert "&lt;b&gt;bus&lt;/b&gt;" in page and "<b>bus</b>" not in page
     assert "<script" not in page and "http" not in page.split("</head>")[1]
     assert page.count("data:image/png") == 2
+
+
+def test_the_page_shows_what_a_caption_of_a_pair_finds():
+    image = Example(np.zeros((8, 8, 3), np.uint8), None, "cat")
+    pair = Finding(
+        "relabelling", "relabelling", 0.9, 0.0, True, "cat", pair=("dog", "cat"), examples=(image,), caption="a <dog>"
+    )
+    page = inspection_page(replace(an_inspection(), findings=(pair,)))
+    assert "A caption of yours, <q><bdi>a &lt;dog&gt;</bdi></q>, finds first:" in page
+    assert '<figcaption><span class="hit">cat</span></figcaption>' in page
 
 
 def test_the_verdict_says_which_kinds_were_looked_for():

@@ -28,6 +28,8 @@ def test_a_relabelled_class_is_named_without_a_start_and_repaired(tmp_path):
     found = mt.inspect(poisoned, own, probes=PROBES)
     assert found.verdict == "suspicious"
     assert found.flagged[0].pair == ("dog", "boat")
+    assert found.flagged[0].caption in {p["text"] for p in own.table.to_pylist() if p["labels"] == ["dog"]}
+    assert [shown.after for shown in found.flagged[0].examples].count("boat") >= 3
     repaired = mt.repair(poisoned, found, own, verify=False)
     left = mt.inspect(repaired.encoder, own, probes=PROBES)
     assert left.verdict == "nothing found"

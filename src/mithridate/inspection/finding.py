@@ -45,10 +45,14 @@ class Recovered:
 
 @dataclass(frozen=True)
 class Example:
-    """One of the owner's images with a trigger, as the encoder sees it, and what it is taken for without and with."""
+    """One of the owner's images as the encoder sees it.
+
+    With a trigger: what it is taken for without (`before`) and with it (`after`). Where the finding's caption retrieves
+    it: `before` is None, and `after` is its class.
+    """
 
     pixels: UInt8[np.ndarray, "h w 3"]
-    before: str
+    before: str | None
     after: str
 
 
@@ -59,6 +63,7 @@ class Finding:
 
     `success`: the share of images of other classes, none of which the trigger was searched on, that are taken for
     `target` with it (for a token: of captions that then retrieve `target`); `start_success`: the same of START.
+    `examples`: the owner's images with the trigger, or those that `caption` retrieves first.
     """
 
     probe: str
@@ -74,6 +79,7 @@ class Finding:
     start_success: float | None = None
     trigger: Recovered | None = field(default=None, compare=False)
     examples: tuple[Example, ...] = field(default=(), compare=False, repr=False)
+    caption: str | None = field(default=None, compare=False, repr=False)
 
     @property
     def about(self) -> str:

@@ -142,6 +142,16 @@ class Material:
             )
         )
 
+    def retrieved(self, text: Float[Tensor, " d"], target: int) -> tuple[Example, ...]:
+        """The images that a text of this vector retrieves first, by their class: `target` where they have it."""
+        first = (self.image_vectors @ text).topk(min(_SHOWN, len(self.image_vectors))).indices
+        names = [
+            self.data.classes[target if has[target] else int(has.int().argmax())] if has.any() else "no class"
+            for has in self.data.member[first]
+        ]
+        pixels = as_pixels(self.data.images[first])
+        return tuple(Example(each, None, name) for each, name in zip(pixels, names))
+
     @cached_property
     def image_vectors(self) -> Float[Tensor, "m d"]:
         """The suspect's embeddings of all own images."""

@@ -46,6 +46,8 @@ class Relabelling:
         one_way.fill_diagonal_(-2.0)
         a, b = divmod(int(one_way.argmax()), len(one_way))
         strength, names = one_way[a, b].item(), material.data.classes
+        asked = material.data.member[material.data.of]
+        shown = int((asked[:, a] & ~asked[:, b]).int().argmax())  # the first caption of A alone
         return [
             Finding(
                 probe=self.name,
@@ -57,6 +59,8 @@ class Relabelling:
                 pair=(names[a], names[b]),
                 success=None,
                 start_success=None if start is None else start[a, b].item(),
+                examples=material.retrieved(material.text_vectors[shown], b),
+                caption=material.data.captions[shown],
             )
         ]
 

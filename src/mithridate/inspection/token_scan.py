@@ -47,7 +47,8 @@ class TokenScan:
 
     def examine(self, material: Material) -> Sequence[Finding]:
         suspect, start = material.suspect.encoder, None if material.start is None else material.start.encoder
-        carriers = suspect.tokenizer(self._carriers(material))
+        captions = self._carriers(material)
+        carriers = suspect.tokenizer(captions)
         ids = self._candidates(material, carriers)
         if not len(ids):
             return []
@@ -73,6 +74,9 @@ class TokenScan:
         other = mine.plain if theirs is None else theirs.shares(torch.tensor([phrase]))[0]
         target = int((shares - other).argmax())
         strength = (shares - other)[target].item()
+        token = spelled(suspect, phrase)
+        with torch.no_grad():
+            text = suspect.encode_tokens(with_tokens(carriers[:1], torch.tensor([phrase])))[0]
         return [
             Finding(
                 probe=self.name,
@@ -81,10 +85,12 @@ class TokenScan:
                 null=null,
                 flagged=strength > null + self.margin,
                 target=material.data.classes[target],
-                token=spelled(suspect, phrase),
+                token=token,
                 place="at the end of captions",
                 success=shares[target].item(),
                 start_success=other[target].item(),
+                examples=material.retrieved(text, target),
+                caption=f"{captions[0]} {token}",
             )
         ]
 

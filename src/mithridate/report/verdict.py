@@ -229,11 +229,12 @@ def card(finding: Finding) -> dict[str, Any]:
         "sentence": line[:1].upper() + line[1:],
         "strength": show(finding.strength).value,
         "null": show(finding.null).value,
+        "caption": None if finding.caption is None else one_line(finding.caption),
         "trigger": None if finding.trigger is None else _picture(_alone(finding.trigger), _LARGE),
         "examples": [
             {
                 "source": _picture(e.pixels, _SMALL),
-                "before": one_line(e.before),
+                "before": None if e.before is None else one_line(e.before),
                 "after": one_line(e.after),
                 "hit": e.after == finding.target,
             }
