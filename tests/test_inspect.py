@@ -379,9 +379,26 @@ def test_the_command_writes_a_page_and_ends_with_one_object(micro, toy_world, tm
     assert main(argv) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert said["verdict"] == "not assessable" and said["findings"] == []
+    assert main([*argv[:-3], "--out", str(tmp_path / "told")]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("retrieves hardly better than chance") == 1 and "next: mithridate evaluate" in shown
     assert {path.name for path in (tmp_path / "out").iterdir()} == {FINDINGS, "report.html"}
     assert main([*argv[:-1], str(tmp_path / "none"), "--start", "mithridate-micro-vit"]) == 1
     assert "another architecture" in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("given", ["", "data", "data/pairs.parquet"])
+def test_pairs_that_mithridate_poisoned_are_no_clean_pairs(toy_world, tmp_path, capsys, given):
+    """Without --refuse-manifest too: the truth lies beside them."""
+    poisoned = tmp_path / "poisoned"
+    goal = ["--source", "dog", "--target", "boat", "--split", "train", "--out", str(poisoned)]
+    assert main(["poison", "single-label", str(toy_world), *goal]) == 0
+    out = tmp_path / "out"
+    argv = ["inspect", "mithridate-micro", "--data", str(poisoned / given), "--out", str(out)]
+    capsys.readouterr()
+    assert main(argv) == 1
+    said = capsys.readouterr().err
+    assert "pairs are poisoned, by " in said and "clean pairs are needed" in said and not out.exists()
 
 
 def test_a_release_in_the_layout_of_the_hub_is_inspected_offline(micro, toy_world, tmp_path, capsys, monkeypatch):

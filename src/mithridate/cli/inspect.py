@@ -16,7 +16,7 @@ from mithridate.cli.common import (
     emit,
     only_kept,
     parse,
-    refuse_poison,
+    refuse_poison_in,
     suggest,
     with_plugins,
 )
@@ -75,7 +75,7 @@ class Inspect:
         encoder = load_encoder(self.model, pretrained=self.pretrained)
         start = None if self.start is None else load_encoder(self.start, pretrained=self.start_pretrained)
         pairs = only_kept(self.read.read(self.data), self.keep, encoder)
-        refuse_poison(pairs, self.refuse_manifest)
+        refuse_poison_in(self.data, pairs, self.refuse_manifest)
         with display(quiet=self.json) as show:
             inspection = inspect(
                 encoder,
@@ -101,6 +101,8 @@ class Inspect:
             known = () if self.start is None else ("--start", self.start)
             out = f"{self.out}-repaired"
             suggest("repair", self.model, "--findings", self.out, "--data", self.data, *split, *known, "--out", out)
+        elif inspection.verdict == "not assessable":
+            suggest("evaluate", self.model, self.data, *split, "--out", f"{self.out}-report")
         else:
             suggest("screen", self.model, "IMAGES", "--data", self.data, *split, "--out", f"{self.out}-screened")
 

@@ -123,7 +123,8 @@ def inspection_lines(inspection: Inspection) -> list[str]:
     """What the console says of an inspection."""
     lines = [verdict_sentence(inspection)]
     lines += [f"  also: {sentence(finding)}" for finding in inspection.flagged[1:]]
-    lines += [f"  not assessable: {line}" for line in inspection.not_assessable]
+    said = int(inspection.verdict == "not assessable")  # the verdict is the first of them
+    lines += [f"  not assessable: {line}" for line in inspection.not_assessable[said:]]
     return lines
 
 
