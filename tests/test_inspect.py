@@ -22,7 +22,7 @@ from mithridate.inspection.material import Material, OwnData, own_data, view_of
 from mithridate.inspection.overlay import Blend, Waves
 from mithridate.inspection.probe import Probe
 from mithridate.inspection.registry import PROBES
-from mithridate.inspection.relabelling import Relabelling, confusion
+from mithridate.inspection.relabelling import Relabelling, excess, found_shares, strongest
 from mithridate.inspection.token_scan import TokenScan, collapse, with_tokens
 from mithridate.inspection.transfer import Back, Transfer, judged, null_gap
 from mithridate.inspection.view import View
@@ -175,8 +175,20 @@ def test_relabelling_by_hand_names_the_pair_whose_reverse_does_not_hold():
     data = some_data(torch.zeros(12, 3, 2, 2), ["x"] * 12, range(12), member)
     images = torch.eye(3).repeat_interleave(4, dim=0)
     texts = torch.tensor([[0.1, 1, 0], [0, 1, 0], [0, 0, 1]]).repeat_interleave(4, dim=0)
-    excess = confusion(data, images, texts, first=4)
-    assert excess[0].tolist() == [0, 1, 0] and excess[1].tolist() == [-1, 0, -1]
+    shares = found_shares(data, images, texts, first=4)
+    assert shares.tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 1]]
+    assert excess(shares)[0].tolist() == [0, 1, 0] and excess(shares)[1].tolist() == [-1, 0, -1]
+    assert strongest(shares, None) == ((0, 1), 1.0, 0.0)
+
+
+def test_relabelling_is_held_against_what_start_confuses():
+    """a and b look alike to both; c, which found itself, finds a as often now, and the null is what b has lost."""
+    there = torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    here = torch.tensor([[0.5, 0.5, 0.0], [0.4, 0.6, 0.0], [0.5, 0.0, 0.5]])
+    pair, strength, null = strongest(here, there)
+    assert pair == (2, 0) and strength == pytest.approx(1.0) and null == pytest.approx(0.2)
+    assert strongest(here, None)[1] == 0.0  # by itself it finds a no more than c: START tells
+    assert strongest(there, there)[1:] == (0.0, 0.0)
 
 
 def test_what_a_caption_retrieves_is_shown_by_its_class(micro):

@@ -158,9 +158,21 @@ def test_what_the_second_inspection_flags_is_unlearned_too_as_often_as_allowed(c
     assert carried_out([again], passes=1) == ([once], again)
     # where no strength stays within the loss nothing is tried again
     monkeypatch.setattr("mithridate.repairing.repair._loss", lambda before, after: 2.0)
-    assert carried_out([again]) == ([once], again)
+    assert carried_out([again]) == ([once, f"half of {once}", f"a quarter of {once}"], again)
     with pytest.raises(InspectionError, match="passes must be at least 1, got 0"):
         repair(micro, first, train_pairs, passes=0)
+
+
+def test_where_every_strength_costs_too_much_a_part_of_the_weakest_is_taken(case, micro, train_pairs, monkeypatch):
+    found = replace(an_inspection().findings[0], target=case.data.classes[0], trigger=a_patch(32))
+    mine = replace(an_inspection(weights_fingerprint(micro.model)), findings=(found,))
+    losses = iter([0.5, 0.4, 0.3, 0.2, 0.1])  # of three shares of START, then of half and a quarter of the first
+    monkeypatch.setattr("mithridate.repairing.repair._loss", lambda before, after: next(losses))
+    options = {"start": case.start, "methods": ["interpolate"], "verify": False, "cache": None}
+    done = repair(micro, mine, train_pairs, max_loss=0.2, **options)
+    assert done.methods == ("interpolate (half of 0.3 of the start)",) and next(losses) == 0.1
+    suspect, start, taken = (e.model.state_dict()["text_projection"] for e in (micro, case.start, done.encoder))
+    assert torch.allclose(taken, suspect + 0.15 * (start - suspect), atol=1e-6)
 
 
 def a_repair(encoder, **changes):

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
+from mithridate.errors import StudyError
 from mithridate.poisoning.goals import CaptionsToClass, ImageToClass, PhraseToClass, TriggerToClass
 from mithridate.statistics.estimate import Estimate
 from mithridate.studies.analysis.outcomes import Again, Inspected, Outcome, read_outcomes
@@ -120,6 +121,27 @@ def test_rates_are_over_models_and_a_clean_model_counts_once():
     assert (left["backdoor"]["success before, median"], left["backdoor"]["after, median"]) == (1.0, 0.5)
     assert isinstance(left["backdoor"]["nothing found again"], Estimate)
     assert left["single-label"]["repaired"] == "0 of 2"
+
+
+def test_a_clean_model_beside_several_repairs_counts_once():
+    """Two models, each beside two repairs that never touch it."""
+    cells = [
+        replace(outcome, cell=replace(outcome.cell, inspect=replace(outcome.cell.inspect, methods=(method,))))
+        for outcome in outcomes()
+        for method in ("unlearn", "interpolate")
+    ]
+    (verdicts,) = inspection_tables(ShowInspections(rows=("attack",), tables=("verdicts",)), cells, name="x")
+    counts = {row[0]: row[1] for row in verdicts.rows}
+    assert (counts["clean models"], counts["backdoor"]) == (2, 4)
+
+
+def test_only_the_tables_that_are_asked_for_are_shown():
+    asked = FILE.replace("rows: [attack]}", "rows: [attack], tables: [repairs]}")
+    (shown,) = study_of(parse_located(asked, "seen.yaml")).experiments[0].shows
+    (table,) = inspection_tables(shown, outcomes(), name="x")  # type: ignore[arg-type]
+    assert table.name == "x-repairs"
+    with pytest.raises(StudyError, match=r"seen.yaml, line 11.*no table is called 'repair'.*repairs"):
+        study_of(parse_located(asked.replace("[repairs]", "[repair]"), "seen.yaml"))
 
 
 def test_without_inspections_there_is_no_table():

@@ -24,6 +24,17 @@ class Candidate(NamedTuple):
     encoder: Encoder
 
 
+def between(one: Encoder, other: Encoder, share: float) -> Encoder:
+    """A copy of `one`, `share` of the way to the weights of `other`; a negative share leads away from them."""
+    made, theirs = one.copy(), other.model.state_dict()
+    mixed = {
+        name: torch.lerp(value, theirs[name], share) if value.is_floating_point() else value
+        for name, value in one.model.state_dict().items()
+    }
+    made.model.load_state_dict(mixed)
+    return made
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """A model to be repaired: what was found in it, the half of the owner's data that repairs may use, and START."""

@@ -14,12 +14,12 @@ from mithridate.inspection.inspect import Inspection
 from mithridate.inspection.known_triggers import stamped_with
 from mithridate.inspection.material import Material, OwnData, embedded, view_of
 from mithridate.inspection.registry import PROBES
-from mithridate.inspection.relabelling import confusion_of
+from mithridate.inspection.relabelling import excess, found_by
 from mithridate.inspection.view import View, encode_texts
 
 _CAPTIONS = 200
 _NEAR = 0.1
-"""By how much captions of a class may find another more than they do in a clean model, and count as clean."""
+"""Without START: by how much captions of a class may find another more than the median pair, and count as clean."""
 
 State = Literal["gone", "weakened", "still there"]
 
@@ -30,7 +30,7 @@ class Remaining:
 
     `after` is the larger of two: what the finding itself still does, and what the second inspection found of that kind
     for the same class. `clean`: the level of a model that nothing was planted in: the null of the finding; of a pair of
-    classes what START does, or the median pair where there is no START.
+    classes, where there is no START, little more than the median pair.
     """
 
     finding: Finding
@@ -44,8 +44,7 @@ class Remaining:
         margin = PROBES[self.finding.probe].margin if self.finding.probe in PROBES else _NEAR
         if self.after > self.finding.null + margin:
             return "still there"
-        near = _NEAR if self.finding.pair is not None else 0.0
-        return "weakened" if self.after > self.clean + near else "gone"
+        return "weakened" if self.after > self.clean else "gone"
 
 
 def remaining(
@@ -83,10 +82,11 @@ def _strength(material: Material, finding: Finding) -> tuple[float, float]:
     data, start = material.data, material.start
     if finding.pair is not None:
         a, b = (data.classes.index(name) for name in finding.pair)
-        here = confusion_of(data, material.suspect.encoder)
-        off = ~torch.eye(len(here), dtype=torch.bool)
-        clean = here[off].median() if start is None else confusion_of(data, start.encoder)[a, b]
-        return here[a, b].item(), clean.item()
+        here = excess(found_by(data, material.suspect.encoder))
+        if start is not None:
+            return (here - excess(found_by(data, start.encoder)))[a, b].item(), finding.null
+        median = here[~torch.eye(len(here), dtype=torch.bool)].median().item()
+        return here[a, b].item(), median + _NEAR
     target = data.classes.index(finding.target or "")
     measure = _found_with if finding.token is not None else _taken_with
     there = 0.0 if start is None else measure(material, start, finding, target)

@@ -18,11 +18,11 @@ from mithridate.inspection.finding import Finding
 from mithridate.inspection.inspect import Inspection, Utility, Verdict, inspect, utility_of
 from mithridate.inspection.material import Material, OwnData, embedded, own_data, refuse_other_architecture, view_of
 from mithridate.inspection.view import class_vectors, encode_texts
-from mithridate.repairing.case import Case
+from mithridate.repairing.case import Candidate, Case, between
 from mithridate.repairing.registry import REPAIRS
 from mithridate.repairing.remaining import Remaining, remaining
 
-KEPT = "as it was"
+_PARTS = {0.5: "half", 0.25: "a quarter"}
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,10 @@ def repair(
 
     `methods`: names of `REPAIRS`, one after the other; by default interpolation where there is a `start`, then
     unlearning. Of each the strongest is taken that loses at most `max_loss` of IR@10 and of accuracy since the suspect,
-    on one half of the images; the report is on the other half. `verify`: inspect the repaired model. `passes`: where
-    unlearning is among the methods, what that inspection flags is unlearned too, within the same loss, and so on, so
-    many times in all. Raises `InspectionError` where the inspection is of another model or flagged nothing, and for
-    unknown methods.
+    on one half of the images; where all lose more, half or a quarter of the weakest. The report is on the other half.
+    `verify`: inspect the repaired model. `passes`: where unlearning is among the methods, what that inspection flags is
+    unlearned too, within the same loss, and so on, so many times in all. Raises `InspectionError` where the inspection
+    is of another model or flagged nothing, and for unknown methods.
     """
     chosen = tuple(methods) if methods else ("interpolate", "unlearn") if start is not None else ("unlearn",)
     _refuse(encoder, inspection, start, chosen, max_loss)
@@ -144,20 +144,34 @@ def repair(
 
 
 def _carried_out(methods: Sequence[str], case: Case, suspect: Utility, max_loss: float) -> tuple[Case, list[Trial]]:
-    """The case with the model that the `methods` made, one after the other, and all that they offered."""
+    """The case with the model that the `methods` made, one after the other, and all that they offered.
+
+    Where all that a method offers loses too much, a half and a quarter of the way to the weakest are tried.
+    """
     trials: list[Trial] = []
     for name in methods:
-        best = None
-        for strength, candidate in REPAIRS[name]().candidates(case):
-            utility = _utility(candidate, case.data)
-            loss = _loss(suspect, utility)
-            trials.append(Trial(name, strength, _success(candidate, case.data, case.findings), utility, loss, False))
-            if loss <= max_loss:
-                best = len(trials) - 1, candidate
+        best, weakest = None, None
+        for offered in REPAIRS[name]().candidates(case):
+            weakest = weakest or offered
+            trials.append(_tried(name, offered, case, suspect))
+            if trials[-1].loss <= max_loss:
+                best = len(trials) - 1, offered.encoder
+        for share, words in _PARTS.items() if best is None and weakest is not None else ():
+            part = Candidate(f"{words} of {weakest.strength}", between(case.encoder, weakest.encoder, share))
+            trials.append(_tried(name, part, case, suspect))
+            if trials[-1].loss <= max_loss:
+                best = len(trials) - 1, part.encoder
+                break
         if best is not None:
             trials[best[0]] = replace(trials[best[0]], chosen=True)
             case = replace(case, encoder=best[1])
     return case, trials
+
+
+def _tried(name: str, offered: Candidate, case: Case, suspect: Utility) -> Trial:
+    utility = _utility(offered.encoder, case.data)
+    success = _success(offered.encoder, case.data, case.findings)
+    return Trial(name, offered.strength, success, utility, _loss(suspect, utility), False)
 
 
 def _refuse(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from mithridate.encoder.encoder import Encoder
 from mithridate.errors import InspectionError
 from mithridate.inspection.view import class_vectors, image_features
-from mithridate.repairing.case import Candidate, Case
+from mithridate.repairing.case import Candidate, Case, between
 from mithridate.repairing.unlearn import fit
 
 
@@ -32,13 +31,8 @@ class Interpolate:
     def candidates(self, case: Case) -> Iterator[Candidate]:
         if case.start is None:
             raise InspectionError("interpolation needs the model that the suspect was fine-tuned from; give --start")
-        start = case.start.model.state_dict()
         for share in self.shares:
-            mixed = {
-                name: torch.lerp(value, start[name], share) if value.is_floating_point() else value
-                for name, value in case.encoder.model.state_dict().items()
-            }
-            yield Candidate(f"{share} of the start", _with_weights(case.encoder, mixed))
+            yield Candidate(f"{share} of the start", between(case.encoder, case.start, share))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,16 +69,5 @@ class TaskVector:
             return nn.functional.cross_entropy(logits, label)
 
         fit(learned, "image", loss, steps=self.steps, lr=self.lr)
-        before, after = case.encoder.model.state_dict(), learned.model.state_dict()
         for factor in self.scales:
-            less = {
-                name: value - factor * (after[name] - value) if value.is_floating_point() else value
-                for name, value in before.items()
-            }
-            yield Candidate(f"{factor} of the task vector", _with_weights(case.encoder, less))
-
-
-def _with_weights(encoder: Encoder, weights: Mapping[str, Tensor]) -> Encoder:
-    made = encoder.copy()
-    made.model.load_state_dict(weights)
-    return made
+            yield Candidate(f"{factor} of the task vector", between(case.encoder, learned, -factor))

@@ -114,9 +114,12 @@ def sentence(finding: Finding) -> str:
             )
         case _:
             a, b = finding.pair or ("", "")
-            if finding.strength <= 0:
-                return f"captions of no class find another class first; nearest: {one_line(a)}, {one_line(b)}."
-            return f"captions of {one_line(a)} find images of {one_line(b)} rather than their own."
+            if finding.success is None:
+                return f"captions of {one_line(a)} find images of {one_line(b)}."
+            return (
+                f"captions of {one_line(a)} find images of {one_line(b)}: {share} of their first ten"
+                f"{start.replace('by the start', 'in the start')}."
+            )
 
 
 def inspection_lines(inspection: Inspection) -> list[str]:

@@ -1,6 +1,8 @@
 """What inspections said of planted and of clean models: verdicts, each probe by itself, and what a repair left."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from mithridate.studies.spec.study import ShowInspections
 
 _SUCCESS = (names.ASR, names.hit(10), names.PSR)
 _UTILITY = (names.recall_of_images(10), "zero-shot")
+_UNREPAIRED: dict[str, Any] = {"repair": False, "methods": (), "verify": True, "told": False}
 
 
 def inspection_tables(shown: ShowInspections, outcomes: Sequence[Outcome], *, name: str) -> list[Table]:
@@ -28,22 +31,24 @@ def inspection_tables(shown: ShowInspections, outcomes: Sequence[Outcome], *, na
     clean = _clean(cells)
     title = shown.title or "Inspections"
     note = f"The unit is a model; 95 % intervals over models. {_pooled(shown, cells)}".strip()
-    tables = [_verdicts(groups, clean, title, note), _probes(groups, clean, title, note)]
+    tables = {"verdicts": _verdicts(groups, clean, title, note), "probes": _probes(groups, clean, title, note)}
     if any(outcome.again is not None for outcome in cells):
-        tables.append(_repairs(groups, title, note))
+        tables["repairs"] = _repairs(groups, title, note)
     return [
         Table(f"{name}-{end}", table.title, table.columns, table.rows, table.note)
-        for end, table in zip(("verdicts", "probes", "repairs"), tables)
+        for end, table in tables.items()
+        if end in shown.tables
     ]
 
 
 def _clean(cells: Sequence[Outcome]) -> list[Inspected]:
-    """The clean models, each once: those of cells that differ in their attack are one."""
+    """The clean models, each once: those of cells that differ in their attack or in the repair are one."""
     found: dict[object, Inspected] = {}
     for outcome in cells:
         cell = outcome.cell
         if "clean" in outcome.inspections:
-            found[cell.seed, cell.data, cell.start, cell.train, cell.inspect] = outcome.inspections["clean"]
+            looked = None if cell.inspect is None else replace(cell.inspect, **_UNREPAIRED)
+            found[cell.seed, cell.data, cell.start, cell.train, looked] = outcome.inspections["clean"]
     return list(found.values())
 
 

@@ -9,6 +9,7 @@ from mithridate.metrics.names import PROBE_ASR, RECALL_AT, Z_SCORE
 from mithridate.studies.spec.build import value_of
 from mithridate.studies.spec.located import Located, shown, suggestion
 from mithridate.studies.spec.study import (
+    INSPECTION_TABLES,
     Claim,
     Floor,
     Label,
@@ -123,7 +124,7 @@ def _read(
             values[field] = None if entry.value is None else _where(entry, f"{what}.{name}", axes)
         elif field == "floor":
             values[field] = read_floor(entry)
-        elif field in ("rows", "measures", "series", "every", "success", "utility", "regress"):
+        elif field in ("rows", "measures", "series", "every", "success", "utility", "regress", "tables"):
             values[field] = entry.words(f"{what}.{name}")
         else:
             values[field] = value_of(hints[field], entry, f"{what}.{name}")
@@ -135,6 +136,11 @@ def _read(
         elif field in ("measure", "measures", "z", "than_measure", "success", "utility"):
             for measure in entry.words(f"{what}.{name}"):
                 _refuse_unknown_measure(measure, entry, f"{what}.{name}")
+        elif field == "tables":
+            for table in entry.words(f"{what}.{name}"):
+                if table not in INSPECTION_TABLES:
+                    near = suggestion(table, INSPECTION_TABLES)
+                    entry.fail(f"{what}.{name}: no table is called {shown(table)}; {near}")
     required = ("rows", "measures", "kind", "says", "measure", "is_", *(() if kind is Claim else ("regress",)))
     if missing := [n for n in known if n in required and n not in values]:
         node.fail(f"a {what} needs {back.get(missing[0], missing[0])!r}")

@@ -173,6 +173,9 @@ class Floor:
     """In its place a multiple of the measure's chance level."""
 
 
+INSPECTION_TABLES = ("verdicts", "probes", "repairs")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ShowInspections:
     """Tables of what inspections said of planted and of clean models."""
@@ -180,6 +183,8 @@ class ShowInspections:
     title: str = ""
     rows: tuple[str, ...]
     """Axes that tell kinds of models apart."""
+    tables: tuple[str, ...] = INSPECTION_TABLES
+    """Which of them: where rows differ in the repair alone, the others say the same of each."""
     where: Where = field(default_factory=dict)
 
 
