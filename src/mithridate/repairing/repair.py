@@ -156,12 +156,13 @@ def _carried_out(methods: Sequence[str], case: Case, suspect: Utility, max_loss:
             trials.append(_tried(name, offered, case, suspect))
             if trials[-1].loss <= max_loss:
                 best = len(trials) - 1, offered.encoder
-        for share, words in _PARTS.items() if best is None and weakest is not None else ():
-            part = Candidate(f"{words} of {weakest.strength}", between(case.encoder, weakest.encoder, share))
-            trials.append(_tried(name, part, case, suspect))
-            if trials[-1].loss <= max_loss:
-                best = len(trials) - 1, part.encoder
-                break
+        if best is None and weakest is not None:
+            for share, words in _PARTS.items():
+                part = Candidate(f"{words} of {weakest.strength}", between(case.encoder, weakest.encoder, share))
+                trials.append(_tried(name, part, case, suspect))
+                if trials[-1].loss <= max_loss:
+                    best = len(trials) - 1, part.encoder
+                    break
         if best is not None:
             trials[best[0]] = replace(trials[best[0]], chosen=True)
             case = replace(case, encoder=best[1])
