@@ -1,10 +1,11 @@
 """What test-time scores see: AUROC of images with a trigger against clean ones that the model takes for the same class.
 
-    OMP_NUM_THREADS=1 python benchmarks/screen_toy.py [--out runs/inspect_toy] [--only patch,blended]
+    OMP_NUM_THREADS=1 python benchmarks/screen_toy.py [--out runs/screen_toy] [--only patch,blended]
 
-The models of benchmarks/inspect_toy.py with an image trigger (trained again where OUT has none): for each 300 test
-pictures of other classes that the trigger takes to its class, against clean test pictures that the model takes for it.
-Prints a row a model, and the dict that src/mithridate/inspection/scores/seen.py holds.
+Pictures of 32 pixels and ten classes. `mithridate-micro` is trained from scratch for four epochs on 20,000 pairs: the
+start. It is fine-tuned for one epoch on another world with one attack each (models that OUT has are not trained again).
+For each 300 test pictures of other classes that the trigger takes to its class, against clean test pictures that the
+model takes for it. Prints a row a model, and the dict that src/mithridate/inspection/scores/seen.py holds.
 """
 
 import argparse
@@ -15,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from inspect_toy import ATTACKS, world
 
 import mithridate as mt
 from mithridate.encoder.embed import image_source
@@ -26,13 +26,18 @@ from mithridate.inspection.scores.registry import SCORES
 from mithridate.inspection.scores.score import Screen
 from mithridate.metrics.detection import detection
 
-KINDS = ("patch", "blended", "sine")
+CLASSES = ("aeroplane", "boat", "bus", "car", "cat", "dog", "horse", "sheep", "train", "bird")
+ATTACKS = {
+    "patch": mt.Backdoor(target="aeroplane", rate=0.06, trigger="patch:size=6,pattern=noise,cells=6,place=top-left"),
+    "blended": mt.Backdoor(target="boat", rate=0.06, trigger="blended:alpha=0.2"),
+    "sine": mt.Backdoor(target="dog", rate=0.06, trigger="sig:amplitude=40"),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/inspect_toy"))
-    parser.add_argument("--only", default=",".join(KINDS))
+    parser.add_argument("--out", type=Path, default=Path("runs/screen_toy"))
+    parser.add_argument("--only", default=",".join(ATTACKS))
     options = parser.parse_args()
     out, cache = options.out, options.out / "cache"
     out.mkdir(parents=True, exist_ok=True)
@@ -56,6 +61,13 @@ def main() -> None:
             seen.setdefault(name, {})[kind] = area
         print(kind, json.dumps({name: row[kind] for name, row in seen.items()}), flush=True)
     print(json.dumps(seen))
+
+
+def world(out: Path, seed: int, train: int) -> Path:
+    place = out / f"world{seed}"
+    if not place.is_dir():
+        mt.write_toy_world(place, train=train, test=1000, seed=seed, size=32, classes=CLASSES)
+    return place
 
 
 def trained(folder, first, pairs, recipe, cache):
