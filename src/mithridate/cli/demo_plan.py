@@ -19,7 +19,7 @@ class World:
     triggered: int = 300
     """Pairs with the patch."""
     batch_size: int = 128
-    start_epochs: int = 4
+    start_epochs: int = 5
 
 
 WORLD = World()
