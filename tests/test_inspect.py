@@ -241,6 +241,13 @@ def test_a_planted_token_is_named_with_what_it_retrieves(micro, train_pairs, mon
     assert (finding.token, finding.target, finding.flagged) == ("zx", data.classes[target], True)
     assert finding.caption is not None and finding.caption.endswith(" zx")
     assert {(shown.before, shown.after) for shown in finding.examples} == {(None, data.classes[target])}
+    # without START a token must decide what is retrieved; words of a class do so in part by nature
+    alone = Material(material.suspect, None, data)
+    alone.__dict__["image_vectors"] = images
+    monkeypatch.setattr("mithridate.inspection.token_scan._largest", lambda shares: 0.1)  # words do little here
+    for decides, flagged in ((0.3, True), (1.1, False)):
+        (finding,) = TokenScan(captions=6, longest=1, decides=decides).examine(alone)
+        assert (finding.token, finding.flagged, finding.start_success) == ("zx", flagged, None)
 
 
 def test_the_known_triggers_are_the_registrys():

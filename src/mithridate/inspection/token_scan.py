@@ -28,7 +28,8 @@ class TokenScan:
     share of one class among the first ten images that captions with the token retrieve, less the same in START; the
     null is the largest such share the other way. Without START all tokens are tried, on three captions first; the
     strength is taken against captions without the token, and the null is that of words that the owner's own captions
-    use. A token that does not decide by itself is extended by a second and a third. Finds no trigger that works at the
+    use; what retrieves less than a share of `decides` is then not flagged. A token that does not decide by itself is
+    extended by a second and a third. Finds no trigger that works at the
     beginning or in the middle of a caption alone. (Derived here; the collapse of captions is what AMDET, arXiv
     2512.00343, searches by gradient.)
     """
@@ -74,7 +75,9 @@ class TokenScan:
         other = mine.plain if theirs is None else theirs.shares(torch.tensor([phrase]))[0]
         target = int((shares - other).argmax())
         strength = (shares - other)[target].item()
-        token = spelled(suspect, phrase)
+        token, success = spelled(suspect, phrase), shares[target].item()
+        # a word that names a class finds it by nature, though seldom alone: without START a finding must decide
+        decided = start is not None or success >= self.decides
         with torch.no_grad():
             text = suspect.encode_tokens(with_tokens(carriers[:1], torch.tensor([phrase])))[0]
         return [
@@ -83,12 +86,12 @@ class TokenScan:
                 kind="token" if len(phrase) == 1 else "phrase",
                 strength=strength,
                 null=null,
-                flagged=strength > null + self.margin,
+                flagged=strength > null + self.margin and decided,
                 target=material.data.classes[target],
                 token=token,
                 place="at the end of captions",
-                success=shares[target].item(),
-                start_success=other[target].item(),
+                success=success,
+                start_success=None if theirs is None else other[target].item(),
                 examples=material.retrieved(text, target),
                 caption=f"{captions[0]} {token}",
             )
