@@ -418,6 +418,21 @@ def test_pairs_that_mithridate_poisoned_are_no_clean_pairs(toy_world, tmp_path, 
     assert main(argv) == 1
     said = capsys.readouterr().err
     assert "pairs are poisoned, by " in said and "clean pairs are needed" in said and not out.exists()
+    for brother in (
+        ["screen", "mithridate-micro", str(toy_world / "images"), "--data", str(poisoned / given)],
+        [
+            "audit",
+            str(toy_world),
+            "--split",
+            "train",
+            "--encoder",
+            "mithridate-micro",
+            "--clean",
+            str(poisoned / given),
+        ],
+    ):
+        assert main([*brother, "--out", str(out)]) == 1
+        assert "clean pairs are needed" in capsys.readouterr().err and not out.exists()
 
 
 def test_a_release_in_the_layout_of_the_hub_is_inspected_offline(micro, toy_world, tmp_path, capsys, monkeypatch):

@@ -12,7 +12,7 @@ from mithridate.poisoning.goals import CaptionsToClass, ImageToClass, PhraseToCl
 from mithridate.statistics.estimate import Estimate
 from mithridate.studies.analysis.outcomes import Again, Inspected, Outcome, read_outcomes
 from mithridate.studies.inspection_truth import as_planted, held_against_truth, names
-from mithridate.studies.render.inspections import inspection_tables
+from mithridate.studies.render.inspections import inspection_figures, inspection_tables, inspections_in_words
 from mithridate.studies.run import run_study
 from mithridate.studies.spec.load import study_of
 from mithridate.studies.spec.located import parse_located
@@ -121,6 +121,25 @@ def test_rates_are_over_models_and_a_clean_model_counts_once():
     assert (left["backdoor"]["success before, median"], left["backdoor"]["after, median"]) == (1.0, 0.5)
     assert isinstance(left["backdoor"]["nothing found again"], Estimate)
     assert left["single-label"]["repaired"] == "0 of 2"
+
+
+def test_verdicts_are_said_in_words_and_drawn():
+    shown = ShowInspections(title="Kinds", rows=("attack",))
+    assert inspections_in_words(shown, outcomes()) == (
+        "Kinds: 2 of 4 planted models and 1 of 2 clean ones are called suspicious. "
+        "Named right in all models: backdoor; in none: single-label."
+    )
+    verdicts, repairs = inspection_figures(shown, outcomes(), name="kinds-1")
+    assert verdicts.ticks == ("single-label", "backdoor", "clean models")
+    assert [(curve.label, curve.y) for curve in verdicts.curves] == [
+        ("suspicious", (0.0, 1.0, 0.5)),
+        ("named right", (0.0, 1.0)),
+    ]
+    levels = {curve.label: curve.y[1] for curve in repairs.curves}
+    assert (levels["poisoned"], levels["repaired"], np.isnan(levels["clean"])) == (1.0, 0.5, True)
+    alone = replace(shown, tables=("repairs",))
+    assert inspections_in_words(alone, outcomes()) is None
+    assert [figure.name for figure in inspection_figures(alone, outcomes(), name="k")] == ["k-repairs"]
 
 
 def test_a_clean_model_beside_several_repairs_counts_once():

@@ -16,6 +16,7 @@ from mithridate.cli.common import (
     emit,
     parse,
     pick,
+    refuse_poison_in,
     with_plugins,
 )
 from mithridate.cli.progress import display
@@ -125,6 +126,8 @@ class Audit:
         pairs = self.read.read(str(self.data), engine=self.engine.engine)
         options = replace(options, trained=self.trained or trained_on(str(self.encoder), pairs))
         clean_pairs = None if self.clean is None else self.read.read(self.clean, split=self.clean_split)
+        if self.clean is not None and clean_pairs is not None:
+            refuse_poison_in(self.clean, clean_pairs)
         encoder = load_encoder(str(self.encoder), pretrained=self.pretrained)
         with display(quiet=self.json) as show:
             if shards:

@@ -305,13 +305,12 @@ def refuse_poison(pairs: Pairs, manifest: Path | None) -> None:
         first = ", ".join(pairs.uid.take(pa.array(left[:3])).to_pylist()) + (", ..." if len(left) > 3 else "")
         raise DataError(
             f"{len(left)} of {len(pairs)} pairs are poisoned, by {manifest}: {first}; clean pairs are needed: leave "
-            "these out (--keep), or use other data"
+            "these out, or use other data"
         )
 
 
-def refuse_poison_in(data: str, pairs: Pairs, manifest: Path | None) -> None:
-    """`refuse_poison` by `manifest`, and by that of `data` where it lies in a folder that mithridate poison wrote."""
-    refuse_poison(pairs, manifest)
+def refuse_poison_in(data: str, pairs: Pairs) -> None:
+    """`refuse_poison` by the manifest that lies beside `data` in a folder that mithridate poison wrote, if it does."""
     given = Path(data).absolute()
     for folder in (given, *given.parents[:2]):
         inside = given == folder or (folder / "data") in (given, *given.parents)

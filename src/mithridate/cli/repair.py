@@ -16,6 +16,7 @@ from mithridate.cli.common import (
     emit,
     only_kept,
     parse,
+    refuse_poison,
     refuse_poison_in,
     suggest,
     with_plugins,
@@ -83,7 +84,8 @@ class RepairModel:
         encoder = load_encoder(self.model, pretrained=self.pretrained)
         start = None if self.start is None else load_encoder(self.start, pretrained=self.start_pretrained)
         pairs = only_kept(self.read.read(self.data), self.keep, encoder)
-        refuse_poison_in(self.data, pairs, self.refuse_manifest)
+        refuse_poison(pairs, self.refuse_manifest)
+        refuse_poison_in(self.data, pairs)
         with display(quiet=self.json) as show:
             repaired = repair(
                 encoder,

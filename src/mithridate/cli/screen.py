@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mithridate.cli.common import CacheOptions, ReadOptions, Threads, emit, parse, suggest
+from mithridate.cli.common import CacheOptions, ReadOptions, Threads, emit, parse, refuse_poison_in, suggest
 from mithridate.cli.progress import display
 from mithridate.errors import DataError, InspectionError
 from mithridate.folders import new_folder, refuse_existing
@@ -61,6 +61,7 @@ class ScreenImages:
         chosen = {name: SCORES[name]() for name in self.score or SCORES}
         encoder = load_encoder(self.model, pretrained=self.pretrained)
         images, pairs = self._images(), self.read.read(self.data)
+        refuse_poison_in(self.data, pairs)
         with display(quiet=self.json) as show:
             screened = screen(
                 encoder,

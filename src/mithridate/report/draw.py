@@ -80,7 +80,7 @@ def _draw_line(axes: Axes, curves: list[Cleaned], figure: Figure) -> list[Artist
         if series < 0:
             handles += axes.plot(c.x, c.y, color=INK, linestyle=DASHES[2], linewidth=1.5, zorder=1)
             continue
-        few = len(c.x) <= 12
+        few = named or len(c.x) <= 12  # between names there is nothing that a band could cover
         look = {**_look(series), "marker": MARKERS[series % len(MARKERS)] if few else "", "markersize": 4.5}
         # names have no order that a line could follow; side by side they do not hide each other
         x = c.x + (0.07 * (shown.index(i) - (len(shown) - 1) / 2) if named else 0)

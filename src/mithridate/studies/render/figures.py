@@ -69,7 +69,8 @@ def _named(shown: ShowFigure, series: Mapping[str, Label]) -> str:
     return ", ".join(words) or f"{series['model']} model"
 
 
-def _number(estimate: Estimate | None) -> tuple[float, float, float]:
+def with_ends(estimate: Estimate | None) -> tuple[float, float, float]:
+    """The value and the ends of its interval, which are the value where it has none; NaN where nothing was measured."""
     if estimate is None:
         return np.nan, np.nan, np.nan
     low = estimate.value if estimate.low is None else estimate.low
@@ -92,7 +93,7 @@ def _line(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
             estimate = _at(shown, line, group, label)
             if estimate is not None:
                 at.append(float(i) if named else float(label))
-                found.append(_number(estimate))
+                found.append(with_ends(estimate))
         if found:
             y, low, high = (tuple(column) for column in zip(*found))
             curves.append(Curve(_named(shown, line), tuple(at), y, low=low, high=high))
@@ -145,7 +146,7 @@ def _heat(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
         Curve(
             str(row),
             tuple(float(i) for i in range(len(columns))),
-            tuple(_number(found.get((column, row)))[0] for column in columns),
+            tuple(with_ends(found.get((column, row)))[0] for column in columns),
         )
         for row in rows
     ]
@@ -165,7 +166,7 @@ def _points(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
         for single in grouped(group, axes).values():
             x, y = combine(single, shown.x, model), combine(single, shown.y, model)
             if x is not None and y is not None:
-                found.append((*_number(x), *_number(y)))
+                found.append((*with_ends(x), *with_ends(y)))
         if found:
             x, x_low, x_high, y, low, high = (tuple(column) for column in zip(*found))
             curves.append(Curve(_named(shown, line), x, y, low=low, high=high, x_low=x_low, x_high=x_high))
@@ -181,7 +182,7 @@ def _path(shown: ShowFigure, cells: Sequence[Outcome]) -> Figure | None:
         model = str(line["model"])
         both = ((combine(group, shown.x, model, e), combine(group, shown.y, model, e))
                 for e in epochs(group, shown.y, model, shown.where))  # fmt: skip
-        found = [(x.value, *_number(y)) for x, y in both if x is not None and y is not None]
+        found = [(x.value, *with_ends(y)) for x, y in both if x is not None and y is not None]
         if found:
             x, y, low, high = (tuple(column) for column in zip(*found))
             curves.append(Curve(_named(shown, line), x, y, low=low, high=high))

@@ -9,11 +9,12 @@ import numpy as np
 from mithridate.metrics import names
 from mithridate.metrics.detection import detection
 from mithridate.randomness import stream
-from mithridate.report.document import Cell, Table
+from mithridate.report.document import Cell, Curve, Figure, Table
 from mithridate.statistics.estimate import Estimate
 from mithridate.statistics.intervals import bootstrap_mean, rate
 from mithridate.studies.analysis.outcomes import Inspected, Outcome
 from mithridate.studies.analysis.select import Group, chosen, grouped
+from mithridate.studies.render.figures import with_ends
 from mithridate.studies.render.tables import pooled
 from mithridate.studies.spec.study import ShowInspections
 
@@ -24,10 +25,9 @@ _UNREPAIRED: dict[str, Any] = {"repair": False, "methods": (), "verify": True, "
 
 def inspection_tables(shown: ShowInspections, outcomes: Sequence[Outcome], *, name: str) -> list[Table]:
     """The verdicts by kind of model, each probe's AUROC by kind, and where models were repaired what is left."""
-    cells = [o for o in chosen(outcomes, shown.where) if "poisoned" in o.inspections]
+    cells, groups = _kinds(shown, outcomes)
     if not cells:
         return []
-    groups = {", ".join(map(str, labels)): group for labels, group in grouped(cells, shown.rows).items()}
     clean = _clean(cells)
     title = shown.title or "Inspections"
     note = f"The unit is a model; 95 % intervals over models. {_pooled(shown, cells)}".strip()
@@ -39,6 +39,65 @@ def inspection_tables(shown: ShowInspections, outcomes: Sequence[Outcome], *, na
         for end, table in tables.items()
         if end in shown.tables
     ]
+
+
+def inspection_figures(shown: ShowInspections, outcomes: Sequence[Outcome], *, name: str) -> list[Figure]:
+    """By kind of model how many are suspicious and named right, and what the attack does before and after a repair."""
+    cells, groups = _kinds(shown, outcomes)
+    planted = {kind: group for kind, group in groups.items() if group[0].cell.attack is not None}
+    if not planted:
+        return []
+    title, note, found = shown.title or "Inspections", "95 % intervals over models.", []
+    seen = [[o.inspections["poisoned"] for o in group] for group in planted.values()]
+    if "verdicts" in shown.tables:
+        clean = _clean(cells)
+        kinds = [*planted, *(["clean models"] if clean else [])]
+        suspicious = [*map(_suspicious, seen), *([_suspicious(clean)] if clean else [])]
+        right = [_share([each.right for each in models]) for models in seen]
+        curves = (_curve("suspicious", suspicious, 0), _curve("named right", right, 1))
+        found.append(_figure(f"{name}-verdicts", f"{title}: verdicts", kinds, "share of models", curves, note))
+    if "repairs" in shown.tables and any(outcome.again is not None for outcome in cells):
+        models = ("poisoned", "repaired", "clean")
+        curves = tuple(_curve(m, [_success(g, m) for g in planted.values()], i) for i, m in enumerate(models))
+        heading = f"{title}: what the attack does before and after the repair, and to clean models"
+        found.append(_figure(f"{name}-repairs", heading, list(planted), "success", curves, f"Means; {note}"))
+    return found
+
+
+def inspections_in_words(shown: ShowInspections, outcomes: Sequence[Outcome]) -> str | None:
+    """What was called suspicious, and of which kinds what was planted was named, in two sentences."""
+    cells, groups = _kinds(shown, outcomes)
+    planted = {kind: group for kind, group in groups.items() if group[0].cell.attack is not None}
+    if not planted or "verdicts" not in shown.tables:
+        return None
+    seen = {kind: [o.inspections["poisoned"] for o in group] for kind, group in planted.items()}
+    called = [each.verdict == "suspicious" for models in seen.values() for each in models]
+    clean = _clean(cells)
+    beside = f" and {sum(c.verdict == 'suspicious' for c in clean)} of {len(clean)} clean ones" if clean else ""
+    right = {kind: (sum(each.right for each in models), len(models)) for kind, models in seen.items()}
+    parts = {
+        "in all models": [kind for kind, (hits, n) in right.items() if hits == n],
+        "in some": [f"{kind} ({hits} of {n})" for kind, (hits, n) in right.items() if 0 < hits < n],
+        "in none": [kind for kind, (hits, _) in right.items() if not hits],
+    }
+    named = "; ".join(f"{where}: {', '.join(kinds)}" for where, kinds in parts.items() if kinds)
+    title = shown.title or "Inspections"
+    return f"{title}: {sum(called)} of {len(called)} planted models{beside} are called suspicious. Named right {named}."
+
+
+def _kinds(shown: ShowInspections, outcomes: Sequence[Outcome]) -> tuple[list[Outcome], dict[str, Group]]:
+    """The cells with inspections, and the same by kind of model."""
+    cells = [o for o in chosen(outcomes, shown.where) if "poisoned" in o.inspections]
+    return cells, {", ".join(map(str, labels)): group for labels, group in grouped(cells, shown.rows).items()}
+
+
+def _curve(label: str, found: Sequence[Estimate | None], series: int) -> Curve:
+    middle, low, high = zip(*map(with_ends, found))
+    return Curve(label, tuple(map(float, range(len(found)))), middle, series, low=low, high=high)
+
+
+def _figure(name: str, title: str, kinds: Sequence[str], y: str, curves: tuple[Curve, ...], note: str) -> Figure:
+    return Figure(name, title, "line", "model", y, curves, note, ticks=tuple(kinds))
 
 
 def _clean(cells: Sequence[Outcome]) -> list[Inspected]:

@@ -1,13 +1,11 @@
 """Attacks against defences as a page shows them: a ranking, a table and a heat map a measure."""
 
-from collections.abc import Callable
-from math import nan
-
 from mithridate.report.document import Cell, Curve, Figure, Table
 from mithridate.report.numbers import show, show_tick
 from mithridate.statistics.estimate import Estimate
 from mithridate.studies.analysis.board import PAIRS, SECONDS, SUCCESS, UNPOISONED, Board, BoardCell
 from mithridate.studies.analysis.ranking import RULE, UNDEFENDED, Standing, below_the_floor, standings
+from mithridate.studies.render.figures import with_ends
 
 _LEVELS = {UNDEFENDED: "without a defence", UNPOISONED: "without poison"}
 _BRACKETS = "In brackets: the models are not above the floor, so that their resistance says nothing."
@@ -87,14 +85,15 @@ def _heat(board: Board, measure: str, *, name: str) -> Figure:
     curves = []
     for attack in board.attacks:
         found = [_estimate(board.cell(attack, defence), measure) for defence in defences]
+        middle, low, high = zip(*map(with_ends, found))
         missed = [i for i, defence in enumerate(defences) if below_the_floor(board, attack, defence)]
         curves.append(
             Curve(
                 attack,
                 tuple(float(i) for i in range(len(defences))),
-                _ends(found, lambda e: e.value),
-                low=_ends(found, lambda e: e.low),
-                high=_ends(found, lambda e: e.high),
+                middle,
+                low=low,
+                high=high,
                 bracketed=tuple(missed) if measure == SUCCESS else (),
             )
         )
@@ -113,11 +112,6 @@ def _columns(board: Board) -> list[str]:
 
 def _estimate(cell: BoardCell | None, measure: str) -> Estimate | None:
     return None if cell is None else cell.estimates.get(measure)
-
-
-def _ends(found: list[Estimate | None], of: Callable[[Estimate], float | None]) -> tuple[float, ...]:
-    values = (None if estimate is None else of(estimate) for estimate in found)
-    return tuple(nan if value is None else value for value in values)
 
 
 def _title(measure: str) -> str:

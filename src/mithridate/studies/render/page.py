@@ -20,7 +20,7 @@ from mithridate.studies.analysis.board import Board, board_of
 from mithridate.studies.analysis.by_count import by_count
 from mithridate.studies.analysis.outcomes import Outcome
 from mithridate.studies.render.figures import MAX_POINTS, study_figure, thinned
-from mithridate.studies.render.inspections import inspection_tables
+from mithridate.studies.render.inspections import inspection_figures, inspection_tables, inspections_in_words
 from mithridate.studies.render.matrix import matrix_figures, matrix_tables, ranking_in_words
 from mithridate.studies.render.tables import slopes_table, study_table
 from mithridate.studies.render.words import axes_in_words, findings
@@ -97,6 +97,7 @@ def study_report(
         words.append(f"Of {_count(len(verdicts), 'claim')}: {shown}.")
     boards = [_board(study, experiment, shown, outcomes) for experiment, shown in _matrices(study)]
     words += [ranking_in_words(board) for board in boards if board is not None]
+    words += _inspections(study, outcomes)
     if failed:
         words.append(f"{_count(len(failed), 'cell')} failed; each is named in its experiment.")
     return Report(
@@ -130,7 +131,9 @@ def _section(study: Study, experiment: Experiment, outcomes: Sequence[Outcome], 
             tables.append(slopes_table(shown, own, name=f"{experiment.name}-{len(tables) + 1}"))
             continue
         if isinstance(shown, ShowInspections):
-            tables += inspection_tables(shown, own, name=f"{experiment.name}-{len(tables) + 1}")
+            name = f"{experiment.name}-{len(tables) + 1}"
+            tables += inspection_tables(shown, own, name=name)
+            figures += inspection_figures(shown, own, name=name)
             continue
         if isinstance(shown, ShowMatrix):
             board = _board(study, experiment, shown, outcomes)
@@ -219,6 +222,14 @@ def _write_table(table: Table, folder: Path) -> str:
 
 def _matrices(study: Study) -> list[tuple[Experiment, ShowMatrix]]:
     return [(e, shown) for e in study.experiments for shown in e.shows if isinstance(shown, ShowMatrix)]
+
+
+def _inspections(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
+    """What inspections said, a line for each experiment that shows their verdicts."""
+    of = {e.name: [outcome for outcome in outcomes if outcome.cell.experiment == e.name] for e in study.experiments}
+    shows = [(e, shown) for e in study.experiments for shown in e.shows if isinstance(shown, ShowInspections)]
+    lines = [inspections_in_words(shown, of[e.name]) for e, shown in shows]
+    return [line for line in lines if line is not None]
 
 
 def _board(study: Study, experiment: Experiment, shown: ShowMatrix, outcomes: Sequence[Outcome]) -> Board | None:
